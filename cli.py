@@ -1,0 +1,285 @@
+"""The commands: options, progress, exit codes. Everything else is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import __version__
+from .composer.errors import MattingComposeError, RecipeError
+
+if TYPE_CHECKING:
+    from .composer.build import Progress
+    from .composer.plan import Plan
+    from .composer.survey import Survey
+
+CLEAN, FAILED, USAGE, WITH_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
+LINE_EVERY = 10.0  # seconds between two lines of progress where there is no terminal
+
+EXIT_CODES = """\b
+Exit codes: 0 all is well; 1 failed; 2 wrong usage or recipe;
+3 finished, but some composites are missing; 130 interrupted."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="matting-compose")
+def compose() -> None:
+    """Compose image-matting datasets, offline and in parallel.
+
+    \b
+    Examples:
+      matting-compose build                      the demo: drawn pictures, no download
+      matting-compose build my.toml --dry-run    what would be made, and what might go wrong
+      matting-compose recipes                    what is shipped
+    """
+
+
+@compose.command(epilog=EXIT_CODES)
+@click.argument("recipe", required=False)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="The dataset's folder [the recipe's name].")
+@click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
+@click.option("--foregrounds", type=click.Path(path_type=Path), help="Folder of foregrounds: cut-outs, or with --alphas any pictures.")
+@click.option("--alphas", type=click.Path(path_type=Path), help="Folder of their alphas, under the same names.")
+@click.option("--backgrounds", type=click.Path(path_type=Path), help="Folder of backgrounds, searched recursively.")
+@click.option("--variants", type=int, help="Backgrounds per foreground.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
+@click.option("--dry-run", is_flag=True, help="Plan, measure and warn; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def build(
+    recipe: str | None,
+    out: Path | None,
+    jobs: int,
+    foregrounds: Path | None,
+    alphas: Path | None,
+    backgrounds: Path | None,
+    variants: int | None,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Render composites, alphas and trimaps into sharded HDF5 files.
+
+    RECIPE is a TOML file or the name of a shipped recipe; without it, and without --foregrounds, the demo is built.
+    A build that was stopped, by whatever, goes on when the same command is run again.
+
+    \b
+    Examples:
+      matting-compose build
+      matting-compose build --foregrounds cutouts/ --backgrounds photos/ --variants 100 --out dataset
+      matting-compose build --foregrounds fg/ --alphas alpha/ --backgrounds photos/ --out dataset --dry-run
+      matting-compose build my.toml -j 8 --set trimap.dilate=[1,30] --set shards.packing=solid
+    """
+    with _explained():
+        from .composer.recipe import load_recipe
+
+        if jobs == 0 or jobs < -1:
+            raise click.UsageError("--jobs takes a number from 1, or -1 for one per core")
+        recipe = recipe or (None if foregrounds else "demo")
+        if variants is not None:
+            overrides = (f"variants={variants}", *overrides)
+        loaded = load_recipe(
+            recipe, overrides, foregrounds=foregrounds, alphas=alphas, backgrounds=backgrounds
+        )
+        out = out or Path(Path(recipe).stem if recipe else "dataset")
+        if dry_run:
+            code = _dry_run(loaded, out, jobs, as_json)
+        else:
+            code = _build(loaded, out, jobs, as_json)
+    sys.exit(code)
+
+
+@compose.command()
+@click.argument("name", required=False)
+def recipes(name: str | None) -> None:
+    """List the shipped recipes, or print one, to start your own from.
+
+    \b
+    Examples:
+      matting-compose recipes
+      matting-compose recipes demo > my.toml
+    """
+    from importlib import resources
+
+    with _explained():
+        from .composer.recipe import shipped_recipes
+
+        folder = resources.files("matting_compose.manifests")
+        if name is None:
+            for shipped in shipped_recipes():
+                title = folder.joinpath(f"{shipped}.toml").read_text(encoding="utf-8").splitlines()[0]
+                click.echo(f"{shipped:20} {title.lstrip('# ')}")
+        elif name in shipped_recipes():
+            click.echo(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"), nl=False)
+        else:
+            raise RecipeError(f"no recipe is called '{name}'; shipped are {', '.join(shipped_recipes())}")
+
+
+def _build(recipe: Any, out: Path, jobs: int, as_json: bool) -> int:
+    from .composer.build import CONTACT_SHEET, build, resume_plan
+    from .composer.survey import free_bytes
+
+    plan = resume_plan(recipe, out, write=False)
+    click.echo(_headline(plan), err=True)
+    free = free_bytes(out)
+    if plan.estimated_bytes > free:
+        click.echo(f"warning: it needs about {_size(plan.estimated_bytes)}, the disk has {_size(free)} free", err=True)
+    with _display(len(plan)) as show:
+        result = build(recipe, out, jobs=jobs, on_progress=show)
+    if as_json:
+        click.echo(json.dumps(asdict(result)))
+    rate = result.rendered / max(result.seconds, 1e-9)
+    click.echo(
+        f"{out}: {result.composites:,} composites in {result.shards} shards, {_size(result.bytes)};"
+        f" {result.rendered:,} rendered in {_duration(result.seconds)} ({rate:,.0f}/s)",
+        err=True,
+    )
+    if result.composites:
+        click.echo(f"Look at {out / CONTACT_SHEET}", err=True)
+    if not result.failures:
+        return CLEAN
+    _print_failures(out, result.failures)
+    return WITH_FAILURES
+
+
+def _headline(plan: Plan) -> str:
+    return (
+        f"{len(plan):,} composites: {len(plan.foregrounds):,} foregrounds × {plan.recipe.variants} variants"
+        f" over {len(plan.backgrounds):,} backgrounds, in {len(plan.shards)} shards"
+    )
+
+
+def _print_failures(out: Path, count: int) -> None:
+    """Say what is missing, by cause and picture; the index has every one."""
+    failures = json.loads((out / "dataset.json").read_text(encoding="utf-8"))["failures"]
+    by_source: dict[tuple[str, str, str], int] = {}
+    for failure in failures:
+        place = failure["cause"], failure["source"], failure["detail"]
+        by_source[place] = by_source.get(place, 0) + 1
+    click.echo(f"{count:,} composites are missing, because of {len(by_source)} pictures:", err=True)
+    for (cause, source, detail), number in list(by_source.items())[:10]:
+        click.echo(f"  {number:5} × {cause}: {source}: {detail}", err=True)
+    if len(by_source) > 10:
+        click.echo(f"  … and {len(by_source) - 10} more, all in {out / 'dataset.json'}", err=True)
+    click.echo("Mend them and run the same command: only what is missing will be rendered", err=True)
+
+
+def _dry_run(recipe: Any, out: Path, jobs: int, as_json: bool) -> int:
+    from .composer.build import resume_plan
+    from .composer.survey import survey
+
+    plan = resume_plan(recipe, out, write=False)
+    click.echo(_headline(plan), err=as_json)
+    last = 0.0
+
+    def report(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if sys.stderr.isatty() and (time.monotonic() - last > 0.1 or done == total):
+            last = time.monotonic()
+            click.echo(f"\r  looking at {what}: {done:,}/{total:,} ", err=True, nl=done == total)
+
+    found = survey(plan, out, jobs=jobs, on_progress=report)
+    click.echo(json.dumps({**asdict(found), "out": str(out), "plan_sha256": plan.sha256}) if as_json else _told(found))
+    return WITH_FAILURES if found.failing else CLEAN
+
+
+def _told(found: Survey) -> str:
+    width, height = found.median
+    lines = [
+        f"  validation   {found.validation} foregrounds, kept apart",
+        f"  sizes        {found.smallest[0]}×{found.smallest[1]} to {found.largest[0]}×{found.largest[1]} px,"
+        f" median {width}×{height}",
+        f"  disk         about {_size(found.bytes)}, of {_size(found.free_bytes)} free",
+        f"  time         about {_duration(found.seconds)}",
+    ]
+    lines += [f"  left out     {source}: {reason}" for source, reason in found.excluded[:10]]
+    lines += [f"  will fail    {source}: {reason}" for source, reason in found.failing[:10]]
+    for kind, items in (("left out", found.excluded), ("will fail", found.failing)):
+        if len(items) > 10:
+            lines.append(f"  {kind}    … {len(items) - 10:,} more (--json lists all)")
+    return "\n".join([*lines, *(f"  warning      {warning}" for warning in found.warnings)])
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn errors into a message and an exit code, and SIGTERM into an interruption."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted. Nothing finished is lost: run the same command again to go on", err=True)
+        sys.exit(INTERRUPTED)
+    except MattingComposeError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(USAGE if isinstance(error, RecipeError) else FAILED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _display(total: int) -> Iterator[Callable[[Progress], None]]:
+    """Show a build's progress: live on a terminal, else a line now and then."""
+    start = time.monotonic()
+    first: Progress | None = None
+    last_line = start
+
+    def told(now: Progress) -> tuple[str, str, str]:
+        nonlocal first
+        first = first or now
+        seconds = max(time.monotonic() - start, 1e-3)
+        done = now.composites + now.failures
+        rate = (done - first.composites - first.failures) / seconds
+        speed = (now.bytes - first.bytes) / seconds / 1e6
+        left = _duration((total - done) / rate) if rate else "–"
+        return f"{rate:,.0f}/s {speed:,.0f} MB/s", f"ETA {left}", f"{now.failures} failures" if now.failures else ""
+
+    if not sys.stderr.isatty():
+
+        def line(now: Progress) -> None:
+            nonlocal last_line
+            texts = told(now)
+            if time.monotonic() - last_line >= LINE_EVERY:
+                last_line = time.monotonic()
+                click.echo(f"{now.composites:,}/{total:,} composites  {'  '.join(filter(None, texts))}", err=True)
+
+        yield line
+        return
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("{task.fields[left]}"), TextColumn("[red]{task.fields[failures]}"))  # fmt: skip
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total, rate="", left="", failures="")
+
+        def update(now: Progress) -> None:
+            rate, left, failures = told(now)
+            bar.update(task, completed=now.composites + now.failures, rate=rate, left=left, failures=failures)
+
+        yield update
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02} min"

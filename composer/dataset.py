@@ -1,0 +1,189 @@
+"""Dataset: a folder of shards and its index, read as a sequence of composites. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DatasetError
+from .shard import Row, ShardReader, Window
+
+Array = NDArray[np.uint8]
+
+INDEX = "dataset.json"
+FORMAT = "matting-compose/dataset"
+VERSION = 1
+OPEN_SHARDS = 16  # files held open at once
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A composite and what it was made of, whole or a window of it.
+
+    Attributes
+    ----------
+    image : (H, W, 3) uint8 RGB, the composite
+    trimap : (H, W) uint8, 0 background, 128 unknown, 255 foreground
+    alpha : (H, W) uint8, 0 clear .. 255 opaque
+    foreground : (H, W, 3) uint8 RGB
+    background : (H, W, 3) uint8 RGB as fitted, or None where the recipe did not store it; with ``unknown`` it is
+        zero outside the unknown region
+    row : key, names, radii, offsets, scale
+    """
+
+    image: Array
+    trimap: Array
+    alpha: Array
+    foreground: Array
+    background: Array | None
+    row: Row
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """A shard as the index lists it."""
+
+    file: str
+    index: int
+    split: str
+    composites: int
+    bytes: int
+    sha256: str
+
+
+class Dataset(Sequence[Sample]):
+    """A finished dataset: ``len``, index, slice-free iteration, windows.
+
+    Safe to hand to other processes, forked or spawned: files are opened where they are read, at most
+    `OPEN_SHARDS` at once, and never carried across.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open the dataset in folder `path`; see `open_dataset`."""
+        self.path = Path(path)
+        self.index = read_index(self.path)
+        self.shards = tuple(ShardInfo(**entry) for entry in self.index["shards"])
+        self._starts = [0, *accumulate(shard.composites for shard in self.shards)]
+        self._readers: OrderedDict[int, ShardReader] = OrderedDict()
+        self._process = os.getpid()
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        """Read a composite whole."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._sample(index, None)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    def window(self, index: int, y: int, x: int, height: int, width: int) -> Sample:
+        """Read only the part of a composite whose top-left px is (y, x).
+
+        Raises
+        ------
+        ValueError : the window is not inside the composite
+        """
+        return self._sample(index, (y, x, height, width))
+
+    def row(self, index: int) -> Row:
+        """Return a composite's row; no pixels are read."""
+        shard, place = self.locate(index)
+        return self.reader(shard).rows[place]
+
+    def rows(self) -> Iterator[Row]:
+        """Yield every row, in order."""
+        for shard in range(len(self.shards)):
+            yield from self.reader(shard).rows
+
+    def locate(self, index: int) -> tuple[int, int]:
+        """Return the shard, and the place in it, of composite `index`."""
+        length = len(self)
+        if not -length <= index < length:
+            raise IndexError(f"composite {index} of a dataset of {length}")
+        index %= length
+        shard = bisect_right(self._starts, index) - 1
+        return shard, index - self._starts[shard]
+
+    def reader(self, shard: int) -> ShardReader:
+        """Return an open shard; the one used longest ago is closed when too many are open."""
+        if self._process != os.getpid():  # forked: the parent's files are not ours to read or to close
+            self._inherited, self._readers, self._process = self._readers, OrderedDict(), os.getpid()
+        reader = self._readers.get(shard)
+        if reader is None:
+            reader = ShardReader(self.path / "shards" / self.shards[shard].file)
+            if reader.header.plan_sha256 != self.index["plan_sha256"]:
+                raise DatasetError(f"{self.shards[shard].file}: belongs to another dataset; build again to restore it")
+            self._readers[shard] = reader
+            if len(self._readers) > OPEN_SHARDS:
+                self._readers.popitem(last=False)[1].close()
+        self._readers.move_to_end(shard)
+        return reader
+
+    def close(self) -> None:
+        """Close the files; they open again when read."""
+        while self._readers:
+            self._readers.popitem()[1].close()
+
+    def _sample(self, index: int, window: Window | None) -> Sample:
+        shard, place = self.locate(index)
+        reader = self.reader(shard)
+        row = reader.rows[place]
+        return Sample(*reader.read(row, window), row)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_readers": OrderedDict(), "_inherited": None}
+
+
+def open_dataset(path: str | Path) -> Dataset:
+    """Open a dataset that `matting-compose build` has finished.
+
+    >>> ds = open_dataset("demo")                     # doctest: +SKIP
+    >>> sample = ds[0]                                # doctest: +SKIP
+    >>> crop = ds.window(0, y=64, x=64, height=320, width=320)   # doctest: +SKIP
+
+    Raises
+    ------
+    DatasetError : `path` holds no dataset, an unfinished one, or one of a newer version
+    """
+    return Dataset(path)
+
+
+def read_index(path: Path) -> dict[str, Any]:
+    """Read and check a dataset's index.
+
+    Raises
+    ------
+    DatasetError : as `open_dataset`
+    """
+    if not path.is_dir():
+        raise DatasetError(f"{path}: expected a dataset's folder, found {'a file' if path.exists() else 'nothing'}")
+    try:
+        index = json.loads((path / INDEX).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        unfinished = (path / "plan.json").exists()
+        way_out = "run the same build again to finish it" if unfinished else f"it has no {INDEX}"
+        raise DatasetError(f"{path}: {'an unfinished dataset' if unfinished else 'no dataset'}: {way_out}") from None
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path / INDEX}: cannot be read ({error}); run the build again to restore it") from None
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        raise DatasetError(f"{path / INDEX}: not a dataset's index")
+    if index["version"] > VERSION:
+        raise DatasetError(f"{path}: of format version {index['version']}; this program reads up to {VERSION}: update it")
+    return index

@@ -1,0 +1,321 @@
+"""Layouts: how pictures lie on disk. Each layout lists its pictures by name, and loads one by its name.
+
+A layout is a small frozen value that travels to the workers; nothing is read before it is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import procedural, recipe
+from .errors import PlanError, SourceError
+from .sources import ENDINGS, Foreground, limit_side, picture_size, read_cutout, read_pair, read_rgb, reduced_size, safe_path
+
+Array = NDArray[np.uint8]
+
+# Streams of randomness for drawn pictures, apart from each other and from the plan's cells.
+DRAWN_FOREGROUNDS, DRAWN_BACKGROUNDS = 1, 2
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A foreground as a layout lists it.
+
+    Attributes
+    ----------
+    key : its name in the dataset
+    image : its file, below the layout's root, with forward slashes
+    alpha : its alpha's file, or None where the layout has none beside it
+    """
+
+    key: str
+    image: str
+    alpha: str | None = None
+
+
+class ForegroundLayout(Protocol):
+    """Where foregrounds come from."""
+
+    def entries(self) -> list[Entry]:
+        """List the foregrounds, in the order that the plan will keep."""
+
+    def files(self, entry: Entry) -> list[Path]:
+        """Return the files that a foreground is read from."""
+
+    def size(self, entry: Entry) -> tuple[int, int]:
+        """Return (height, width) px as composed, from the header only."""
+
+    def load(self, entry: Entry) -> Foreground:
+        """Read a foreground."""
+
+
+class BackgroundLayout(Protocol):
+    """Where backgrounds come from."""
+
+    def names(self) -> list[str]:
+        """List the backgrounds, in the order that the plan will keep."""
+
+    def files(self, name: str) -> list[Path]:
+        """Return the files that a background is read from."""
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Return (height, width) px, from the header only."""
+
+    def load(self, name: str) -> tuple[Array, str]:
+        """Read a background, (H, W, 3) uint8 RGB, and the SHA-256 of where it came from."""
+
+
+def foreground_layout(table: recipe.ForegroundTable, seed: int) -> ForegroundLayout:
+    """Return the layout that a recipe's table describes."""
+    match table:
+        case recipe.PairsForegrounds():
+            return Pairs(table)
+        case recipe.RgbaForegrounds():
+            return Cutouts(table)
+        case recipe.DimForegrounds():
+            return Dim(table)
+        case recipe.ProceduralForegrounds():
+            return DrawnForegrounds(table, seed)
+
+
+def background_layout(table: recipe.BackgroundTable, seed: int) -> BackgroundLayout:
+    """Return the layout that a recipe's table describes."""
+    match table:
+        case recipe.FolderBackgrounds() | recipe.ListBackgrounds():
+            return Photographs(table)
+        case recipe.ProceduralBackgrounds():
+            return DrawnBackgrounds(table, seed)
+
+
+def list_pictures(root: Path, *, recursive: bool = True) -> list[str]:
+    """List the picture files below a folder, by their endings, sorted by name (code points, forward slashes).
+
+    Raises
+    ------
+    PlanError : there is no such folder
+    """
+    if not root.is_dir():
+        raise PlanError(f"{root}: expected a folder of pictures, found {'a file' if root.exists() else 'nothing'}")
+    found = []
+    for folder, folders, names in os.walk(root):
+        below = Path(folder).relative_to(root).as_posix()
+        prefix = "" if below == "." else f"{below}/"
+        found += [prefix + name for name in names if os.path.splitext(name)[1].lower() in ENDINGS]  # noqa: PTH122
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+    return sorted(found)
+
+
+def read_list(path: Path) -> list[str]:
+    """Read a list of names, a line each; a last line may lack its end.
+
+    Raises
+    ------
+    PlanError : the file cannot be read
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path}: expected a list of names, a line each: {error}") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+class _Files:
+    """What the layouts of picture files share."""
+
+    table: recipe.ForegroundTable
+
+    def files(self, entry: Entry) -> list[Path]:
+        """See `ForegroundLayout`: the picture, and its alpha where that is a file of its own."""
+        raise NotImplementedError
+
+    def size(self, entry: Entry) -> tuple[int, int]:
+        """See `ForegroundLayout`."""
+        height, width = picture_size(self.files(entry)[0], entry.image, self.table.max_pixels)
+        return reduced_size((height, width), self.table.max_side)
+
+    def load(self, entry: Entry) -> Foreground:
+        """See `ForegroundLayout`."""
+        paths, limit = self.files(entry), self.table.max_pixels
+        pair = read_pair(paths[0], paths[1], entry.image, limit) if len(paths) == 2 else None
+        return limit_side(pair or read_cutout(paths[0], entry.image, limit), self.table.max_side)
+
+
+@dataclass(frozen=True)
+class Pairs(_Files):
+    """Pictures in one folder, alphas in another, under the same names up to the ending."""
+
+    table: recipe.PairsForegrounds
+
+    def entries(self) -> list[Entry]:
+        """See `ForegroundLayout`. A picture without an alpha is listed, and fails when it is read."""
+        alphas = {_stem(name): name for name in list_pictures(self.table.alphas)}
+        entries = [Entry(_stem(name), name, alphas.get(_stem(name))) for name in list_pictures(self.table.images)]
+        if entries and not any(entry.alpha for entry in entries):
+            raise PlanError(
+                f"no picture in {self.table.images} has an alpha of the same name in {self.table.alphas}"
+                f" (looked for {entries[0].key}.png and the like)"
+            )
+        return entries
+
+    def files(self, entry: Entry) -> list[Path]:
+        """See `ForegroundLayout`."""
+        paths = [safe_path(self.table.images, entry.image)]
+        return paths if entry.alpha is None else [*paths, safe_path(self.table.alphas, entry.alpha)]
+
+    def load(self, entry: Entry) -> Foreground:
+        """See `ForegroundLayout`."""
+        if entry.alpha is None:
+            raise SourceError(entry.image, "no-alpha", f"the alphas' folder has no picture called {entry.key}")
+        return super().load(entry)
+
+
+@dataclass(frozen=True)
+class Cutouts(_Files):
+    """Pictures that carry their alpha."""
+
+    table: recipe.RgbaForegrounds
+
+    def entries(self) -> list[Entry]:
+        """See `ForegroundLayout`."""
+        return [Entry(_stem(name), name) for name in list_pictures(self.table.root)]
+
+    def files(self, entry: Entry) -> list[Path]:
+        """See `ForegroundLayout`."""
+        return [safe_path(self.table.root, entry.image)]
+
+
+@dataclass(frozen=True)
+class Dim(_Files):
+    """Deep Image Matting's tree; the list of names gives the order."""
+
+    table: recipe.DimForegrounds
+
+    def entries(self) -> list[Entry]:
+        """See `ForegroundLayout`."""
+        table = self.table
+        homes = {
+            name: folder
+            for folder in reversed(table.folders)
+            if (table.root / folder / "fg").is_dir()
+            for name in os.listdir(table.root / folder / "fg")  # noqa: PTH208
+        }
+        if not homes:
+            tried = ", ".join(f"{folder}/fg" for folder in table.folders)
+            raise PlanError(f"{table.root}: expected Deep Image Matting's folders ({tried}), found none of them")
+        names = read_list(table.root / table.list)
+        return [self._entry(name, homes.get(name, table.folders[0])) for name in names]
+
+    @staticmethod
+    def _entry(name: str, folder: str) -> Entry:
+        return Entry(_stem(name), f"{folder}/fg/{name}", f"{folder}/alpha/{name}")
+
+    def files(self, entry: Entry) -> list[Path]:
+        """See `ForegroundLayout`."""
+        return [safe_path(self.table.root, name) for name in (entry.image, entry.alpha) if name]
+
+
+@dataclass(frozen=True)
+class DrawnForegrounds:
+    """Foregrounds out of noise and strokes."""
+
+    table: recipe.ProceduralForegrounds
+    seed: int
+
+    def entries(self) -> list[Entry]:
+        """See `ForegroundLayout`."""
+        return [Entry(name, name) for name in _drawn_names(procedural.FOREGROUND_KINDS, self.table.count)]
+
+    def files(self, entry: Entry) -> list[Path]:
+        """See `ForegroundLayout`."""
+        return []
+
+    def size(self, entry: Entry) -> tuple[int, int]:
+        """See `ForegroundLayout`."""
+        return _drawn_size(self.table.sides, self._rng(entry))
+
+    def load(self, entry: Entry) -> Foreground:
+        """See `ForegroundLayout`."""
+        rng = self._rng(entry)
+        size = _drawn_size(self.table.sides, rng)
+        image, alpha = procedural.draw_foreground(entry.key.rpartition("-")[0], size, rng)
+        return Foreground(image, alpha, hashlib.sha256(image.tobytes() + alpha.tobytes()).hexdigest())
+
+    def _rng(self, entry: Entry) -> np.random.Generator:
+        return _drawn_rng(self.seed, DRAWN_FOREGROUNDS, entry.key)
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Picture files, all of a folder's or those that a list names."""
+
+    table: recipe.FolderBackgrounds | recipe.ListBackgrounds
+
+    def names(self) -> list[str]:
+        """See `BackgroundLayout`."""
+        if isinstance(self.table, recipe.FolderBackgrounds):
+            return list_pictures(self.table.root, recursive=self.table.recursive)
+        return read_list(self.table.root / self.table.list)
+
+    def files(self, name: str) -> list[Path]:
+        """See `BackgroundLayout`."""
+        return [safe_path(self.table.root, name)]
+
+    def size(self, name: str) -> tuple[int, int]:
+        """See `BackgroundLayout`."""
+        return picture_size(self.files(name)[0], name, self.table.max_pixels)
+
+    def load(self, name: str) -> tuple[Array, str]:
+        """See `BackgroundLayout`."""
+        return read_rgb(self.files(name)[0], name, self.table.max_pixels)
+
+
+@dataclass(frozen=True)
+class DrawnBackgrounds:
+    """Backgrounds out of noise and strokes."""
+
+    table: recipe.ProceduralBackgrounds
+    seed: int
+
+    def names(self) -> list[str]:
+        """See `BackgroundLayout`."""
+        return _drawn_names(procedural.BACKGROUND_KINDS, self.table.count)
+
+    def files(self, name: str) -> list[Path]:
+        """See `BackgroundLayout`."""
+        return []
+
+    def size(self, name: str) -> tuple[int, int]:
+        """See `BackgroundLayout`."""
+        return _drawn_size(self.table.sides, _drawn_rng(self.seed, DRAWN_BACKGROUNDS, name))
+
+    def load(self, name: str) -> tuple[Array, str]:
+        """See `BackgroundLayout`."""
+        rng = _drawn_rng(self.seed, DRAWN_BACKGROUNDS, name)
+        size = _drawn_size(self.table.sides, rng)
+        image = procedural.draw_background(name.rpartition("-")[0], size, rng)
+        return image, hashlib.sha256(image.tobytes()).hexdigest()
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _drawn_names(kinds: tuple[str, ...], count: int) -> list[str]:
+    return [f"{kinds[i % len(kinds)]}-{i:03d}" for i in range(count)]
+
+
+def _drawn_rng(seed: int, stream: int, name: str) -> np.random.Generator:
+    # Three words set these apart from the plan's cells, which use two.
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream, int(name.rpartition("-")[2]), 0)))
+
+
+def _drawn_size(sides: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+    height, width = rng.integers(min(sides), max(sides) + 1, size=2)
+    return int(height), int(width)

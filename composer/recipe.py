@@ -1,0 +1,309 @@
+"""Recipe: what to build. A frozen, strictly typed value, read from TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+
+from pydantic_core import ErrorDetails
+
+from .errors import RecipeError
+
+Range = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Table(BaseModel):
+    """One table of a recipe: frozen, and strict about names and types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class _Foregrounds(_Table):
+    min_side: PositiveInt = Field(16, description="smaller pictures (shorter side, px) are left out, and listed")
+    max_side: PositiveInt | None = Field(None, description="larger pictures (longer side, px) are reduced to it")
+    max_pixels: PositiveInt = Field(120_000_000, description="a picture that declares more is refused unread")
+
+
+class PairsForegrounds(_Foregrounds):
+    """Pictures in one folder, alphas in another, matched by their names without the ending."""
+
+    layout: Literal["pairs"]
+    images: Path
+    alphas: Path
+
+
+class RgbaForegrounds(_Foregrounds):
+    """Cut-outs: pictures that carry their alpha (straight, not premultiplied)."""
+
+    layout: Literal["rgba"]
+    root: Path
+
+
+class DimForegrounds(_Foregrounds):
+    """Deep Image Matting's tree: a list of names, and under the root folders that hold ``fg`` and ``alpha``."""
+
+    layout: Literal["dim"]
+    root: Path
+    list: Path = Path("training_fg_names.txt")
+    folders: tuple[str, ...] = ("Adobe-licensed images", "Other")
+
+
+class ProceduralForegrounds(_Foregrounds):
+    """Foregrounds drawn from noise and strokes, with exact alphas: no files at all."""
+
+    layout: Literal["procedural"]
+    count: PositiveInt = 48
+    sides: tuple[PositiveInt, PositiveInt] = (448, 640)
+
+
+class FolderBackgrounds(_Table):
+    """Every picture in a folder, in the order of their names."""
+
+    layout: Literal["folder"]
+    root: Path
+    recursive: bool = True
+    max_pixels: PositiveInt = 120_000_000
+
+
+class ListBackgrounds(_Table):
+    """The pictures that a text file names, a line each, in its order."""
+
+    layout: Literal["list"]
+    root: Path
+    list: Path
+    max_pixels: PositiveInt = 120_000_000
+
+
+class ProceduralBackgrounds(_Table):
+    """Backgrounds drawn from noise and strokes: no files at all."""
+
+    layout: Literal["procedural"]
+    count: PositiveInt = 64
+    sides: tuple[PositiveInt, PositiveInt] = (512, 768)
+
+
+class Pairing(_Table):
+    """Which background each composite gets."""
+
+    order: Literal["sequential", "listed", "shuffled"] = Field(
+        "shuffled",
+        description="shuffled: no background twice until all were used; sequential: in order, starting over at the end;"
+        " listed: foreground i takes lines [i·variants, (i+1)·variants) of the list, which must be long enough",
+    )
+
+
+class Fit(_Table):
+    """How a background is brought to the foreground's size."""
+
+    enlarge: Literal["needed", "always"] = Field(
+        "needed", description="needed: only where the background is too small; always: until it just covers (or down)"
+    )
+    offset: Literal["random", "centre", "top-left"] = "random"
+
+
+class Trimap(_Table):
+    """How the unknown region is drawn. Radii are ranges, both ends included."""
+
+    strategy: Literal["distance", "mmagic", "gca", "indexnet", "huochaitiantang", "tsing90"] = "distance"
+    erode: Range = (1, 20)
+    dilate: Range = (1, 20)
+    unit: Literal["px", "subject"] = Field(
+        "px", description="px, or thousandths of the subject's size (the side of the square of its bounding box's area)"
+    )
+    opaque: Annotated[int, Field(ge=1, le=255)] = Field(255, description="alpha from here on is opaque (250 for JPEG)")
+    clear: Annotated[int, Field(ge=0, le=254)] = Field(0, description="alpha up to here is clear (5 for JPEG)")
+
+    @model_validator(mode="after")
+    def _check(self) -> Trimap:
+        for name, (low, high) in (("erode", self.erode), ("dilate", self.dilate)):
+            if low > high:
+                raise ValueError(f"{name}: the range [{low:g}, {high:g}] is upside down")
+            if self.unit == "px" and (low != int(low) or high != int(high)):
+                raise ValueError(f"{name}: radii in px are whole numbers, found [{low:g}, {high:g}]")
+        if self.clear >= self.opaque:
+            raise ValueError(f"clear = {self.clear} must be below opaque = {self.opaque}")
+        return self
+
+
+class Shards(_Table):
+    """How the composites are stored."""
+
+    packing: Literal["delta", "solid", "plain", "jpeg"] = "delta"
+    megabytes: PositiveInt = Field(256, description="a shard's size, about")
+    variants: PositiveInt = Field(50, description="variants of a foreground in one shard, at most")
+    tile: Annotated[int, Field(ge=16, le=1024, multiple_of=16)] = 128
+    background: Literal["none", "unknown", "full"] = Field(
+        "none", description="store the fitted background: not at all, in the unknown region (the loss), or whole"
+    )
+    quality: Annotated[int, Field(ge=1, le=100)] = Field(95, description="of packing jpeg")
+
+
+class Split(_Table):
+    """Which foregrounds are kept for validation; no foreground is on both sides."""
+
+    validation: Share | tuple[str, ...] = Field(0.0, description="a share of the foregrounds, or their names")
+
+
+ForegroundTable = PairsForegrounds | RgbaForegrounds | DimForegrounds | ProceduralForegrounds
+BackgroundTable = FolderBackgrounds | ListBackgrounds | ProceduralBackgrounds
+
+
+class Recipe(_Table):
+    """What to build: foregrounds × variants, how they meet, and how they are stored."""
+
+    seed: NonNegativeInt = 431
+    variants: Annotated[int, Field(ge=1, le=65_535)] = 100
+    foregrounds: Annotated[ForegroundTable, Field(discriminator="layout")]
+    backgrounds: Annotated[BackgroundTable, Field(discriminator="layout")]
+    pairing: Pairing = Pairing()
+    fit: Fit = Fit()
+    trimap: Trimap = Trimap()
+    shards: Shards = Shards()
+    split: Split = Split()
+
+
+def shipped_recipes() -> list[str]:
+    """Name the recipes that come with the package, sorted."""
+    folder = resources.files("matting_compose.manifests")
+    return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
+
+
+def load_recipe(
+    name: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    foregrounds: Path | None = None,
+    alphas: Path | None = None,
+    backgrounds: Path | None = None,
+) -> Recipe:
+    """Read a recipe by name or path.
+
+    Parameters
+    ----------
+    name : a shipped recipe's name, the path of a TOML file, or None for the defaults.
+        Relative paths inside a file are relative to the file, all others to the working directory.
+    overrides : ``key=value`` strings, the key dotted (``trimap.erode=[2,30]``); values are TOML, else plain text
+    foregrounds, alphas, backgrounds : folders that take the place of the recipe's; where it names none, cut-outs
+        with their own alpha are expected, or pairs if `alphas` is given
+
+    Raises
+    ------
+    RecipeError : naming the key's path, what was found and what is allowed
+    """
+    data, folder = _read(name)
+    _anchor(data, folder)
+    _place_foregrounds(data, foregrounds, alphas)
+    if backgrounds is not None:
+        table = data.get("backgrounds")
+        keeps_layout = isinstance(table, dict) and table.get("layout") in ("folder", "list")
+        data["backgrounds"] = {**(table if keeps_layout else {"layout": "folder"}), "root": str(backgrounds)}
+    for item in overrides:
+        _override(data, item)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(_explain(error, str(name or "the command line"))) from None
+
+
+def _place_foregrounds(data: dict[str, Any], foregrounds: Path | None, alphas: Path | None) -> None:
+    table = data.get("foregrounds")
+    layout = table.get("layout") if isinstance(table, dict) else None
+    if alphas is not None:
+        if foregrounds is None:
+            raise RecipeError("--alphas says where the alphas are; --foregrounds must say where their pictures are")
+        kept = table if layout == "pairs" else {"layout": "pairs"}
+        data["foregrounds"] = {**kept, "images": str(foregrounds), "alphas": str(alphas)}
+    elif foregrounds is not None:
+        if layout == "pairs":
+            raise RecipeError("this recipe's foregrounds are pairs: give --alphas with --foregrounds")
+        kept = table if layout in ("rgba", "dim") else {"layout": "rgba"}
+        data["foregrounds"] = {**kept, "root": str(foregrounds)}
+
+
+def _read(name: str | Path | None) -> tuple[dict[str, Any], Path]:
+    if name is None:
+        return {}, Path.cwd()
+    path = Path(name)
+    if path.suffix == ".toml":
+        try:
+            return tomllib.loads(path.read_text(encoding="utf-8")), path.parent
+        except FileNotFoundError:
+            raise RecipeError(f"{path}: no such recipe file") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: not TOML: {error}") from None
+        except OSError as error:
+            raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
+    if str(name) not in shipped_recipes():
+        raise RecipeError(
+            f"no recipe is called '{name}'; shipped are {', '.join(shipped_recipes())}; a file's name ends in .toml"
+        )
+    text = resources.files("matting_compose.manifests").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text), Path.cwd()
+
+
+# The only keys that hold a place on this machine. They say where the pictures are, not which they are,
+# so they are no part of a plan's hash: a dataset may be finished from another disk.
+PLACES = {"foregrounds": ("root", "images", "alphas"), "backgrounds": ("root",)}
+
+
+def _anchor(data: dict[str, Any], folder: Path) -> None:
+    for table, keys in PLACES.items():
+        values = data.get(table)
+        if isinstance(values, dict):
+            for key in keys:
+                if isinstance(values.get(key), str):
+                    values[key] = str(folder / values[key])
+
+
+def _override(data: dict[str, Any], item: str) -> None:
+    key, equals, text = item.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {item}: expected KEY=VALUE, for example trimap.dilate=[1,30]")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word is a string
+    *tables, last = key.strip().split(".")
+    for table in tables:
+        data = data.setdefault(table, {})
+        if not isinstance(data, dict):
+            raise RecipeError(f"--set {item}: '{table}' is a value, not a table")
+    data[last] = value
+
+
+# A table's keys depend on its layout; pydantic puts the layout's name into the place of an error.
+LAYOUTS: dict[str, dict[str, type[_Table]]] = {
+    table: {get_args(model.model_fields["layout"].annotation)[0]: model for model in get_args(union)}
+    for table, union in (("foregrounds", ForegroundTable), ("backgrounds", BackgroundTable))
+}
+
+
+def _explain(error: ValidationError, origin: str) -> str:
+    """Turn pydantic's findings into a line each: the key, what is wrong, what is allowed."""
+    lines = [f"  {_explain_one(found)}" for found in error.errors(include_url=False)]
+    return f"{origin} is not a recipe:\n" + "\n".join(dict.fromkeys(lines))
+
+
+def _explain_one(found: ErrorDetails) -> str:
+    place = [str(part) for part in found["loc"]]
+    table: type[BaseModel] = Recipe
+    if place[0] in LAYOUTS and len(place) > 1:
+        table = LAYOUTS[place[0]][place.pop(1)]
+    elif len(place) > 1:
+        annotation = Recipe.model_fields[place[0]].annotation
+        table = annotation if isinstance(annotation, type) else Recipe
+    # What follows the key is which member of a union or of a tuple pydantic was trying.
+    key = ".".join(place[:2] if place[0] in Recipe.model_fields and table is not Recipe else place[:1])
+    if found["type"] == "extra_forbidden":
+        return f"{key}: unknown key; allowed here are {', '.join(table.model_fields)}"
+    if found["type"].startswith("union_tag") or (key in LAYOUTS and found["type"] == "missing"):
+        return f"{key}: expected a table with layout = {' | '.join(map(repr, LAYOUTS[key]))} (found {found['input']!r})"
+    if found["type"] == "missing":
+        return f"{key}: missing"
+    return f"{key}: {found['msg'].removeprefix('Value error, ')} (found {found['input']!r})"

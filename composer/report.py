@@ -1,0 +1,77 @@
+"""Report: a dataset as pictures, to be judged by looking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .dataset import Dataset
+from .errors import DatasetError
+
+Array = NDArray[np.uint8]
+
+CELL = 240  # px, a cell's side
+GAP = 6
+CHECKERS = 12  # px, a checkerboard's square
+
+
+def contact_sheet(dataset: Dataset, rows: int = 6, columns: int = 4) -> Array:
+    """Lay out composites spread over a dataset: above the composite, below it trimap, alpha and cut-out.
+
+    Returns
+    -------
+    (H, W, 3) uint8 RGB
+    """
+    count = min(rows * columns, len(dataset))
+    picks = [int(i) for i in (np.arange(count) + 0.5) * len(dataset) / count]
+    height, width = CELL + CELL // 3 + GAP, CELL + GAP
+    sheet = np.full((-(-count // columns) * height + GAP, min(count, columns) * width + GAP, 3), 255, np.uint8)
+    for place, index in enumerate(picks):
+        sample = dataset[index]
+        y, x = GAP + place // columns * height, GAP + place % columns * width
+        sheet[y : y + CELL, x : x + CELL] = _fit(sample.image, CELL)
+        small = CELL // 3
+        parts = (_grey(sample.trimap), _grey(sample.alpha), _cutout(sample.foreground, sample.alpha))
+        for i, part in enumerate(parts):
+            sheet[y + CELL : y + CELL + small, x + i * small : x + (i + 1) * small] = _fit(part, small)
+    return sheet
+
+
+def write_contact_sheet(dataset: Dataset, path: Path) -> None:
+    """Write `contact_sheet` as JPEG.
+
+    Raises
+    ------
+    DatasetError : the picture cannot be written
+    """
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(contact_sheet(dataset), cv2.COLOR_RGB2BGR))
+    if not done:
+        raise DatasetError(f"{path}: the contact sheet could not be coded")
+    path.write_bytes(bytes(data))
+
+
+def _fit(picture: Array, side: int) -> Array:
+    """Reduce or enlarge to fit a square, centred on light grey."""
+    scale = side / max(picture.shape[:2])
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    fitted = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    square = np.full((side, side, 3), 238, np.uint8)
+    top, left = (side - fitted.shape[0]) // 2, (side - fitted.shape[1]) // 2
+    square[top : top + fitted.shape[0], left : left + fitted.shape[1]] = fitted
+    return square
+
+
+def _grey(mask: Array) -> Array:
+    return np.repeat(mask[..., None], 3, axis=2)
+
+
+def _cutout(foreground: Array, alpha: Array) -> Array:
+    """Blend over a checkerboard that stays of one size when the cell is reduced."""
+    square = max(1, CHECKERS * max(alpha.shape) // CELL)
+    y, x = np.indices(alpha.shape) // square
+    board = np.where((x + y) % 2, 205, 150).astype(np.float32)[..., None]
+    weight = alpha[..., None].astype(np.float32) / 255
+    return np.rint(weight * foreground + (1 - weight) * board).astype(np.uint8)

@@ -1,0 +1,388 @@
+"""Shard: one HDF5 file of composites. Write it, prove it, read it. docs/format.md describes it for other readers.
+
+Tiles are coded here and handed to HDF5 ready-made (``write_direct_chunk``), with the filter that decodes them named
+in the file: h5py's one lock is held for a copy only, and no filter can fail in silence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from zstandard import ZstdError
+
+from .errors import DatasetError
+from .packing import Codec, Packing, packing
+
+Array = NDArray[np.uint8]
+Window = tuple[int, int, int, int]  # y, x, height, width
+
+FORMAT = "matting-compose/shard"
+VERSION = 1
+LIBVER = ("v110", "v110")  # HDF5 of 2016 or newer reads it; its chunk index is a flat table, not a tree
+
+
+@dataclass(frozen=True)
+class Row:
+    """A composite's row in its shard's table.
+
+    Attributes
+    ----------
+    key : unique in the dataset: the foreground's name, ``_``, the variant
+    foreground, variant, background : who meets whom
+    background_sha256 : of the background's file
+    height, width : px
+    scale, offset_y, offset_x : see `composite.Placement`
+    erode, dilate : see `trimap.DrawnTrimap`
+    group, position : where it lies: ``groups/{group:05d}``, at index `position`
+    """
+
+    key: str
+    foreground: str
+    variant: int
+    background: str
+    background_sha256: str
+    height: int
+    width: int
+    scale: float
+    offset_y: int
+    offset_x: int
+    erode: int
+    dilate: int
+    group: int
+    position: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """A shard's attributes: what it is part of, and how to decode it."""
+
+    plan_sha256: str
+    index: int
+    split: str
+    packing: str
+    quality: int
+    tile: int
+    background: str
+
+    def codecs(self) -> Packing:
+        """Return the codecs that its datasets were written with."""
+        return packing(self.packing, self.quality)
+
+
+class Parts(NamedTuple):
+    """A composite, or a window of one.
+
+    image (H, W, 3), trimap (H, W), alpha (H, W), foreground (H, W, 3), background (H, W, 3) or None; all uint8, RGB.
+    """
+
+    image: Array
+    trimap: Array
+    alpha: Array
+    foreground: Array
+    background: Array | None
+
+
+class _TiledArray:
+    """A stack of equally large pictures in one HDF5 dataset, a tile a chunk; or one picture, without the stack."""
+
+    def __init__(self, dataset: h5py.Dataset, codec: Codec) -> None:
+        self._id = dataset.id
+        self._codec = codec
+        self._tile = codec.tile_shape(dataset.chunks)
+        self.name: str = dataset.name
+
+    @classmethod
+    def create(
+        cls, group: h5py.Group, name: str, codec: Codec, size: tuple[int, int], tile: int, count: int | None
+    ) -> _TiledArray:
+        """Make the dataset, `count` pictures of `size` px, or one picture where `count` is None."""
+        shape, chunks, filters = codec.dataset(*size, tile)
+        if count is not None:
+            shape, chunks = (count, *shape), (1, *chunks)
+        dataset = group.create_dataset(name, shape, "u1", chunks=chunks, track_times=False, **filters)
+        return cls(dataset, codec)
+
+    def encode(self, picture: Array) -> list[list[bytes]]:
+        """Code a picture as this array's tiles."""
+        return self._codec.encode(picture, self._tile)
+
+    def write(self, index: int | None, grid: Sequence[Sequence[bytes]], written: dict[tuple[Any, ...], int]) -> None:
+        """Write a picture's tiles, noting the CRC of each in `written`."""
+        for i, row in enumerate(grid):
+            for j, data in enumerate(row):
+                at = self._chunk(index, i, j)
+                self._id.write_direct_chunk(at, data)
+                written[(self.name, *at)] = zlib.crc32(data)
+
+    def tiles(self, index: int | None, rows: range, columns: range) -> list[list[bytes]]:
+        """Read tiles as they are stored."""
+        return [[self._id.read_direct_chunk(self._chunk(index, i, j))[1] for j in columns] for i in rows]
+
+    def all_tiles(self, index: int | None, size: tuple[int, int]) -> list[list[bytes]]:
+        """Read all of one picture's tiles as they are stored."""
+        return self.tiles(index, *(range(-(-side // tile)) for side, tile in zip(size, self._tile, strict=True)))
+
+    def read(self, index: int | None, window: Window) -> Array:
+        """Decode a window of a picture."""
+        y, x, height, width = window
+        tile_height, tile_width = self._tile
+        rows = range(y // tile_height, -(-(y + height) // tile_height))
+        columns = range(x // tile_width, -(-(x + width) // tile_width))
+        picture = self._codec.decode(self.tiles(index, rows, columns), self._tile)
+        top, left = y - rows.start * tile_height, x - columns.start * tile_width
+        return picture[top : top + height, left : left + width]
+
+    def _chunk(self, index: int | None, row: int, column: int) -> tuple[int, ...]:
+        corner = self._codec.corner(row * self._tile[0], column * self._tile[1])
+        return corner if index is None else (index, *corner)
+
+
+class ShardWriter:
+    """Write a shard under a temporary name; `finish` closes and proves it. Use as a context manager."""
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self._path = path
+        self._header = header
+        self._codecs = header.codecs()
+        self._written: dict[tuple[Any, ...], int] = {}
+        self._group: dict[str, _TiledArray] = {}
+        self._opaque: Array | None = None
+        self._file = h5py.File(path, "w", libver=LIBVER)
+        self._file.attrs["format"] = FORMAT
+        self._file.attrs["version"] = VERSION
+        for name, value in zip(_HEADER_FIELDS, astuple(header), strict=True):
+            self._file.attrs[name] = value
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    @property
+    def bytes_coded(self) -> int:
+        """Bytes in the file so far, about."""
+        return int(self._file.id.get_filesize())
+
+    def open_group(self, number: int, foreground: str, sha256: str, size: tuple[int, int], count: int) -> None:
+        """Start a foreground's group: `count` composites of `size` (height, width) px."""
+        group = self._file.create_group(f"groups/{number:05d}", track_order=False)
+        group.attrs["foreground"] = foreground
+        group.attrs["sha256"] = sha256
+        kinds: dict[str, tuple[Codec, int | None]] = {
+            "alpha": (self._codecs.mask, None),
+            "foreground": (self._codecs.foreground, None),
+            "image": (self._codecs.image, count),
+            "trimap": (self._codecs.mask, count),
+        }
+        if self._header.background != "none":
+            kinds["background"] = (self._codecs.image, count)
+        self._group = {
+            name: _TiledArray.create(group, name, codec, size, self._header.tile, n)
+            for name, (codec, n) in kinds.items()
+        }
+
+    def write_foreground(self, foreground: Array, alpha: Array) -> None:
+        """Write the group's foreground (H, W, 3) RGB and alpha (H, W)."""
+        self._opaque = cv2.compare(alpha, 255, cv2.CMP_EQ)
+        self._write("alpha", None, alpha)
+        self._write("foreground", None, foreground)
+
+    def write_composite(self, position: int, image: Array, trimap: Array, background: Array) -> None:
+        """Write a composite (H, W, 3) RGB, its trimap (H, W) and, as far as the header says, its background."""
+        if self._codecs.shares_opaque:
+            image = cv2.copyTo(image, cv2.bitwise_not(self._opaque))
+        self._write("image", position, image)
+        self._write("trimap", position, trimap)
+        if self._header.background == "unknown":
+            background = cv2.copyTo(background, cv2.compare(trimap, 128, cv2.CMP_EQ))
+        if self._header.background != "none":
+            self._write("background", position, background)
+
+    def copy_foreground(self, source: ShardReader, number: int) -> None:
+        """Copy a group's foreground and alpha from a shard of the same plan, without decoding."""
+        for name in ("alpha", "foreground"):
+            self._group[name].write(None, source.stored_tiles(number, name, None), self._written)
+
+    def copy_composite(self, source: ShardReader, number: int, position: int) -> None:
+        """Copy a composite from a shard of the same plan, without decoding."""
+        for name in ("image", "trimap", "background"):
+            if name in self._group:
+                self._group[name].write(position, source.stored_tiles(number, name, position), self._written)
+
+    def _write(self, name: str, index: int | None, picture: Array) -> None:
+        array = self._group[name]
+        array.write(index, array.encode(picture), self._written)
+
+    def finish(self, rows: Sequence[Row]) -> str:
+        """Write the table, close the file, read every byte of it back, and make it durable.
+
+        Returns
+        -------
+        the file's SHA-256
+
+        Raises
+        ------
+        DatasetError : what is read is not what was written
+        """
+        self._file.create_dataset("samples", data=_to_table(rows), track_times=False)
+        self._file.attrs["composites"] = len(rows)
+        self._file.attrs["complete"] = True
+        self._file.close()
+        digest = _read_back(self._path, self._written, rows)
+        with self._path.open("rb+") as file:
+            os.fsync(file.fileno())
+        return digest
+
+
+class ShardReader:
+    """Read a shard.
+
+    Raises
+    ------
+    DatasetError : the file is missing, foreign, of a newer version, unfinished or damaged
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._file = h5py.File(path, "r")
+        except FileNotFoundError:
+            raise DatasetError(f"{path.name}: the shard is missing; build again to render it") from None
+        except OSError as error:
+            raise DatasetError(f"{path.name}: not a readable HDF5 file ({error})") from None
+        self.header = _read_header(self._file, path.name)
+        self._codecs = self.header.codecs()
+        self.rows = _from_table(self._file["samples"][()])
+        self._groups: dict[int, dict[str, _TiledArray]] = {}
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def read(self, row: Row, window: Window | None = None) -> Parts:
+        """Read a composite, or a window (y, x, height, width) of it, px."""
+        y, x, height, width = window or (0, 0, row.height, row.width)
+        if min(y, x) < 0 or min(height, width) < 1 or y + height > row.height or x + width > row.width:
+            raise ValueError(
+                f"the window {height}×{width} at ({y}, {x}) is not inside the {row.height}×{row.width} px of {row.key}"
+            )
+        window = (y, x, height, width)
+        try:
+            group = self._open_group(row.group)
+            alpha = group["alpha"].read(None, window)
+            foreground = group["foreground"].read(None, window)
+            image = group["image"].read(row.position, window)
+            trimap = group["trimap"].read(row.position, window)
+            background = group["background"].read(row.position, window) if "background" in group else None
+        except (OSError, KeyError, ValueError, RuntimeError, ZstdError, cv2.error) as error:
+            raise DatasetError(f"{self._path.name}: composite {row.key} is damaged ({error})") from None
+        if self._codecs.shares_opaque:
+            image = np.ascontiguousarray(image)
+            cv2.copyTo(np.ascontiguousarray(foreground), cv2.compare(alpha, 255, cv2.CMP_EQ), image)
+        return Parts(image, trimap, alpha, foreground, background)
+
+    def stored_tiles(self, number: int, name: str, position: int | None) -> list[list[bytes]]:
+        """Return a picture's tiles as they are stored."""
+        group = self._file[f"groups/{number:05d}"]
+        return self._open_group(number)[name].all_tiles(position, group["alpha"].shape)
+
+    def group_sha256(self, number: int) -> str:
+        """Return the digest of the files that a group's foreground came from."""
+        return str(self._file[f"groups/{number:05d}"].attrs["sha256"])
+
+    def _open_group(self, number: int) -> dict[str, _TiledArray]:
+        arrays = self._groups.get(number)
+        if arrays is None:
+            codecs = self._codecs
+            kinds = {"alpha": codecs.mask, "foreground": codecs.foreground, "trimap": codecs.mask}
+            group = self._file[f"groups/{number:05d}"]
+            arrays = {name: _TiledArray(group[name], kinds.get(name, codecs.image)) for name in group}
+            self._groups[number] = arrays
+        return arrays
+
+
+_HEADER_FIELDS = tuple(field.name for field in fields(Header))
+_TEXT = ("key", "foreground", "background", "background_sha256")
+_NUMBERS = {
+    "variant": "<u2",
+    "height": "<u4",
+    "width": "<u4",
+    "scale": "<f8",
+    "offset_y": "<u4",
+    "offset_x": "<u4",
+    "erode": "<u2",
+    "dilate": "<u2",
+    "group": "<u4",
+    "position": "<u4",
+}
+
+
+def _to_table(rows: Sequence[Row]) -> NDArray[np.void]:
+    """Make the compound table; texts are UTF-8 of a fixed length, as long as the longest."""
+
+    def kind(name: str) -> Any:
+        if name not in _TEXT:
+            return _NUMBERS[name]
+        longest = max((len(getattr(row, name).encode()) for row in rows), default=1)
+        return h5py.string_dtype("utf-8", max(longest, 1))
+
+    names = [field.name for field in fields(Row)]
+    table = np.zeros(len(rows), np.dtype([(name, kind(name)) for name in names]))
+    for name in names:
+        values = [getattr(row, name) for row in rows]
+        table[name] = [value.encode() for value in values] if name in _TEXT else values
+    return table
+
+
+def _from_table(table: NDArray[np.void]) -> list[Row]:
+    columns = [[v.decode() for v in table[n].tolist()] if n in _TEXT else table[n].tolist() for n in _ROW_FIELDS]
+    return [Row(*values) for values in zip(*columns, strict=True)]
+
+
+_ROW_FIELDS = tuple(field.name for field in fields(Row))
+
+
+def _read_header(file: h5py.File, name: str) -> Header:
+    attributes = file.attrs
+    if attributes.get("format") != FORMAT:
+        raise DatasetError(f"{name}: an HDF5 file, but not a shard (format is {attributes.get('format')!r})")
+    if attributes["version"] > VERSION:
+        raise DatasetError(
+            f"{name}: of format version {attributes['version']}; this program reads up to {VERSION}: update it"
+        )
+    if not attributes.get("complete"):
+        raise DatasetError(f"{name}: unfinished; run the build again")
+    values = (attributes[field] for field in _HEADER_FIELDS)
+    return Header(*(value.item() if isinstance(value, np.generic) else value for value in values))
+
+
+def _read_back(path: Path, written: dict[tuple[Any, ...], int], rows: Sequence[Row]) -> str:
+    """Compare every tile in the file with what was written, and the table; return the file's SHA-256."""
+    with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        missing = dict(written)
+        with h5py.File(path, "r") as file:
+            if _from_table(file["samples"][()]) != list(rows):
+                raise DatasetError(f"{path.name}: the table that was read back differs from what was written")
+            for name in sorted({place[0] for place in written}):
+
+                def check(chunk: Any, name: str = name) -> None:
+                    data = content[chunk.byte_offset : chunk.byte_offset + chunk.size]
+                    if missing.pop((name, *chunk.chunk_offset), None) != zlib.crc32(data):
+                        raise DatasetError(f"{path.name}: {name}{chunk.chunk_offset} was read back different")
+
+                file[name].id.chunk_iter(check)
+        if missing:
+            raise DatasetError(f"{path.name}: {len(missing)} tiles were written but cannot be read back")
+        return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,220 @@
+"""Survey: what a build would make, cost and stumble over, before a night is spent on it. Nothing is written."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import joblib
+import numpy as np
+
+from .composite import Blender, enlargement, fit_background, place_background
+from .errors import SourceError
+from .layouts import Entry, ForegroundLayout
+from .packing import packing
+from .plan import Plan
+from .recipe import Trimap
+from .trimap import UNKNOWN, trimap_strategy
+
+PROBES = 12  # composites that are made for the estimate
+STRONG_ENLARGEMENT = 4.0
+NEARLY_BINARY = 0.002  # share of fractional pixels under which a matte is a mask
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a dry run says.
+
+    Attributes
+    ----------
+    composites, foregrounds, variants, backgrounds, shards, validation : counts
+    smallest, median, largest : (width, height) px of the composites
+    bytes, free_bytes : the dataset's estimated size, and the room where it would lie
+    seconds : estimated, with the jobs asked for
+    failing : pictures that cannot be used, with the reason
+    excluded : foregrounds left out on purpose, with the reason
+    warnings : what may waste a night, a line each
+    """
+
+    composites: int
+    foregrounds: int
+    variants: int
+    backgrounds: int
+    shards: int
+    validation: int
+    smallest: tuple[int, int]
+    median: tuple[int, int]
+    largest: tuple[int, int]
+    bytes: int
+    free_bytes: int
+    seconds: float
+    failing: list[tuple[str, str]]
+    excluded: list[tuple[str, str]]
+    warnings: list[str]
+
+
+def survey(
+    plan: Plan, out: Path, *, jobs: int = -1, on_progress: Callable[[str, int, int], None] | None = None
+) -> Survey:
+    """Read every header that a build would need and every alpha, and make a few composites.
+
+    Parameters
+    ----------
+    plan : what to build
+    out : where; need not exist
+    jobs : as the build's
+    on_progress : called with what is looked at, how many are done, and of how many
+    """
+    report = on_progress or (lambda *_: None)
+    failing: list[tuple[str, str]] = []
+    notes = _look_at_foregrounds(plan, jobs, report, failing)
+    sizes = _background_sizes(plan, report, failing)
+    warnings = [*notes, *_pairing_warnings(plan, sizes)]
+    size, seconds = _probe(plan, jobs)
+    free = free_bytes(out)
+    if size > free:
+        warnings.append(f"the disk has {free / 1e9:,.1f} GB free, the dataset needs about {size / 1e9:,.1f} GB")
+    areas = sorted((s for s in plan.sizes if s), key=lambda s: s[0] * s[1]) or [(0, 0)]
+    return Survey(
+        composites=len(plan),
+        foregrounds=len(plan.foregrounds),
+        variants=plan.recipe.variants,
+        backgrounds=len(plan.backgrounds),
+        shards=len(plan.shards),
+        validation=plan.splits.count("validation"),
+        smallest=areas[0][::-1],
+        median=areas[len(areas) // 2][::-1],
+        largest=areas[-1][::-1],
+        bytes=size,
+        free_bytes=free,
+        seconds=seconds,
+        failing=failing,
+        excluded=list(plan.excluded),
+        warnings=warnings,
+    )
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the room on the disk where a folder is, or will be."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def _look_at_foregrounds(
+    plan: Plan, jobs: int, report: Callable[[str, int, int], None], failing: list[tuple[str, str]]
+) -> list[str]:
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
+    looks = parallel(
+        joblib.delayed(_look)(plan.foreground_layout, entry, plan.recipe.trimap) for entry in plan.foregrounds
+    )
+    found: dict[str, list[str]] = {}
+    for done, (entry, (error, notes)) in enumerate(zip(plan.foregrounds, looks, strict=True), 1):
+        if error is not None:
+            failing.append((error.source, error.detail))
+        for note in notes:
+            found.setdefault(note, []).append(entry.image)
+        report("foregrounds", done, len(plan.foregrounds))
+    return [f"{note}: {_some(names)}" for note, names in found.items()]
+
+
+def _look(layout: ForegroundLayout, entry: Entry, settings: Trimap) -> tuple[SourceError | None, list[str]]:
+    """Judge one alpha by what training needs of it."""
+    cv2.setNumThreads(1)
+    try:
+        alpha = layout.load(entry).alpha
+    except SourceError as error:
+        return error, []
+    notes = []
+    opaque, clear = alpha >= settings.opaque, alpha <= settings.clear
+    if not opaque.any():
+        notes.append("the alpha is never opaque")
+    if not clear.any():
+        notes.append("the alpha is never clear")
+    if 1 - (opaque | clear).mean() < NEARLY_BINARY:
+        notes.append("the alpha is nearly binary, a mask rather than a matte")
+    if not (trimap_strategy(alpha, settings)(0.0, 0.0).trimap == UNKNOWN).any():
+        notes.append("the unknown region can be empty")
+    return None, notes
+
+
+def _background_sizes(
+    plan: Plan, report: Callable[[str, int, int], None], failing: list[tuple[str, str]]
+) -> dict[str, tuple[int, int]]:
+    used = plan.backgrounds[: len(plan)] if plan.recipe.pairing.order != "shuffled" else plan.backgrounds
+    layout, sizes = plan.background_layout, {}
+    for done, name in enumerate(used, 1):
+        try:
+            sizes[name] = layout.size(name)
+        except SourceError as error:
+            failing.append((error.source, error.detail))
+        if done % 1000 == 0 or done == len(used):
+            report("backgrounds", done, len(used))
+    return sizes
+
+
+def _pairing_warnings(plan: Plan, sizes: dict[str, tuple[int, int]]) -> Iterator[str]:
+    variants = plan.recipe.variants
+    if len(plan.backgrounds) < variants:
+        yield (
+            f"there are fewer backgrounds ({len(plan.backgrounds)}) than variants ({variants}):"
+            " foregrounds will meet some of them more than once"
+        )
+    strong = []
+    for number, size in enumerate(plan.sizes):
+        for variant in range(variants if size else 0):
+            name = plan.background_name(number, variant)
+            if size and name in sizes and enlargement(sizes[name], size) > STRONG_ENLARGEMENT:
+                strong.append(f"{plan.foregrounds[number].key}_{variant}")
+    if strong:
+        yield f"{len(strong):,} composites enlarge their background more than {STRONG_ENLARGEMENT:g}×: {_some(strong)}"
+
+
+def _probe(plan: Plan, jobs: int) -> tuple[int, float]:
+    """Make some composites; return the dataset's estimated bytes and seconds."""
+    codecs = packing(plan.recipe.shards.packing, plan.recipe.shards.quality)
+    tile = (plan.recipe.shards.tile,) * 2
+    pixels, size, seconds, shared_seconds, shared_size = 0, 0, 0.0, 0.0, 0
+    for number in np.linspace(0, len(plan.foregrounds) - 1, min(PROBES, len(plan.foregrounds))).astype(int):
+        cell = plan.cell(int(number), 0)
+        try:
+            start = time.perf_counter()
+            foreground = plan.foreground_layout.load(plan.foregrounds[number])
+            draw, blend = trimap_strategy(foreground.alpha, plan.recipe.trimap), Blender(foreground.image, foreground.alpha)
+            shared_size += _coded(codecs.foreground.encode(foreground.image, tile))
+            middle = time.perf_counter()
+            picture, _ = plan.background_layout.load(cell.background)
+        except SourceError:
+            continue
+        target = foreground.alpha.shape
+        offset = (cell.offset_y, cell.offset_x)
+        placement = place_background(picture.shape[:2], target, enlarge=plan.recipe.fit.enlarge, offset=offset)
+        image = blend(fit_background(picture, target, placement))
+        if codecs.shares_opaque:
+            image[foreground.alpha == 255] = 0
+        size += _coded(codecs.image.encode(image, tile))
+        size += _coded(codecs.mask.encode(draw(cell.erode, cell.dilate).trimap, tile))
+        seconds += time.perf_counter() - middle
+        shared_seconds += middle - start
+        pixels += foreground.alpha.size
+    if not pixels:
+        return plan.estimated_bytes, 0.0
+    variants = plan.recipe.variants
+    per_shard = min(plan.shape[1], variants)
+    scale = plan.pixels / pixels
+    return (
+        int(scale * (size + shared_size / per_shard)),
+        scale * (seconds + shared_seconds / per_shard) / joblib.effective_n_jobs(jobs),
+    )
+
+
+def _coded(grid: list[list[bytes]]) -> int:
+    return sum(len(data) for row in grid for data in row)
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3:,} more"
