@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.uint8]
 
-BAND = 64  # rows blended at a time: the 16-bit intermediates stay in the second-level cache
+BAND = 32  # rows blended at a time: the 16-bit intermediates stay in the second-level cache
 
 
 @dataclass(frozen=True)
@@ -89,17 +89,17 @@ class Blender:
 
     def __init__(self, foreground: Array, alpha: Array) -> None:
         """Take `foreground` (H, W, 3) uint8 RGB and `alpha` (H, W) uint8."""
-        self._alpha = alpha
         self._premultiplied = np.multiply(foreground, alpha[..., None], dtype=np.uint16)
         self._premultiplied += 128
+        self._inverse = cv2.cvtColor(cv2.bitwise_not(alpha), cv2.COLOR_GRAY2RGB)
 
     def __call__(self, background: Array) -> Array:
         """Blend over `background` (H, W, 3) uint8 RGB; return (H, W, 3) uint8 RGB."""
         image = np.empty(background.shape, np.uint8)
         for top in range(0, len(image), BAND):
             rows = slice(top, top + BAND)
-            inverse = cv2.cvtColor(cv2.bitwise_not(self._alpha[rows]), cv2.COLOR_GRAY2RGB)
-            total = np.multiply(background[rows], inverse, dtype=np.uint16)
+            total = background[rows].astype(np.uint16)  # mixed types in one multiplication would be three times slower
+            total *= self._inverse[rows].astype(np.uint16)
             total += self._premultiplied[rows]
             total += total >> 8
             total >>= 8

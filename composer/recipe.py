@@ -137,7 +137,7 @@ class Shards(_Table):
     packing: Literal["delta", "solid", "plain", "jpeg"] = "delta"
     megabytes: PositiveInt = Field(256, description="a shard's size, about")
     variants: PositiveInt = Field(50, description="variants of a foreground in one shard, at most")
-    tile: Annotated[int, Field(ge=16, le=1024, multiple_of=16)] = 128
+    tile: Annotated[int, Field(ge=16, le=1024, multiple_of=16)] = 160
     background: Literal["none", "unknown", "full"] = Field(
         "none", description="store the fitted background: not at all, in the unknown region (the loss), or whole"
     )

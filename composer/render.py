@@ -12,9 +12,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,10 @@ from .recipe import Fit, Trimap
 from .shard import Header, Row, ShardReader, ShardWriter
 from .trimap import UNKNOWN, trimap_strategy
 
+Array = NDArray[np.uint8]
+
 TEMPORARY = ".tmp"
+BATCH_PIXELS = 16_000_000  # of foregrounds prepared at once, at some 13 bytes each
 PROGRESS = ".progress"  # (shards, 3) int64: composites, failures, bytes; written by workers, read by the display
 
 
@@ -94,29 +98,73 @@ def render_shard(task: ShardTask) -> tuple[dict[str, Any], int, int]:
 def _render(
     task: ShardTask, writer: ShardWriter, previous: ShardReader | None
 ) -> tuple[list[Row], list[Failure], int]:
-    """Render a shard's composites group by group, copying what an earlier version of it has."""
-    rows: list[Row] = []
-    failures: list[Failure] = []
-    rendered = 0
+    """Render a shard's composites, copying what an earlier version of it has.
+
+    Foregrounds are prepared in batches that fit in memory, and a batch's composites are made background by
+    background, so that one which many composites share is decoded once for all of them.
+    """
+    rows: dict[str, Row] = {}
+    failures: dict[str, Failure] = {}
     kept = {row.key: row for row in previous.rows} if previous else {}
-    for number in task.shard.foregrounds:
-        cells = [cell for cell in task.cells if cell.foreground == number]
-        try:
-            group = _Group(task, number, writer, [kept.get(_key(task, cell)) for cell in cells], previous)
-        except SourceError as error:
-            failures += [Failure(_key(task, cell), error.source, error.cause, error.detail) for cell in cells]
-            _report(task, len(rows), len(failures), writer.bytes_coded)
-            continue
-        for position, cell in enumerate(cells):
-            try:
-                row, fresh = group.place(position, cell)
-                rows.append(row)
-                rendered += fresh
-            except SourceError as error:
-                failures.append(Failure(_key(task, cell), error.source, error.cause, error.detail))
-            _report(task, len(rows), len(failures), writer.bytes_coded)
+    rendered = 0
+    for groups in _batches(task, writer, previous, kept, failures):
+        cells = sorted((cell for cell in task.cells if cell.foreground in groups), key=lambda cell: cell.background)
+        for background, sharing in groupby(cells, key=lambda cell: cell.background):
+            picture = _Once(task.background_layout, background)
+            for cell in sharing:
+                key = _key(task, cell)
+                try:
+                    rows[key] = groups[cell.foreground].place(cell, picture)
+                    rendered += key not in kept
+                except SourceError as error:
+                    failures[key] = Failure(key, error.source, error.cause, error.detail)
+            _report(task, len(rows), len(failures), writer.bytes_written)
             _stop_if_orphaned(task)
-    return rows, failures, rendered
+    keys = [_key(task, cell) for cell in task.cells]
+    return [rows[key] for key in keys if key in rows], [failures[key] for key in keys if key in failures], rendered
+
+
+def _batches(
+    task: ShardTask,
+    writer: ShardWriter,
+    previous: ShardReader | None,
+    kept: dict[str, Row],
+    failures: dict[str, Failure],
+) -> Iterator[dict[int, _Group]]:
+    """Prepare foregrounds, a batch at a time; note those that cannot be used in `failures`."""
+    batch: dict[int, _Group] = {}
+    pixels = 0
+    for number in task.shard.foregrounds:
+        keys = [_key(task, cell) for cell in task.cells if cell.foreground == number]
+        try:
+            batch[number] = group = _Group(task, number, writer, [kept.get(key) for key in keys], previous)
+            pixels += group.size[0] * group.size[1]
+        except SourceError as error:
+            failures |= {key: Failure(key, error.source, error.cause, error.detail) for key in keys}
+            continue
+        if pixels >= BATCH_PIXELS:
+            yield batch
+            batch, pixels = {}, 0
+    yield batch
+
+
+class _Once:
+    """A background that is read when it is first needed; one that cannot be read fails every time."""
+
+    def __init__(self, layout: BackgroundLayout, name: str) -> None:
+        self._layout, self._name = layout, name
+        self._loaded: tuple[Array, str] | SourceError | None = None
+
+    def load(self) -> tuple[Array, str]:
+        """Return the picture, (H, W, 3) uint8 RGB, and its file's SHA-256."""
+        if self._loaded is None:
+            try:
+                self._loaded = self._layout.load(self._name)
+            except SourceError as error:
+                self._loaded = error
+        if isinstance(self._loaded, SourceError):
+            raise self._loaded
+        return self._loaded
 
 
 class _Group:
@@ -125,56 +173,57 @@ class _Group:
     def __init__(
         self, task: ShardTask, number: int, writer: ShardWriter, kept: list[Row | None], previous: ShardReader | None
     ) -> None:
-        self._task, self._writer, self._previous, self._kept = task, writer, previous, kept
-        self._number = number
+        self._task, self._previous, self._number, self._kept = task, previous, number, kept
+        entry = task.entries[number]
         if previous is not None and all(kept):
             first = next(row for row in kept if row)
-            size = (first.height, first.width)
-            writer.open_group(number, first.foreground, previous.group_sha256(number), size, len(kept))
-            writer.copy_foreground(previous, number)
+            self.size = (first.height, first.width)
+            self._writer = writer.group(number, entry.key, previous.group_sha256(number), self.size, len(kept))
+            self._writer.copy_foreground(previous, number)
             return
-        entry = task.entries[number]
         foreground = task.foreground_layout.load(entry)
         if previous is not None and any(kept) and previous.group_sha256(number) != foreground.sha256:
             raise BuildError(
                 f"foreground {entry.image} has changed since {task.shard.name} was rendered;"
                 " restore it, or build into another --out"
             )
-        self._size = foreground.alpha.shape
+        height, width = foreground.alpha.shape
+        self.size = (height, width)
         self._draw = trimap_strategy(foreground.alpha, task.trimap)
         self._blend = Blender(foreground.image, foreground.alpha)
-        writer.open_group(number, entry.key, foreground.sha256, self._size, len(kept))
-        writer.write_foreground(foreground.image, foreground.alpha)
+        self._writer = writer.group(number, entry.key, foreground.sha256, self.size, len(kept))
+        self._writer.write_foreground(foreground.image, foreground.alpha)
 
-    def place(self, position: int, cell: Cell) -> tuple[Row, bool]:
-        """Copy a composite, or render it; say which."""
+    def place(self, cell: Cell, background: _Once) -> Row:
+        """Copy a composite, or render it."""
+        position = cell.variant - self._task.shard.variants.start
         row = self._kept[position]
         if row is not None and self._previous is not None:
             self._writer.copy_composite(self._previous, self._number, position)
-            return row, False
-        task, size = self._task, self._size
-        picture, digest = task.background_layout.load(cell.background)
-        placement = place_background(
-            picture.shape[:2], size, enlarge=task.fit.enlarge, offset=(cell.offset_y, cell.offset_x)
-        )
-        background = fit_background(picture, size, placement)
+            return row
+        return self._render(cell, position, *background.load())
+
+    def _render(self, cell: Cell, position: int, picture: Array, digest: str) -> Row:
+        entry, fit = self._task.entries[self._number], self._task.fit
+        height, width = picture.shape[:2]
+        offset = (cell.offset_y, cell.offset_x)
+        placement = place_background((height, width), self.size, enlarge=fit.enlarge, offset=offset)
+        background = fit_background(picture, self.size, placement)
         drawn = self._draw(cell.erode, cell.dilate)
-        if not (drawn.trimap == UNKNOWN).any():
+        if not cv2.inRange(drawn.trimap, UNKNOWN, UNKNOWN).any():
+            radii = f"erode {drawn.erode}, dilate {drawn.dilate}"
             raise SourceError(
-                task.entries[self._number].image,
-                "no-unknown",
-                f"its trimap has no unknown region (erode {drawn.erode}, dilate {drawn.dilate});"
-                " is the alpha empty or full?",
+                entry.image, "no-unknown", f"its trimap has no unknown region ({radii}); is the alpha empty or full?"
             )
         self._writer.write_composite(position, self._blend(background), drawn.trimap, background)
-        row = Row(
-            key=_key(task, cell),
-            foreground=task.entries[self._number].key,
+        return Row(
+            key=_key(self._task, cell),
+            foreground=entry.key,
             variant=cell.variant,
             background=cell.background,
             background_sha256=digest,
-            height=size[0],
-            width=size[1],
+            height=self.size[0],
+            width=self.size[1],
             scale=placement.scale,
             offset_y=placement.y,
             offset_x=placement.x,
@@ -183,7 +232,6 @@ class _Group:
             group=self._number,
             position=position,
         )
-        return row, True
 
 
 def _key(task: ShardTask, cell: Cell) -> str:

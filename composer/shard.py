@@ -29,6 +29,7 @@ Window = tuple[int, int, int, int]  # y, x, height, width
 
 FORMAT = "matting-compose/shard"
 VERSION = 1
+MASK_TILES = 2  # a mask's tile is so many times wider and higher than a picture's
 LIBVER = ("v110", "v110")  # HDF5 of 2016 or newer reads it; its chunk index is a flat table, not a tree
 
 
@@ -154,10 +155,7 @@ class ShardWriter:
     def __init__(self, path: Path, header: Header) -> None:
         self._path = path
         self._header = header
-        self._codecs = header.codecs()
         self._written: dict[tuple[Any, ...], int] = {}
-        self._group: dict[str, _TiledArray] = {}
-        self._opaque: Array | None = None
         self._file = h5py.File(path, "w", libver=LIBVER)
         self._file.attrs["format"] = FORMAT
         self._file.attrs["version"] = VERSION
@@ -171,59 +169,16 @@ class ShardWriter:
         self._file.close()
 
     @property
-    def bytes_coded(self) -> int:
-        """Bytes in the file so far, about."""
+    def bytes_written(self) -> int:
+        """The file's size so far."""
         return int(self._file.id.get_filesize())
 
-    def open_group(self, number: int, foreground: str, sha256: str, size: tuple[int, int], count: int) -> None:
+    def group(self, number: int, foreground: str, sha256: str, size: tuple[int, int], count: int) -> GroupWriter:
         """Start a foreground's group: `count` composites of `size` (height, width) px."""
-        group = self._file.create_group(f"groups/{number:05d}", track_order=False)
+        group = self._file.create_group(f"groups/{number:05d}")
         group.attrs["foreground"] = foreground
         group.attrs["sha256"] = sha256
-        kinds: dict[str, tuple[Codec, int | None]] = {
-            "alpha": (self._codecs.mask, None),
-            "foreground": (self._codecs.foreground, None),
-            "image": (self._codecs.image, count),
-            "trimap": (self._codecs.mask, count),
-        }
-        if self._header.background != "none":
-            kinds["background"] = (self._codecs.image, count)
-        self._group = {
-            name: _TiledArray.create(group, name, codec, size, self._header.tile, n)
-            for name, (codec, n) in kinds.items()
-        }
-
-    def write_foreground(self, foreground: Array, alpha: Array) -> None:
-        """Write the group's foreground (H, W, 3) RGB and alpha (H, W)."""
-        self._opaque = cv2.compare(alpha, 255, cv2.CMP_EQ)
-        self._write("alpha", None, alpha)
-        self._write("foreground", None, foreground)
-
-    def write_composite(self, position: int, image: Array, trimap: Array, background: Array) -> None:
-        """Write a composite (H, W, 3) RGB, its trimap (H, W) and, as far as the header says, its background."""
-        if self._codecs.shares_opaque:
-            image = cv2.copyTo(image, cv2.bitwise_not(self._opaque))
-        self._write("image", position, image)
-        self._write("trimap", position, trimap)
-        if self._header.background == "unknown":
-            background = cv2.copyTo(background, cv2.compare(trimap, 128, cv2.CMP_EQ))
-        if self._header.background != "none":
-            self._write("background", position, background)
-
-    def copy_foreground(self, source: ShardReader, number: int) -> None:
-        """Copy a group's foreground and alpha from a shard of the same plan, without decoding."""
-        for name in ("alpha", "foreground"):
-            self._group[name].write(None, source.stored_tiles(number, name, None), self._written)
-
-    def copy_composite(self, source: ShardReader, number: int, position: int) -> None:
-        """Copy a composite from a shard of the same plan, without decoding."""
-        for name in ("image", "trimap", "background"):
-            if name in self._group:
-                self._group[name].write(position, source.stored_tiles(number, name, position), self._written)
-
-    def _write(self, name: str, index: int | None, picture: Array) -> None:
-        array = self._group[name]
-        array.write(index, array.encode(picture), self._written)
+        return GroupWriter(group, self._header, size, count, self._written)
 
     def finish(self, rows: Sequence[Row]) -> str:
         """Write the table, close the file, read every byte of it back, and make it durable.
@@ -244,6 +199,62 @@ class ShardWriter:
         with self._path.open("rb+") as file:
             os.fsync(file.fileno())
         return digest
+
+
+class GroupWriter:
+    """Write one foreground and its composites."""
+
+    def __init__(
+        self, group: h5py.Group, header: Header, size: tuple[int, int], count: int, written: dict[tuple[Any, ...], int]
+    ) -> None:
+        codecs = header.codecs()
+        kinds: dict[str, tuple[Codec, int | None]] = {
+            "alpha": (codecs.mask, None),
+            "foreground": (codecs.foreground, None),
+            "image": (codecs.image, count),
+            "trimap": (codecs.mask, count),
+        }
+        if header.background != "none":
+            kinds["background"] = (codecs.image, count)
+        # Masks pack to next to nothing, so that a chunk's overhead is what they cost: fewer, larger tiles.
+        self._arrays = {
+            name: _TiledArray.create(group, name, codec, size, header.tile * (MASK_TILES if codec is codecs.mask else 1), n)
+            for name, (codec, n) in kinds.items()
+        }
+        self._background = header.background
+        self._shares_opaque = codecs.shares_opaque
+        self._written = written
+        self._mixed: Array = np.zeros(size, np.uint8)
+
+    def write_foreground(self, foreground: Array, alpha: Array) -> None:
+        """Write the foreground (H, W, 3) RGB and its alpha (H, W)."""
+        self._mixed = np.asarray(cv2.compare(alpha, 255, cv2.CMP_NE), np.uint8)
+        self._write("alpha", None, alpha)
+        self._write("foreground", None, foreground)
+
+    def write_composite(self, position: int, image: Array, trimap: Array, background: Array) -> None:
+        """Write a composite (H, W, 3) RGB, its trimap (H, W) and, as far as the header says, its background."""
+        self._write("image", position, cv2.copyTo(image, self._mixed) if self._shares_opaque else image)
+        self._write("trimap", position, trimap)
+        if self._background == "unknown":
+            background = np.asarray(cv2.copyTo(background, cv2.compare(trimap, 128, cv2.CMP_EQ)), np.uint8)
+        if self._background != "none":
+            self._write("background", position, background)
+
+    def copy_foreground(self, source: ShardReader, number: int) -> None:
+        """Copy a group's foreground and alpha from a shard of the same plan, without decoding."""
+        for name in ("alpha", "foreground"):
+            self._arrays[name].write(None, source.stored_tiles(number, name, None), self._written)
+
+    def copy_composite(self, source: ShardReader, number: int, position: int) -> None:
+        """Copy a composite from a shard of the same plan, without decoding."""
+        for name, array in self._arrays.items():
+            if name not in ("alpha", "foreground"):
+                array.write(position, source.stored_tiles(number, name, position), self._written)
+
+    def _write(self, name: str, index: int | None, picture: Array) -> None:
+        array = self._arrays[name]
+        array.write(index, array.encode(picture), self._written)
 
 
 class ShardReader:

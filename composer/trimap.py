@@ -91,10 +91,12 @@ class _Distance:
 
     def __call__(self, erode: float, dilate: float) -> DrawnTrimap:
         inner, outer = self._radius(self._erode, erode), self._radius(self._dilate, dilate)
-        table = np.full(2 * self._reach + 1, UNKNOWN, np.uint8)
+        table = np.full(max(2 * self._reach + 1, 256), UNKNOWN, np.uint8)
         table[inner + 1 : self._reach + 1] = FOREGROUND
         table[self._reach + outer + 1 :] = BACKGROUND
-        return DrawnTrimap(np.take(table, self._levels), inner, outer)
+        small = self._levels.dtype == np.uint8  # then OpenCV's look-up serves, four times faster
+        trimap = cv2.LUT(self._levels, table) if small else np.take(table, self._levels)
+        return DrawnTrimap(np.asarray(trimap, np.uint8), inner, outer)
 
     def _radius(self, limits: tuple[float, float], draw: float) -> int:
         if self._unit == 1.0:
