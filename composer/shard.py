@@ -7,7 +7,6 @@ in the file: h5py's one lock is held for a copy only, and no filter can fail in 
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import zlib
 from collections.abc import Sequence
@@ -381,19 +380,19 @@ def _read_header(file: h5py.File, name: str) -> Header:
 
 def _read_back(path: Path, written: dict[tuple[Any, ...], int], rows: Sequence[Row]) -> str:
     """Compare every tile in the file with what was written, and the table; return the file's SHA-256."""
-    with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        missing = dict(written)
-        with h5py.File(path, "r") as file:
-            if _from_table(file["samples"][()]) != list(rows):
-                raise DatasetError(f"{path.name}: the table that was read back differs from what was written")
-            for name in sorted({place[0] for place in written}):
+    missing = dict(written)
+    with path.open("rb", buffering=0) as raw, h5py.File(path, "r") as file:
+        if _from_table(file["samples"][()]) != list(rows):
+            raise DatasetError(f"{path.name}: the table that was read back differs from what was written")
+        for name in sorted({place[0] for place in written}):
 
-                def check(chunk: Any, name: str = name) -> None:
-                    data = content[chunk.byte_offset : chunk.byte_offset + chunk.size]
-                    if missing.pop((name, *chunk.chunk_offset), None) != zlib.crc32(data):
-                        raise DatasetError(f"{path.name}: {name}{chunk.chunk_offset} was read back different")
+            def check(chunk: Any, name: str = name) -> None:
+                raw.seek(chunk.byte_offset)
+                if missing.pop((name, *chunk.chunk_offset), None) != zlib.crc32(raw.read(chunk.size)):
+                    raise DatasetError(f"{path.name}: {name}{chunk.chunk_offset} was read back different")
 
-                file[name].id.chunk_iter(check)
+            file[name].id.chunk_iter(check)
         if missing:
             raise DatasetError(f"{path.name}: {len(missing)} tiles were written but cannot be read back")
-        return hashlib.sha256(content).hexdigest()
+        raw.seek(0)
+        return hashlib.file_digest(raw, "sha256").hexdigest()

@@ -23,7 +23,7 @@ from .errors import SourceError
 Array = NDArray[np.uint8]
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "MPO")  # MPO: what some telephones write under .jpg
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 MAX_BYTES = 2**30  # no picture file of a gigabyte is a picture
 ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
@@ -204,7 +204,7 @@ def _open(file: io.BufferedIOBase | io.BufferedReader, name: str, max_pixels: in
             warnings.simplefilter("ignore")  # of malformed metadata; the pixels are judged below
             picture = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
-        raise SourceError(name, "not-an-image", f"not a picture; expected {', '.join(FORMATS[:5])}") from None
+        raise SourceError(name, "not-an-image", f"not a picture; expected {', '.join(FORMATS)}") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise SourceError(name, "not-an-image", f"its header cannot be read: {error}") from None
     width, height = picture.size
