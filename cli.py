@@ -46,13 +46,27 @@ def compose() -> None:
 
 @compose.command(epilog=EXIT_CODES)
 @click.argument("recipe", required=False)
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="The dataset's folder [the recipe's name].")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The dataset's folder  [default: named as the recipe]",
+)
 @click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
-@click.option("--foregrounds", type=click.Path(path_type=Path), help="Folder of foregrounds: cut-outs, or with --alphas any pictures.")
+@click.option(
+    "--foregrounds",
+    type=click.Path(path_type=Path),
+    help="Folder of foregrounds: cut-outs, or any pictures with --alphas.",
+)
 @click.option("--alphas", type=click.Path(path_type=Path), help="Folder of their alphas, under the same names.")
 @click.option("--backgrounds", type=click.Path(path_type=Path), help="Folder of backgrounds, searched recursively.")
 @click.option("--variants", type=int, help="Backgrounds per foreground.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a key of the recipe; repeatable.",
+)
 @click.option("--dry-run", is_flag=True, help="Plan, measure and warn; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def build(
@@ -87,14 +101,9 @@ def build(
         recipe = recipe or (None if foregrounds else "demo")
         if variants is not None:
             overrides = (f"variants={variants}", *overrides)
-        loaded = load_recipe(
-            recipe, overrides, foregrounds=foregrounds, alphas=alphas, backgrounds=backgrounds
-        )
+        loaded = load_recipe(recipe, overrides, foregrounds=foregrounds, alphas=alphas, backgrounds=backgrounds)
         out = out or Path(Path(recipe).stem if recipe else "dataset")
-        if dry_run:
-            code = _dry_run(loaded, out, jobs, as_json)
-        else:
-            code = _build(loaded, out, jobs, as_json)
+        code = (_dry_run if dry_run else _build)(loaded, out, jobs, as_json)
     sys.exit(code)
 
 
@@ -262,7 +271,14 @@ def _display(total: int) -> Iterator[Callable[[Progress], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("{task.fields[left]}"), TextColumn("[red]{task.fields[failures]}"))  # fmt: skip
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+        TextColumn("[red]{task.fields[failures]}"),
+    )
     with Bar(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=total, rate="", left="", failures="")
 

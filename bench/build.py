@@ -62,7 +62,8 @@ def usual_script(job: Job) -> int:
         cut = np.array(background)[:height, :width]
         weight = alpha[..., None] / 255.0
         image = (weight * foreground + (1 - weight) * cut).astype(np.uint8)
-        kernels = [cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) for side in rng.integers(1, 30, 2).tolist()]
+        sides = rng.integers(1, 30, 2).tolist()
+        kernels = [cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) for side in sides]
         trimap = np.full(alpha.shape, 128, np.uint8)
         trimap[cv2.erode(alpha, kernels[0]) == 255] = 255
         trimap[cv2.dilate(alpha, kernels[1]) == 0] = 0
@@ -110,7 +111,8 @@ def drawn_pictures(folder: Path) -> tuple[Path, Path]:
         (folder / name).mkdir()
     for i in range(16):
         kind = procedural.FOREGROUND_KINDS[i % len(procedural.FOREGROUND_KINDS)]
-        Image.fromarray(np.dstack(procedural.draw_foreground(kind, (1000, 1200), rng))).save(folder / f"cutouts/{i}.png")
+        cutout = np.dstack(procedural.draw_foreground(kind, (1000, 1200), rng))
+        Image.fromarray(cutout).save(folder / f"cutouts/{i}.png")
     for i in range(64):
         kind = procedural.BACKGROUND_KINDS[i % len(procedural.BACKGROUND_KINDS)]
         Image.fromarray(procedural.draw_background(kind, (800, 1000), rng)).save(folder / f"photos/{i}.jpg", quality=92)
@@ -151,7 +153,8 @@ def measure(options: argparse.Namespace, foregrounds: Path, scratch: Path) -> No
     assert isinstance(base.foregrounds, RgbaForegrounds)
     plan = make_plan(base)
     megapixels = plan.pixels / len(plan) / 1e6
-    print(f"{len(plan)} composites of {megapixels:.2f} MP, {options.jobs} processes, {os.cpu_count()} cores, {platform.machine()}")
+    machine = f"{options.jobs} processes, {os.cpu_count()} cores, {platform.machine()}"
+    print(f"{len(plan)} composites of {megapixels:.2f} MP, {machine}")
     runs: dict[str, list[tuple[float, int]]] = {}
     for _ in range(options.rounds):
         for what in ("usual script", "bare limit", *options.packings):
@@ -173,8 +176,9 @@ def measure(options: argparse.Namespace, foregrounds: Path, scratch: Path) -> No
         middle = statistics.median(seconds)
         rate = f"{statistics.median(rates):8.1f} ({rates[0]:.1f}–{rates[-1]:.1f})"
         share = written / runs["usual script"][0][1]
-        print(f"{what:14} {rate:32} {script / middle:9.2f} {limit / middle:8.2f} {written / len(plan) / 1e3:8.0f} {share:7.2f}")
-    print(json.dumps({what: measured for what, measured in runs.items()}))
+        size = written / len(plan) / 1e3
+        print(f"{what:14} {rate:32} {script / middle:9.2f} {limit / middle:8.2f} {size:8.0f} {share:7.2f}")
+    print(json.dumps(runs))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from filelock import FileLock, Timeout
 
 from . import dataset
 from .errors import BuildError
-from .layouts import BackgroundLayout, ForegroundLayout
 from .plan import Plan, make_plan
 from .recipe import Recipe
 from .render import PROGRESS, TEMPORARY, ShardTask, disk_error, read_json, render_shard, write_json
@@ -97,7 +96,7 @@ def build(
         shards.mkdir(exist_ok=True)
         _remove_temporaries(out)
         done = _committed(plan, out)
-        tasks = [task for task in _tasks(plan, shards, done)]
+        tasks = list(_tasks(plan, shards, done))
         with _watched(plan, tasks, done, out, on_progress):
             rendered, peak = _run(tasks, jobs, done)
         index = _write_index(plan, out, done)
@@ -151,7 +150,7 @@ def _locked(out: Path) -> Iterator[None]:
         with FileLock(out / LOCK, timeout=0):
             yield
     except Timeout:
-        raise BuildError(f"{out}: another build is running in this folder; wait for it, or choose another --out") from None
+        raise BuildError(f"{out}: another build is running here; wait for it, or choose another --out") from None
     except OSError as error:
         raise disk_error(error, out) from None
 
@@ -226,7 +225,8 @@ def _tasks(plan: Plan, folder: Path, done: dict[int, dict[str, Any]]) -> Iterato
 def _run(tasks: list[ShardTask], jobs: int, done: dict[int, dict[str, Any]]) -> tuple[int, int]:
     """Render the tasks; fill `done`. Return the composites rendered and the largest worker's peak memory."""
     rendered = peak = 0
-    parallel = joblib.Parallel(n_jobs=min(joblib.effective_n_jobs(jobs), max(len(tasks), 1)), return_as="generator_unordered")
+    workers = min(joblib.effective_n_jobs(jobs), max(len(tasks), 1))
+    parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")
     results = parallel(joblib.delayed(render_shard)(task) for task in tasks)
     try:
         for sidecar, fresh, memory in results:

@@ -115,4 +115,3 @@ def blend(foreground: Array, alpha: Array, background: Array) -> Array:
 def enlargement(background: tuple[int, int], size: tuple[int, int]) -> float:
     """Say how much a background of (h, w) px must be enlarged to cover (H, W) px; 1 where it need not be."""
     return max(1.0, size[0] / background[0], size[1] / background[1])
-

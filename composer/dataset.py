@@ -71,8 +71,8 @@ class Dataset(Sequence[Sample]):
     def __init__(self, path: str | Path) -> None:
         """Open the dataset in folder `path`; see `open_dataset`."""
         self.path = Path(path)
-        self.index = read_index(self.path)
-        self.shards = tuple(ShardInfo(**entry) for entry in self.index["shards"])
+        self.document = read_index(self.path)
+        self.shards = tuple(ShardInfo(**entry) for entry in self.document["shards"])
         self._starts = [0, *accumulate(shard.composites for shard in self.shards)]
         self._readers: OrderedDict[int, ShardReader] = OrderedDict()
         self._process = os.getpid()
@@ -128,7 +128,7 @@ class Dataset(Sequence[Sample]):
         reader = self._readers.get(shard)
         if reader is None:
             reader = ShardReader(self.path / "shards" / self.shards[shard].file)
-            if reader.header.plan_sha256 != self.index["plan_sha256"]:
+            if reader.header.plan_sha256 != self.document["plan_sha256"]:
                 raise DatasetError(f"{self.shards[shard].file}: belongs to another dataset; build again to restore it")
             self._readers[shard] = reader
             if len(self._readers) > OPEN_SHARDS:
@@ -185,5 +185,7 @@ def read_index(path: Path) -> dict[str, Any]:
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise DatasetError(f"{path / INDEX}: not a dataset's index")
     if index["version"] > VERSION:
-        raise DatasetError(f"{path}: of format version {index['version']}; this program reads up to {VERSION}: update it")
+        raise DatasetError(
+            f"{path}: of format version {index['version']}; this program reads up to {VERSION}: update it"
+        )
     return index

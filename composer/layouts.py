@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 
 from . import procedural, recipe
 from .errors import PlanError, SourceError
-from .sources import ENDINGS, Foreground, limit_side, picture_size, read_cutout, read_pair, read_rgb, reduced_size, safe_path
+from .sources import (
+    ENDINGS,
+    Foreground,
+    limit_side,
+    picture_size,
+    read_cutout,
+    read_pair,
+    read_rgb,
+    reduced_size,
+    safe_path,
+)
 
 Array = NDArray[np.uint8]
 

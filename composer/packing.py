@@ -148,7 +148,7 @@ class Delta:
             np.subtract(down[:, 1:], down[:, :-1], out=plane[:, 1:])
             plane[:, :: tile[1]] = down[:, :: tile[1]]
         compress = _compressor(self.level, differences=True).compress
-        return [[compress(np.ascontiguousarray(part)) for part in row] for row in _cut(planes, tile)]
+        return [[compress(part.tobytes()) for part in row] for row in _cut(planes, tile)]
 
     def decode(self, grid: Grid, tile: tuple[int, int]) -> Array:
         """See `Codec`."""
@@ -205,10 +205,13 @@ class Jpeg:
 
     def decode(self, grid: Grid, tile: tuple[int, int]) -> Array:
         """See `Codec`."""
-        rows = [[cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) for data in row] for row in grid]
-        if any(pixels is None or pixels.shape[:2] != tile for row in rows for pixels in row):
+        return np.concatenate([np.concatenate([self._decode_tile(data, tile) for data in row], axis=1) for row in grid])
+
+    def _decode_tile(self, data: bytes, tile: tuple[int, int]) -> Array:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        if pixels is None or pixels.shape != (*tile, 3):
             raise ValueError("a JPEG tile is damaged")
-        return np.concatenate([np.concatenate(row, axis=1) for row in rows])
+        return np.asarray(pixels, np.uint8)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
-
 from pydantic_core import ErrorDetails
 
 from .errors import RecipeError
@@ -200,9 +199,8 @@ def load_recipe(
     _anchor(data, folder)
     _place_foregrounds(data, foregrounds, alphas)
     if backgrounds is not None:
-        table = data.get("backgrounds")
-        keeps_layout = isinstance(table, dict) and table.get("layout") in ("folder", "list")
-        data["backgrounds"] = {**(table if keeps_layout else {"layout": "folder"}), "root": str(backgrounds)}
+        table = _layout_table(data, "backgrounds", "folder", ("folder", "list"))
+        data["backgrounds"] = {**table, "root": str(backgrounds)}
     for item in overrides:
         _override(data, item)
     try:
@@ -212,18 +210,23 @@ def load_recipe(
 
 
 def _place_foregrounds(data: dict[str, Any], foregrounds: Path | None, alphas: Path | None) -> None:
-    table = data.get("foregrounds")
-    layout = table.get("layout") if isinstance(table, dict) else None
-    if alphas is not None:
-        if foregrounds is None:
+    if foregrounds is None:
+        if alphas is not None:
             raise RecipeError("--alphas says where the alphas are; --foregrounds must say where their pictures are")
-        kept = table if layout == "pairs" else {"layout": "pairs"}
-        data["foregrounds"] = {**kept, "images": str(foregrounds), "alphas": str(alphas)}
-    elif foregrounds is not None:
-        if layout == "pairs":
+    elif alphas is not None:
+        table = _layout_table(data, "foregrounds", "pairs", ("pairs",))
+        data["foregrounds"] = {**table, "images": str(foregrounds), "alphas": str(alphas)}
+    else:
+        table = _layout_table(data, "foregrounds", "rgba", ("rgba", "dim", "pairs"))
+        if table["layout"] == "pairs":
             raise RecipeError("this recipe's foregrounds are pairs: give --alphas with --foregrounds")
-        kept = table if layout in ("rgba", "dim") else {"layout": "rgba"}
-        data["foregrounds"] = {**kept, "root": str(foregrounds)}
+        data["foregrounds"] = {**table, "root": str(foregrounds)}
+
+
+def _layout_table(data: dict[str, Any], name: str, default: str, keeps: tuple[str, ...]) -> dict[str, Any]:
+    """Return a recipe's table if a folder can be put into its layout, else an empty one of the default layout."""
+    table = data.get(name)
+    return table if isinstance(table, dict) and table.get("layout") in keeps else {"layout": default}
 
 
 def _read(name: str | Path | None) -> tuple[dict[str, Any], Path]:

@@ -12,6 +12,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -75,6 +77,7 @@ def render_shard(task: ShardTask) -> tuple[dict[str, Any], int, int]:
     cv2.setNumThreads(1)  # the processes are the parallelism
     if os.getpid() != task.parent:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent acts
+        _die_with_parent(os.getppid())
     final = task.folder / task.shard.name
     previous = _previous(task, final)
     if previous is not None and not _mended(task, previous[0]):
@@ -95,9 +98,7 @@ def render_shard(task: ShardTask) -> tuple[dict[str, Any], int, int]:
     return sidecar, rendered, _peak_memory()
 
 
-def _render(
-    task: ShardTask, writer: ShardWriter, previous: ShardReader | None
-) -> tuple[list[Row], list[Failure], int]:
+def _render(task: ShardTask, writer: ShardWriter, previous: ShardReader | None) -> tuple[list[Row], list[Failure], int]:
     """Render a shard's composites, copying what an earlier version of it has.
 
     Foregrounds are prepared in batches that fit in memory, and a batch's composites are made background by
@@ -106,6 +107,7 @@ def _render(
     rows: dict[str, Row] = {}
     failures: dict[str, Failure] = {}
     kept = {row.key: row for row in previous.rows} if previous else {}
+    counters = _Counters(task)
     rendered = 0
     for groups in _batches(task, writer, previous, kept, failures):
         cells = sorted((cell for cell in task.cells if cell.foreground in groups), key=lambda cell: cell.background)
@@ -118,8 +120,7 @@ def _render(
                     rendered += key not in kept
                 except SourceError as error:
                     failures[key] = Failure(key, error.source, error.cause, error.detail)
-            _report(task, len(rows), len(failures), writer.bytes_written)
-            _stop_if_orphaned(task)
+            counters.show(len(rows), len(failures), writer.bytes_written)
     keys = [_key(task, cell) for cell in task.cells]
     return [rows[key] for key in keys if key in rows], [failures[key] for key in keys if key in failures], rendered
 
@@ -288,7 +289,9 @@ def _inputs(task: ShardTask, rows: Sequence[Row]) -> dict[str, int]:
     for number in sorted({row.group for row in rows}):
         entry = task.entries[number]
         paths = task.foreground_layout.files(entry)
-        sizes |= {f"foreground {name}": p.stat().st_size for name, p in zip((entry.image, entry.alpha), paths, strict=False)}
+        sizes |= {
+            f"foreground {name}": p.stat().st_size for name, p in zip((entry.image, entry.alpha), paths, strict=False)
+        }
     for name in sorted({row.background for row in rows}):
         for path in task.background_layout.files(name):
             sizes[f"background {name}"] = path.stat().st_size
@@ -326,24 +329,32 @@ def disk_error(error: OSError, folder: Path) -> BuildError:
     return BuildError(f"{folder}: cannot be written ({text.splitlines()[0]}); then run the same command again")
 
 
+class _Counters:
+    """This shard's counters in the file that the display reads."""
+
+    def __init__(self, task: ShardTask) -> None:
+        self._slot: NDArray[np.int64] | None = None
+        with contextlib.suppress(OSError, ValueError):  # on another machine there is none: whole shards are counted
+            self._slot = np.memmap(task.folder / PROGRESS, np.int64, "r+").reshape(-1, 3)[task.shard.index]
+
+    def show(self, composites: int, failures: int, size: int) -> None:
+        """Say how far this shard is."""
+        if self._slot is not None:
+            self._slot[:] = composites, failures, size
+
+
 @lru_cache(maxsize=1)
-def _progress_slots(path: Path) -> NDArray[np.int64] | None:
-    try:
-        return np.memmap(path, np.int64, "r+").reshape(-1, 3)
-    except (OSError, ValueError):
-        return None  # on another machine: the display counts whole shards
+def _die_with_parent(parent: int) -> None:
+    """End this process when its parent is gone, however that went: nobody waits for it any more, and a new build may
+    be rendering the same shard. What it leaves under a temporary name, the next build removes.
+    """
 
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
 
-def _report(task: ShardTask, composites: int, failures: int, size: int) -> None:
-    slots = _progress_slots(task.folder / PROGRESS)
-    if slots is not None:
-        slots[task.shard.index] = composites, failures, size
-
-
-def _stop_if_orphaned(task: ShardTask) -> None:
-    """Leave when the parent is gone: nobody waits for this shard, and a new build may be rendering it."""
-    if task.parent not in (os.getpid(), os.getppid()):
-        raise BuildError("the build's main process is gone")
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _peak_memory() -> int:

@@ -217,7 +217,9 @@ class GroupWriter:
             kinds["background"] = (codecs.image, count)
         # Masks pack to next to nothing, so that a chunk's overhead is what they cost: fewer, larger tiles.
         self._arrays = {
-            name: _TiledArray.create(group, name, codec, size, header.tile * (MASK_TILES if codec is codecs.mask else 1), n)
+            name: _TiledArray.create(
+                group, name, codec, size, header.tile * (MASK_TILES if codec is codecs.mask else 1), n
+            )
             for name, (codec, n) in kinds.items()
         }
         self._background = header.background
@@ -227,16 +229,18 @@ class GroupWriter:
 
     def write_foreground(self, foreground: Array, alpha: Array) -> None:
         """Write the foreground (H, W, 3) RGB and its alpha (H, W)."""
-        self._mixed = np.asarray(cv2.compare(alpha, 255, cv2.CMP_NE), np.uint8)
+        self._mixed = (alpha != 255).view(np.uint8)
         self._write("alpha", None, alpha)
         self._write("foreground", None, foreground)
 
     def write_composite(self, position: int, image: Array, trimap: Array, background: Array) -> None:
         """Write a composite (H, W, 3) RGB, its trimap (H, W) and, as far as the header says, its background."""
-        self._write("image", position, cv2.copyTo(image, self._mixed) if self._shares_opaque else image)
+        if self._shares_opaque:
+            image = np.asarray(cv2.copyTo(image, self._mixed), np.uint8)
+        self._write("image", position, image)
         self._write("trimap", position, trimap)
         if self._background == "unknown":
-            background = np.asarray(cv2.copyTo(background, cv2.compare(trimap, 128, cv2.CMP_EQ)), np.uint8)
+            background = np.asarray(cv2.copyTo(background, (trimap == 128).view(np.uint8)), np.uint8)
         if self._background != "none":
             self._write("background", position, background)
 
@@ -300,7 +304,7 @@ class ShardReader:
             raise DatasetError(f"{self._path.name}: composite {row.key} is damaged ({error})") from None
         if self._codecs.shares_opaque:
             image = np.ascontiguousarray(image)
-            cv2.copyTo(np.ascontiguousarray(foreground), cv2.compare(alpha, 255, cv2.CMP_EQ), image)
+            cv2.copyTo(np.ascontiguousarray(foreground), (alpha == 255).view(np.uint8), image)
         return Parts(image, trimap, alpha, foreground, background)
 
     def stored_tiles(self, number: int, name: str, position: int | None) -> list[list[bytes]]:

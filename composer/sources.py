@@ -12,6 +12,7 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import cv2
 import numpy as np
@@ -97,7 +98,7 @@ def read_rgb(path: Path, name: str, max_pixels: int) -> tuple[Array, str]:
     data = _read_bytes(path, name)
     pixels = _decode(data, name, max_pixels, colour_managed=True)
     if pixels.ndim == 2:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
     return np.ascontiguousarray(pixels[..., :3]), hashlib.sha256(data).hexdigest()
 
 
@@ -197,7 +198,7 @@ def _missing(name: str, error: OSError) -> SourceError:
     return SourceError(name, "missing", f"cannot be read: {error.strerror or error}")
 
 
-def _open(file: io.BufferedIOBase | io.BufferedReader, name: str, max_pixels: int) -> Image.Image:
+def _open(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
     """Open a picture's header, and refuse what is no picture or too large a one."""
     try:
         with warnings.catch_warnings():
@@ -229,7 +230,8 @@ def _decode(data: bytes, name: str, max_pixels: int, *, colour_managed: bool) ->
         else:
             pixels = _decode_any(picture, colour_managed)
     except (OSError, SyntaxError, ValueError, EOFError, cv2.error) as error:
-        raise SourceError(name, "truncated", f"the file breaks off or is damaged ({_first_line(error)}); fetch it again") from None
+        reason = f"the file breaks off or is damaged ({_first_line(error)}); fetch it again"
+        raise SourceError(name, "truncated", reason) from None
     if pixels is None:
         raise SourceError(name, "truncated", "the file is damaged: no pixels could be decoded; fetch it again")
     return np.asarray(pixels, np.uint8)
@@ -264,7 +266,7 @@ def _decode_deep(picture: Image.Image, data: bytes) -> Array:
     if pixels is None or pixels.dtype != np.uint16:
         raise ValueError("16-bit colour was declared but not found")
     order = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
-    return _to_8_bit(cv2.cvtColor(pixels, order))
+    return _to_8_bit(np.asarray(cv2.cvtColor(pixels, order), np.uint16))
 
 
 def _to_8_bit(pixels: NDArray[np.uint16]) -> Array:

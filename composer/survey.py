@@ -183,7 +183,10 @@ def _probe(plan: Plan, jobs: int) -> tuple[int, float]:
         try:
             start = time.perf_counter()
             foreground = plan.foreground_layout.load(plan.foregrounds[number])
-            draw, blend = trimap_strategy(foreground.alpha, plan.recipe.trimap), Blender(foreground.image, foreground.alpha)
+            draw, blend = (
+                trimap_strategy(foreground.alpha, plan.recipe.trimap),
+                Blender(foreground.image, foreground.alpha),
+            )
             shared_size += _coded(codecs.foreground.encode(foreground.image, tile))
             middle = time.perf_counter()
             picture, _ = plan.background_layout.load(cell.background)

@@ -65,7 +65,7 @@ def trimap_strategy(alpha: Array, settings: Trimap) -> TrimapStrategy:
 
 def subject_size(alpha: Array, clear: int = 0) -> float:
     """Return the side, px, of the square with the area of the visible pixels' bounding box; 0 where all is clear."""
-    x, y, width, height = cv2.boundingRect((alpha > clear).view(np.uint8))
+    _, _, width, height = cv2.boundingRect((alpha > clear).view(np.uint8))
     return float(np.sqrt(width * height))
 
 
@@ -123,7 +123,7 @@ def _ellipse(side: int) -> Array:
 class _Kernels:
     """Erode and dilate by a kernel; subclasses draw the kernels. Iterations go by name: as a third positional
     argument OpenCV takes them for the destination, and one iteration runs.
-    """  # noqa: D205
+    """
 
     def __init__(self, alpha: Array, settings: Trimap) -> None:
         self._opaque = (alpha >= settings.opaque).view(np.uint8)
@@ -162,14 +162,14 @@ class _Tsing90(_Kernels):
         mean_side = sum(self._opaque.shape) / 2
         limits = (max(1, round(mean_side * 0.006)), max(10, round(mean_side * 0.022)) - 1)  # the high end is excluded
         inner, outer = _draw_integer(limits, erode), _draw_integer(limits, dilate)
-        square = [np.ones((side, side), np.uint8) for side in (inner, outer)]
-        return DrawnTrimap(self._draw(*square), inner, outer)
+        squares = np.ones((inner, inner), np.uint8), np.ones((outer, outer), np.uint8)
+        return DrawnTrimap(self._draw(*squares), inner, outer)
 
 
 class _IndexNet:
     """Source: IndexNet, AdobeImageMattingDataset.generate_trimap. A hard edge, with no fractional pixel, has no
     unknown region.
-    """  # noqa: D205
+    """
 
     def __init__(self, alpha: Array, settings: Trimap) -> None:
         self._opaque = alpha >= settings.opaque

@@ -1,0 +1,34 @@
+# `make demo` and `make test` work on a bare clone: a shell, make and Python 3.11 or newer are all they need.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test check clean
+
+## demo: set up, then build the demo dataset of drawn pictures into ./demo
+demo: $(VENV)/composing
+	$(BIN)/matting-compose build demo --out demo
+
+## test: set up, then check style and types and run every test
+test: check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/developing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	MYPYPATH=$(VENV)/types $(BIN)/mypy -p matting_compose.composer -p matting_compose.trainer -p matting_compose.manifests -m matting_compose.cli
+
+$(VENV)/composing: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --editable .
+	touch $@
+
+$(VENV)/developing: pyproject.toml constraints.txt $(VENV)/composing
+	$(PIP) install --constraint constraints.txt --editable '.[train,dev]'
+	mkdir -p $(VENV)/types && ln -sfn ../.. $(VENV)/types/matting_compose  # mypy takes a package's name from its folder's
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo

@@ -1,0 +1,105 @@
+"""Small but true picture trees, and the command as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+Array = NDArray[np.uint8]
+COMMAND = Path(sys.executable).parent / "matting-compose"
+
+
+def soft_disc(height: int, width: int, seed: int) -> tuple[Array, Array]:
+    """Draw a textured disc with a soft rim: a foreground (H, W, 3) RGB and its alpha (H, W)."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    distance = np.hypot(y - height * rng.uniform(0.4, 0.6), x - width * rng.uniform(0.4, 0.6))
+    alpha = np.clip((min(height, width) * 0.35 - distance) / 6 + 0.5, 0, 1)
+    colour = cv2.resize(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(colour, np.uint8), np.rint(alpha * 255).astype(np.uint8)
+
+
+def photograph(height: int, width: int, seed: int) -> Array:
+    """Draw something as smooth and as noisy as a photograph, (H, W, 3) RGB."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (5, 5, 3)).astype(np.float32)
+    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.clip(smooth + rng.normal(0, 3, (height, width, 1)), 0, 255).astype(np.uint8)  # grain is of luminance
+
+
+def save(path: Path, picture: Array) -> None:
+    """Write a picture (H, W[, 3 or 4]) RGB(A) in the format that its name says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    orders = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+    ordered = picture if picture.ndim == 2 else cv2.cvtColor(picture, orders[picture.shape[2]])
+    assert cv2.imwrite(str(path), ordered)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A tree of cut-outs and photographs."""
+
+    root: Path
+
+    @property
+    def cutouts(self) -> Path:
+        return self.root / "cutouts"
+
+    @property
+    def photos(self) -> Path:
+        return self.root / "photos"
+
+    def arguments(self, out: Path, *more: str) -> list[str]:
+        """Return a build's arguments, small shards so that there are several."""
+        return [
+            "build", "--foregrounds", str(self.cutouts), "--backgrounds", str(self.photos), "--out", str(out),
+            "--variants", "4", "--set", "shards.variants=2", *more,
+        ]  # fmt: skip
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Pictures:
+    """Make five cut-outs of different sizes and seven photographs, some smaller than the cut-outs."""
+    tree = Pictures(tmp_path / "pictures")
+    photos = [(60, 80), (240, 320), (100, 400), (333, 250), (70, 70), (512, 300), (99, 101)]
+    for i, (height, width) in enumerate([(90, 70), (64, 120), (200, 210), (75, 75), (130, 48)]):
+        foreground, alpha = soft_disc(height, width, i)
+        save(tree.cutouts / f"disc {i}.png", np.dstack([foreground, alpha]))
+    for i, (height, width) in enumerate(photos):
+        save(tree.photos / f"COCO_{i:012d}.jpg", photograph(height, width, 100 + i))
+    return tree
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        value = json.loads(self.out)
+        assert isinstance(value, dict)
+        return value
+
+
+def run(*arguments: str, cwd: Path | None = None) -> Ran:
+    """Run `matting-compose` as a user does."""
+    done = subprocess.run([str(COMMAND), *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def shard_bytes(out: Path) -> dict[str, bytes]:
+    """Read every shard and sidecar of a dataset."""
+    return {path.name: path.read_bytes() for path in sorted((out / "shards").glob("shard-*"))}

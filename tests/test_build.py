@@ -1,0 +1,272 @@
+"""Builds: the same bytes whatever happens, nothing lost, nothing silently dropped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from conftest import COMMAND, Pictures, photograph, run, save, shard_bytes, soft_disc
+from matting_compose.composer import open_dataset
+
+# Drawn pictures, so that a build lasts some seconds and can be stopped in the middle.
+SLOW = ["build", "demo", "--variants", "12", "--set", "foregrounds.count=16", "--set", "shards.variants=6"]
+SLOW += ["--set", "foregrounds.sides=[200,280]", "--set", "backgrounds.sides=[240,320]"]
+
+
+def start(out: Path, *more: str) -> subprocess.Popen[bytes]:
+    """Start a slow build in a process group of its own."""
+    command = [str(COMMAND), *SLOW, "--out", str(out), *more]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def wait_for_sidecars(build: subprocess.Popen[bytes], out: Path, count: int) -> None:
+    """Wait until some shards are finished."""
+    deadline = time.monotonic() + 120
+    while len(list((out / "shards").glob("shard-*.json"))) < count:
+        assert time.monotonic() < deadline
+        assert build.poll() is None, "the build ended too early"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Build the slow dataset in peace."""
+    out = tmp_path_factory.mktemp("untouched") / "d"
+    assert run(*SLOW, "--out", str(out), "-j", "1").code == 0
+    return shard_bytes(out)
+
+
+def test_bytes_do_not_depend_on_workers_or_places(pictures: Pictures, tmp_path: Path) -> None:
+    """One worker or three, from here or from elsewhere: the same shards and sidecars, byte for byte."""
+    assert run(*pictures.arguments(tmp_path / "a", "-j", "1")).code == 0
+    assert run(*pictures.arguments(tmp_path / "b", "-j", "3"), cwd=pictures.root).code == 0
+    relative = ["--foregrounds", "cutouts", "--backgrounds", "photos", "--out", "../c"]
+    assert run("build", *relative, "--variants", "4", "--set", "shards.variants=2", cwd=pictures.root).code == 0
+    first = shard_bytes(tmp_path / "a")
+    assert len(first) > 8
+    assert shard_bytes(tmp_path / "b") == first
+    assert shard_bytes(tmp_path / "c") == first
+
+
+@pytest.mark.parametrize("who", ["everything", "the parent", "a worker"])
+def test_a_killed_build_goes_on(untouched: dict[str, bytes], tmp_path: Path, who: str) -> None:
+    """kill -9, then the same command: what was finished is kept, and the bytes are those of a build in peace."""
+    out = tmp_path / "d"
+    build = start(out, "-j", "2")
+    wait_for_sidecars(build, out, 2)
+    if who == "everything":
+        os.killpg(build.pid, signal.SIGKILL)
+    elif who == "the parent":
+        build.kill()
+    else:
+        children = Path(f"/proc/{build.pid}/task/{build.pid}/children").read_text().split()
+        workers = [pid for pid in children if "LokyProcess" in Path(f"/proc/{pid}/cmdline").read_text()]
+        os.kill(int(workers[0]), signal.SIGKILL)
+    _, err = build.communicate(timeout=60)
+    if who == "a worker":
+        assert build.returncode == 1
+        assert b"a worker process was killed" in err
+    assert not (out / "dataset.json").exists()
+    kept = {path.name: path.stat().st_mtime_ns for path in (out / "shards").glob("shard-*.json")}
+    again = run(*SLOW, "--out", str(out), "-j", "2", "--json")
+    assert again.code == 0, again.err
+    assert again.json["composites"] == 192
+    assert again.json["rendered"] < 192
+    assert all((out / "shards" / name).stat().st_mtime_ns == time for name, time in kept.items())
+    assert shard_bytes(out) == untouched
+    assert not list(out.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_build_says_how_to_go_on(untouched: dict[str, bytes], tmp_path: Path, number: int) -> None:
+    """Ctrl-C and SIGTERM end it with 130 and a sentence, without a traceback and without remains."""
+    out = tmp_path / "d"
+    build = start(out, "-j", "2")
+    wait_for_sidecars(build, out, 1)
+    os.killpg(build.pid, number) if number == signal.SIGINT else build.send_signal(number)
+    _, err = build.communicate(timeout=60)
+    assert build.returncode == 130
+    assert b"run the same command again" in err
+    assert b"Traceback" not in err
+    assert not list(out.rglob("*.tmp"))
+    assert run(*SLOW, "--out", str(out)).code == 0
+    assert shard_bytes(out) == untouched
+
+
+def test_a_finished_build_does_nothing_again(pictures: Pictures, tmp_path: Path) -> None:
+    """The same command on a finished dataset renders nothing and succeeds."""
+    arguments = pictures.arguments(tmp_path / "d", "--json")
+    assert run(*arguments).json["rendered"] == 20
+    again = run(*arguments)
+    assert (again.code, again.json["rendered"], again.json["composites"]) == (0, 0, 20)
+
+
+def test_a_lost_shard_is_rendered_again(pictures: Pictures, tmp_path: Path) -> None:
+    """Deleted or cut off behind our back: the next run notices and restores it."""
+    arguments = pictures.arguments(tmp_path / "d", "--json")
+    assert run(*arguments).code == 0
+    before = shard_bytes(tmp_path / "d")
+    (tmp_path / "d" / "shards" / "shard-00001.h5").unlink()
+    cut = tmp_path / "d" / "shards" / "shard-00002.h5"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    again = run(*arguments)
+    assert 0 < again.json["rendered"] < 20
+    assert shard_bytes(tmp_path / "d") == before
+
+
+@pytest.mark.parametrize(
+    ("more", "difference"),
+    [
+        (["--set", "trimap.dilate=[1,30]"], "recipe.trimap.dilate[1] was 20.0, now it is 30.0"),
+        (["--set", "seed=1"], "recipe.seed was 431, now it is 1"),
+        (["--set", "shards.packing=solid"], 'recipe.shards.packing was "delta", now it is "solid"'),
+    ],
+)
+def test_another_recipe_is_refused(pictures: Pictures, tmp_path: Path, more: list[str], difference: str) -> None:
+    """A folder is never mixed from two plans; the first difference is named."""
+    assert run(*pictures.arguments(tmp_path / "d")).code == 0
+    before = shard_bytes(tmp_path / "d")
+    refused = run(*pictures.arguments(tmp_path / "d", *more))
+    assert refused.code == 1
+    assert difference in refused.err
+    assert shard_bytes(tmp_path / "d") == before
+
+
+def test_other_inputs_are_refused(pictures: Pictures, tmp_path: Path) -> None:
+    """A new picture, a renamed one and a changed one are noticed and named."""
+    arguments = pictures.arguments(tmp_path / "d")
+    assert run(*arguments).code == 0
+    extra = pictures.photos / "extra.jpg"
+    save(extra, photograph(90, 90, 1))
+    assert "backgrounds had 7 entries, now 8" in run(*arguments).err
+    extra.unlink()
+    save(pictures.photos / "COCO_000000000003.jpg", photograph(333, 250, 9))
+    changed = run(*arguments)
+    assert changed.code == 1
+    assert "background COCO_000000000003.jpg has changed since shard-" in changed.err
+
+
+def test_bad_pictures_are_counted_listed_and_mended(pictures: Pictures, tmp_path: Path) -> None:
+    """One bad background and two bad foregrounds cost their own composites, and no others.
+
+    After repair the same command renders what is missing, and the bytes are those of a build that never failed.
+    """
+    assert run(*pictures.arguments(tmp_path / "clean")).code == 0
+    broken = [pictures.photos / "COCO_000000000002.jpg"]
+    broken += [pictures.cutouts / "disc 1.png", pictures.cutouts / "disc 3.png"]
+    whole = [path.read_bytes() for path in broken]
+    broken[0].write_bytes(whole[0][:900])
+    broken[1].write_bytes(b"")
+    broken[2].write_bytes(b"not a picture")
+    arguments = pictures.arguments(tmp_path / "d", "--json")
+    first = run(*arguments)
+    assert first.code == 3
+    assert first.json["composites"] + first.json["failures"] == 20
+    index = json.loads((tmp_path / "d" / "dataset.json").read_text())
+    causes = {(failure["source"], failure["cause"]) for failure in index["failures"]}
+    assert causes == {("COCO_000000000002.jpg", "truncated"), ("disc 1.png", "empty"), ("disc 3.png", "not-an-image")}
+    for name in ("COCO_000000000002.jpg", "disc 1.png", "disc 3.png"):
+        assert name in first.err
+    assert len(open_dataset(tmp_path / "d")) == first.json["composites"]
+    assert sum(1 for _ in open_dataset(tmp_path / "d")) == first.json["composites"]
+
+    unchanged = run(*arguments)
+    assert (unchanged.code, unchanged.json["rendered"]) == (3, 0)
+
+    broken[0].write_bytes(whole[0])
+    partly = run(*arguments)
+    assert partly.code == 3
+    assert partly.json["rendered"] == partly.json["composites"] - first.json["composites"] > 0
+    for path, content in zip(broken[1:], whole[1:], strict=True):
+        path.write_bytes(content)
+    last = run(*arguments)
+    assert (last.code, last.json["composites"], last.json["failures"]) == (0, 20, 0)
+    assert last.json["rendered"] == 20 - partly.json["composites"]
+    assert shard_bytes(tmp_path / "d") == shard_bytes(tmp_path / "clean")
+
+
+def test_an_empty_unknown_region_is_a_failure(pictures: Pictures, tmp_path: Path) -> None:
+    """A composite that training could not use is left out, by name and cause."""
+    save(pictures.cutouts / "void.png", np.zeros((60, 60, 4), np.uint8))
+    done = run(*pictures.arguments(tmp_path / "d", "--json"))
+    assert (done.code, done.json["failures"]) == (3, 4)
+    assert "no-unknown: void.png" in done.err
+
+
+def test_pairs_without_an_alpha_fail_by_name(tmp_path: Path) -> None:
+    """Of three pictures one has no alpha: it is listed, the others are built."""
+    for i in range(3):
+        foreground, alpha = soft_disc(60, 70, i)
+        save(tmp_path / "fg" / f"{i}.jpg", foreground)
+        if i != 1:
+            save(tmp_path / "alpha" / f"{i}.png", alpha)
+    save(tmp_path / "bg" / "a.jpg", photograph(80, 90, 1))
+    done = run("build", "--foregrounds", "fg", "--alphas", "alpha", "--backgrounds", "bg", "--variants", "2",
+               "--out", "d", "--json", cwd=tmp_path)  # fmt: skip
+    assert (done.code, done.json["composites"], done.json["failures"]) == (3, 4, 2)
+    assert "no-alpha: 1.jpg" in done.err
+
+
+def test_one_build_at_a_time(pictures: Pictures, tmp_path: Path) -> None:
+    """A second build in the folder is refused; a lock that was left behind is not in the way."""
+    out = tmp_path / "d"
+    out.mkdir()
+    with FileLock(out / ".lock"):
+        second = run(*pictures.arguments(out))
+        assert second.code == 1
+        assert "another build is running" in second.err
+    assert run(*pictures.arguments(out)).code == 0
+
+
+def test_foreign_folders_are_left_alone(pictures: Pictures, tmp_path: Path) -> None:
+    """A folder with other things in it is not built into."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "thesis.txt").write_text("precious")
+    refused = run(*pictures.arguments(tmp_path / "d"))
+    assert refused.code == 1
+    assert "not empty" in refused.err
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["thesis.txt"]
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    """No room: a clear message, no half-made shard under a final name; with room again it goes on."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(disk)]
+    mounted = subprocess.run(mount, capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        full = run(*SLOW, "--out", str(disk / "d"), "-j", "2")
+        assert full.code == 1
+        assert "the disk is full" in full.err
+        assert "Traceback" not in full.err
+        for path in (disk / "d" / "shards").glob("shard-*.h5"):
+            with h5py.File(path) as file:
+                assert file.attrs["complete"]
+        subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
+        assert run(*SLOW, "--out", str(disk / "d")).code == 0
+        assert len(open_dataset(disk / "d")) == 192
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_the_split_is_in_the_shards(tmp_path: Path) -> None:
+    """Validation foregrounds have shards of their own, named in the index."""
+    out = tmp_path / "d"
+    assert run(*SLOW, "--out", str(out), "--set", "split.validation=0.25").code == 0
+    dataset = open_dataset(out)
+    sides: dict[str, set[str]] = {"train": set(), "validation": set()}
+    for number, shard in enumerate(dataset.shards):
+        sides[shard.split] |= {row.foreground for row in dataset.reader(number).rows}
+    assert len(sides["validation"]) == 4
+    assert not sides["train"] & sides["validation"]

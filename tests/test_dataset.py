@@ -1,0 +1,217 @@
+"""Datasets: what is read is what was composed, by our reader and by one written from the format's description."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import pickle
+from pathlib import Path
+
+import cv2
+import h5py
+import hdf5plugin  # noqa: F401  (registers Zstandard with HDF5, as another program would)
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import Pictures, run
+from matting_compose.composer import Dataset, open_dataset
+from matting_compose.composer.errors import DatasetError
+
+PACKINGS = ["delta", "solid", "plain", "jpeg"]
+
+
+@pytest.fixture
+def built(pictures: Pictures, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Build the small tree, with the packing that the test asks for, backgrounds stored whole."""
+    out = tmp_path / "dataset"
+    packing = getattr(request, "param", "delta")
+    done = run(*pictures.arguments(out, "--set", f"shards.packing={packing}", "--set", "shards.tile=48",
+                                   "--set", "shards.background=full", "-j", "1"))  # fmt: skip
+    assert done.code == 0, done.err
+    return out
+
+
+@pytest.mark.parametrize("built", PACKINGS, indirect=True)
+def test_composites_are_the_blend_of_their_parts(built: Path, pictures: Pictures) -> None:
+    """Image, alpha, foreground, background and trimap agree with the files and with I = αF + (1−α)B."""
+    dataset = open_dataset(built)
+    assert len(dataset) == 20
+    lossy = "jpeg" in json.loads((built / "dataset.json").read_text())["recipe"]["shards"]["packing"]
+    keys = set()
+    for sample in dataset:
+        row = sample.row
+        keys.add(row.key)
+        source = np.asarray(Image.open(pictures.cutouts / f"{row.foreground}.png"))
+        np.testing.assert_array_equal(sample.foreground, source[..., :3])
+        np.testing.assert_array_equal(sample.alpha, source[..., 3])
+        alpha = sample.alpha[..., None].astype(np.float64) / 255
+        assert sample.background is not None
+        photo = np.asarray(Image.open(pictures.photos / row.background))
+        if row.scale == 1 and not lossy:
+            cut = photo[row.offset_y :, row.offset_x :][: row.height, : row.width]
+            np.testing.assert_array_equal(sample.background, cut)
+        if not lossy:
+            exact = np.rint(alpha * sample.foreground + (1 - alpha) * sample.background)
+            np.testing.assert_array_equal(sample.image, exact.astype(np.uint8))
+        assert set(np.unique(sample.trimap)) <= {0, 128, 255}
+        assert (sample.trimap == 128).any()
+        assert (sample.alpha[sample.trimap == 255] == 255).all()
+        assert (sample.alpha[sample.trimap == 0] == 0).all()
+    assert len(keys) == 20
+
+
+@pytest.mark.parametrize("built", PACKINGS, indirect=True)
+def test_windows_are_parts_of_the_whole(built: Path) -> None:
+    """A window equals the same part of the whole composite, in every field."""
+    dataset = open_dataset(built)
+    rng = np.random.default_rng(0)
+    for index in range(len(dataset)):
+        whole = dataset[index]
+        height, width = whole.alpha.shape
+        h, w = int(rng.integers(1, height + 1)), int(rng.integers(1, width + 1))
+        y, x = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
+        part = dataset.window(index, y, x, h, w)
+        for name in ("image", "trimap", "alpha", "foreground", "background"):
+            expected = getattr(whole, name)[y : y + h, x : x + w]
+            np.testing.assert_array_equal(getattr(part, name), expected)
+        assert part.row == whole.row
+    with pytest.raises(ValueError, match="is not inside"):
+        dataset.window(0, 0, 0, 10_000, 1)
+
+
+@pytest.mark.parametrize("built", ["delta", "solid", "plain"], indirect=True)
+def test_another_program_can_read_it(built: Path) -> None:
+    """A reader of a dozen lines, written from docs/format.md with h5py alone, gets the same pixels."""
+    dataset = open_dataset(built)
+    expected = {sample.row.key: sample for sample in dataset}
+    for path in sorted((built / "shards").glob("*.h5")):
+        with h5py.File(path) as file:
+            for row in file["samples"]:
+                group = file[f"groups/{row['group']:05d}"]
+                alpha, position = group["alpha"][()], row["position"]
+                pictures = {}
+                for name, stored in (("foreground", group["foreground"]), ("image", group["image"])):
+                    pixels = stored[()] if name == "foreground" else stored[position]
+                    if file.attrs["packing"] == "delta":
+                        tile = stored.chunks[-2:]
+                        for y in range(0, pixels.shape[1], tile[0]):
+                            for x in range(0, pixels.shape[2], tile[1]):
+                                part = pixels[:, y : y + tile[0], x : x + tile[1]]
+                                part[...] = part.cumsum(1, np.uint8).cumsum(2, np.uint8)
+                        green, red, blue = pixels
+                        pixels = np.stack([red + green, green, blue + green], axis=-1)
+                    pictures[name] = pixels
+                if file.attrs["packing"] != "plain":
+                    pictures["image"] |= pictures["foreground"] * (alpha == 255)[..., None]
+                sample = expected.pop(row["key"].decode())
+                np.testing.assert_array_equal(pictures["image"], sample.image)
+                np.testing.assert_array_equal(pictures["foreground"], sample.foreground)
+                np.testing.assert_array_equal(group["trimap"][position], sample.trimap)
+                np.testing.assert_array_equal(alpha, sample.alpha)
+    assert not expected
+
+
+def test_it_is_a_sequence(built: Path) -> None:
+    """Length, negative indices, slices, iteration and the end."""
+    dataset = open_dataset(built)
+    assert dataset[-1].row == dataset[19].row == dataset.row(19)
+    assert [s.row.key for s in dataset[3:5]] == [dataset.row(3).key, dataset.row(4).key]
+    assert [row.key for row in dataset.rows()] == [sample.row.key for sample in dataset]
+    with pytest.raises(IndexError):
+        dataset[20]
+
+
+def _sum(dataset: Dataset) -> int:
+    return sum(int(sample.image.sum()) for sample in dataset)
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_processes_can_share_it(built: Path, method: str) -> None:
+    """A dataset that is open here reads the same in spawned and forked children, and here afterwards."""
+    dataset = open_dataset(built)
+    here = _sum(dataset)
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert pool.map(_sum, [dataset] * 4) == [here] * 4
+    assert _sum(dataset) == here
+    assert _sum(pickle.loads(pickle.dumps(dataset))) == here
+
+
+def test_few_files_are_open_at_once(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many shards there are, the least recently used are closed."""
+    monkeypatch.setattr("matting_compose.composer.dataset.OPEN_SHARDS", 2)
+    dataset = open_dataset(built)
+    assert len(dataset.shards) > 4
+    for _ in dataset:
+        assert _open_shards() <= 2
+    dataset.close()
+    assert _open_shards() == 0
+
+
+def _open_shards() -> int:
+    """Count this process's open shards."""
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return sum("shard-" in str(link.readlink()) for link in links)
+
+
+def test_damage_is_noticed_when_it_is_read(built: Path) -> None:
+    """A byte changed within a tile is an error that names the shard and the composite."""
+    dataset = open_dataset(built)
+    path = built / "shards" / dataset.shards[0].file
+    with h5py.File(path) as file:
+        group = sorted(file["groups"])[0]
+        chunk = file[f"groups/{group}/image"].id.get_chunk_info(0)
+    data = bytearray(path.read_bytes())
+    data[chunk.byte_offset + chunk.size // 2] ^= 0x10
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"shard-00000\.h5: composite .* is damaged"):
+        list(open_dataset(built))
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "foreign", "truncated", "newer", "swapped"])
+def test_shards_that_are_none_are_named(built: Path, damage: str) -> None:
+    """A shard that is missing, empty, foreign, truncated, too new or of another dataset says so."""
+    path = built / "shards" / "shard-00000.h5"
+    whole = path.read_bytes()
+    path.unlink()
+    if damage == "empty":
+        path.touch()
+    elif damage == "foreign":
+        h5py.File(path, "w").close()
+    elif damage == "truncated":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif damage in ("newer", "swapped"):
+        path.write_bytes(whole)
+        with h5py.File(path, "r+") as file:
+            file.attrs["version" if damage == "newer" else "plan_sha256"] = 99 if damage == "newer" else "0" * 64
+    with pytest.raises(DatasetError, match=r"shard-00000\.h5"):
+        open_dataset(built)[0]
+
+
+def test_folders_that_are_none_are_explained(built: Path, tmp_path: Path) -> None:
+    """No folder, no dataset, an unfinished one, a foreign index, a newer one."""
+    with pytest.raises(DatasetError, match="found nothing"):
+        open_dataset(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="no dataset"):
+        open_dataset(tmp_path / "empty")
+    index = built / "dataset.json"
+    document = json.loads(index.read_text())
+    for text, message in (("{", "cannot be read"), ("{}", "not a dataset's index")):
+        index.write_text(text)
+        with pytest.raises(DatasetError, match=message):
+            open_dataset(built)
+    index.write_text(json.dumps({**document, "version": 99}))
+    with pytest.raises(DatasetError, match="version 99"):
+        open_dataset(built)
+    index.unlink()
+    with pytest.raises(DatasetError, match="unfinished"):
+        open_dataset(built)
+
+
+def test_the_contact_sheet_is_a_picture(built: Path) -> None:
+    """It opens, and is not blank."""
+    sheet = cv2.imread(str(built / "contact-sheet.jpg"), cv2.IMREAD_COLOR)
+    assert sheet is not None
+    assert sheet.std() > 20

@@ -1,0 +1,141 @@
+"""The docs: every command and every line of Python in them is executed, as written."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import COMMAND, photograph, save, soft_disc
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+# Benchmarks are executed as written but for their length.
+SHORT = {"bench/build.py": "--rounds 1 --variants 1 --every 8 -j 1"}
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """Return the fenced blocks of a language, with the page they stand on."""
+    pattern = re.compile(rf"^```{language}\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    return [(page.name, block) for page in PAGES for block in pattern.findall(page.read_text(encoding="utf-8"))]
+
+
+def commands() -> list[tuple[str, str]]:
+    """Return every command line."""
+    lines = [(page, line.partition("  #")[0].strip()) for page, block in blocks("sh") for line in block.splitlines()]
+    return [(page, line) for page, line in lines if line]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder with what the docs speak of: cut-outs, pairs, photographs and the recipe `my.toml`."""
+    folder = tmp_path_factory.mktemp("docs")
+    for i in range(3):
+        foreground, alpha = soft_disc(80, 90, i)
+        save(folder / "cutouts" / f"{i}.png", np.dstack([foreground, alpha]))
+        save(folder / "fg" / f"{i}.jpg", foreground)
+        save(folder / "alpha" / f"{i}.png", alpha)
+    for i in range(4):
+        save(folder / "photos" / f"{i}.jpg", photograph(120, 160, i))
+    (folder / "bench").symlink_to(ROOT / "bench")
+    return folder
+
+
+def test_make_targets_set_everything_up() -> None:
+    """`make demo` and `make test` make the environment that they need before they use it."""
+    for target, last in (("demo", "matting-compose build demo --out demo"), ("test", "python -m pytest")):
+        command = ["make", "--dry-run", "--always-make", target, "VENV=.fresh"]
+        plan = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        steps = [plan.index("-m venv .fresh"), plan.index("install"), plan.rindex(last)]
+        assert steps == sorted(steps)
+
+
+def test_every_command_runs(place: Path) -> None:
+    """The commands of all pages, in order, in one folder: each exits with 0."""
+    environment = {**os.environ, "PATH": f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}"}
+    seen = 0
+    for page, line in commands():
+        if line.startswith("make "):
+            if line == "make demo":
+                line = "matting-compose build demo --out demo"
+            else:
+                assert line == "make test"
+                continue  # this is what is running
+        script = next((name for name in SHORT if name in line), None)
+        shell = f"{line} {SHORT[script]}" if script else line
+        done = subprocess.run(
+            shell, shell=True, cwd=place, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{page}: {line}\n{done.stderr}"
+        seen += 1
+    assert seen >= 8
+    assert len(list((place / "demo" / "shards").glob("*.h5"))) >= 8
+
+
+def test_every_line_of_python_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's Python, from top to bottom, on the demo that its first command built."""
+    if not (place / "demo").exists():
+        subprocess.run([str(COMMAND), "build", "demo", "--out", "demo"], cwd=place, check=True, capture_output=True)
+    monkeypatch.chdir(place)
+    names: dict[str, object] = {}
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        for page, block in blocks("python"):
+            exec(compile(block, page, "exec"), names)
+    assert printed.getvalue().startswith("480 ")
+
+
+def test_recipes_in_the_docs_are_recipes(place: Path) -> None:
+    """Every TOML block parses as a recipe."""
+    from matting_compose.composer.recipe import load_recipe
+
+    for number, (_, block) in enumerate(blocks("toml")):
+        (place / f"block{number}.toml").write_text(block)
+        load_recipe(place / f"block{number}.toml")
+
+
+def test_every_key_is_documented() -> None:
+    """docs/recipes.md names every key that a recipe may have, and every choice of a value."""
+    from matting_compose.composer import recipe
+
+    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    tables = [recipe.Fit, recipe.Pairing, recipe.Trimap, recipe.Shards, recipe.Split]
+    tables += [model for models in recipe.LAYOUTS.values() for model in models.values()]
+    for table in tables:
+        for key, field in table.model_fields.items():
+            assert f"`{key}`" in text, f"{table.__name__}.{key}"
+            for choice in getattr(field.annotation, "__args__", ()):
+                if isinstance(choice, str):
+                    assert f"`{choice}`" in text, f"{key} = {choice}"
+
+
+def test_links_and_pictures_exist() -> None:
+    """No link within the docs leads nowhere."""
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_help_is_quick() -> None:
+    """Help imports neither HDF5 nor OpenCV nor torch."""
+    code = "import sys, matting_compose.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"h5py", "cv2", "torch", "numpy", "pydantic"} & set(loaded)
+
+
+def test_composing_needs_no_torch() -> None:
+    """Nothing that composes or reads imports torch."""
+    code = "import sys, matting_compose.composer.build, matting_compose.composer.survey; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "torch" not in loaded
+    assert shutil.which("matting-compose", path=str(COMMAND.parent))

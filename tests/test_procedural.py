@@ -1,0 +1,96 @@
+"""The drawn pictures: exact alphas, true colours, one stream of randomness."""
+
+import numpy as np
+import pytest
+
+from matting_compose.composer.procedural import (
+    BACKGROUND_KINDS,
+    FOREGROUND_KINDS,
+    draw_background,
+    draw_foreground,
+)
+
+SIZES = ((64, 64), (131, 97), (180, 256))
+SEEDS = range(4)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", FOREGROUND_KINDS)
+def test_a_foreground_has_the_size_asked_for(kind: str, size: tuple[int, int]) -> None:
+    """Every foreground is uint8 RGB with a uint8 alpha, at odd and oblong sizes too."""
+    foreground, alpha = draw_foreground(kind, size, np.random.default_rng(0))
+    assert (foreground.shape, foreground.dtype) == ((*size, 3), np.uint8)
+    assert (alpha.shape, alpha.dtype) == (size, np.uint8)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", BACKGROUND_KINDS)
+def test_a_background_has_the_size_asked_for_and_is_never_plain(kind: str, size: tuple[int, int]) -> None:
+    """Every background is uint8 RGB with some contrast, at odd and oblong sizes too."""
+    background = draw_background(kind, size, np.random.default_rng(1))
+    assert (background.shape, background.dtype) == ((*size, 3), np.uint8)
+    assert background.std() > 5
+
+
+@pytest.mark.parametrize("kind", FOREGROUND_KINDS)
+def test_a_foreground_depends_on_its_generator_alone(kind: str) -> None:
+    """Equal seeds draw equal bytes, another seed other bytes, whatever NumPy's global state."""
+    first = draw_foreground(kind, (90, 80), np.random.default_rng(5))
+    np.random.seed(3)  # noqa: NPY002 - the global state is what must not matter
+    again = draw_foreground(kind, (90, 80), np.random.default_rng(5))
+    other = draw_foreground(kind, (90, 80), np.random.default_rng(6))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("kind", BACKGROUND_KINDS)
+def test_a_background_depends_on_its_generator_alone(kind: str) -> None:
+    """Equal seeds draw equal bytes, another seed other bytes."""
+    first, again, other = (draw_background(kind, (90, 80), np.random.default_rng(seed)) for seed in (5, 5, 6))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("kind", FOREGROUND_KINDS)
+def test_alphas_are_clear_opaque_and_fractional(kind: str) -> None:
+    """Every alpha has clear pixels, a visible subject, soft pixels and, where the matter is solid, an opaque core."""
+    for seed in SEEDS:
+        _, alpha = draw_foreground(kind, (160, 160), np.random.default_rng(seed))
+        assert (alpha == 0).mean() >= 0.15
+        assert (alpha > 0).mean() >= 0.12
+        assert ((alpha > 0) & (alpha < 255)).mean() > 0.005
+        if kind not in ("glass", "smoke"):
+            assert (alpha == 255).mean() >= 0.02
+
+
+@pytest.mark.parametrize("kind", FOREGROUND_KINDS)
+def test_colours_continue_where_the_alpha_is_clear(kind: str) -> None:
+    """Under clear pixels the foreground keeps the subject's colours: their means agree, and are not black."""
+    for seed in SEEDS:
+        foreground, alpha = draw_foreground(kind, (160, 160), np.random.default_rng(seed))
+        clear, subject = foreground[alpha == 0].mean(), foreground[alpha > 0].mean()
+        assert clear > 8
+        assert abs(clear - subject) < 90
+
+
+def test_faint_pixels_keep_the_subject_s_colour() -> None:
+    """Un-premultiplied colours stay close to the full ones where one colour covers all: smoke at its faintest."""
+    foreground, alpha = draw_foreground("smoke", (160, 160), np.random.default_rng(2))
+    faint, dense = foreground[(alpha > 0) & (alpha < 40)].mean(0), foreground[alpha > 200].mean(0)
+    assert np.abs(faint / faint.sum() - dense / dense.sum()).max() < 0.05
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_strokes_scale_with_the_picture(scale: int) -> None:
+    """The same seed covers the same share of a larger frame."""
+    shares = [(draw_foreground("fur", (n, n), np.random.default_rng(4))[1] / 255).mean() for n in (96, 96 * scale)]
+    assert shares[0] == pytest.approx(shares[1], abs=0.06)
+
+
+def test_unknown_kinds_are_refused_with_the_known_ones() -> None:
+    """A wrong kind raises a ValueError that names it and lists what there is."""
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=r"'feather'.*hair, fur, lace, leaves, glass, smoke, motion, solid"):
+        draw_foreground("feather", (64, 64), rng)
+    with pytest.raises(ValueError, match=rf"'hair'.*{', '.join(BACKGROUND_KINDS)}"):
+        draw_background("hair", (64, 64), rng)

@@ -1,0 +1,234 @@
+"""Sources: every common kind of picture file, and each kind of bad one by its own name."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
+
+from matting_compose.composer.errors import SourceError
+from matting_compose.composer.sources import (
+    Foreground,
+    limit_side,
+    picture_size,
+    read_alpha,
+    read_cutout,
+    read_pair,
+    read_rgb,
+    safe_path,
+)
+
+LIMIT = 1_000_000
+RNG = np.random.default_rng(7)
+COLOUR = cv2.resize(RNG.integers(0, 256, (4, 5, 3), dtype=np.uint8), (50, 40), interpolation=cv2.INTER_CUBIC)
+GREY = np.ascontiguousarray(COLOUR[..., 1])
+RGBA = np.dstack([COLOUR, GREY])
+
+
+def rgb(path: Path) -> np.ndarray:
+    return read_rgb(path, path.name, LIMIT)[0]
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "bmp", "webp"])
+def test_lossless_files_read_exactly(tmp_path: Path, ending: str) -> None:
+    """8-bit colour comes as it is, whatever the container."""
+    path = tmp_path / f"a.{ending}"
+    Image.fromarray(COLOUR).save(path, **({"lossless": True} if ending == "webp" else {}))
+    np.testing.assert_array_equal(rgb(path), COLOUR)
+    assert picture_size(path, "a", LIMIT) == (40, 50)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_16_bits_are_rounded_to_8(tmp_path: Path, ending: str, channels: int) -> None:
+    """65535 is 255, 0 is 0, and what lies between is rounded, not cut."""
+    deep = RNG.integers(0, 65536, (30, 20, channels), dtype=np.uint16)
+    deep[0, 0], deep[0, 1] = 65535, 0
+    stored = (
+        deep[..., 0]
+        if channels == 1
+        else cv2.cvtColor(deep, cv2.COLOR_RGB2BGR if channels == 3 else cv2.COLOR_RGBA2BGRA)
+    )
+    cv2.imwrite(str(tmp_path / f"a.{ending}"), stored)
+    expected = np.rint(deep / 257).astype(np.uint8)
+    path = tmp_path / f"a.{ending}"
+    np.testing.assert_array_equal(rgb(path), np.repeat(expected, 3, axis=2) if channels == 1 else expected[..., :3])
+    np.testing.assert_array_equal(read_alpha(path, "a", LIMIT)[0], expected[..., 0])
+
+
+def test_plain_jpeg_is_what_pillow_reads(tmp_path: Path) -> None:
+    """The quick decoder gives the same pixels as the careful one."""
+    for subsampling in (0, 1, 2):
+        path = tmp_path / f"{subsampling}.jpg"
+        Image.fromarray(COLOUR).save(path, subsampling=subsampling, quality=90)
+        np.testing.assert_array_equal(rgb(path), np.asarray(Image.open(path)))
+
+
+def test_grey_cmyk_palette_and_one_bit(tmp_path: Path) -> None:
+    """Everything becomes RGB."""
+    Image.fromarray(GREY).save(tmp_path / "grey.jpg", quality=100)
+    assert np.abs(rgb(tmp_path / "grey.jpg").astype(int) - GREY[..., None]).max() <= 3
+    Image.fromarray(COLOUR).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100, subsampling=0)
+    assert np.abs(rgb(tmp_path / "cmyk.jpg").astype(int) - COLOUR).mean() < 3
+    palette = Image.fromarray(COLOUR).quantize(32)
+    palette.save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(rgb(tmp_path / "palette.png"), np.asarray(palette.convert("RGB")))
+    Image.fromarray(GREY > 128).save(tmp_path / "bit.png")
+    np.testing.assert_array_equal(read_alpha(tmp_path / "bit.png", "bit", LIMIT)[0], np.where(GREY > 128, 255, 0))
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    """Telephones' pictures stand upright, and their header's size says so."""
+    for orientation, ending in ((6, "jpg"), (8, "jpg"), (3, "jpg"), (6, "png")):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = tmp_path / f"{orientation}.{ending}"
+        Image.fromarray(COLOUR).save(path, exif=exif, **({"quality": 100, "subsampling": 0} if ending == "jpg" else {}))
+        turned = np.rot90(COLOUR, {6: -1, 8: 1, 3: 2}[orientation])
+        assert rgb(path).shape == turned.shape
+        assert picture_size(path, "a", LIMIT) == turned.shape[:2]
+        assert np.abs(rgb(path).astype(int) - turned).max() <= 6
+
+
+def test_foreign_profiles_become_srgb(tmp_path: Path) -> None:
+    """A picture in another colour space looks as it should; sRGB and broken profiles change nothing."""
+    lab_like = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for name, profile in (("plain", None), ("srgb", srgb), ("broken", b"no profile"), ("foreign", lab_like)):
+        Image.fromarray(COLOUR).save(tmp_path / f"{name}.jpg", quality=95, icc_profile=profile)
+    for name in ("srgb", "broken"):
+        np.testing.assert_array_equal(rgb(tmp_path / f"{name}.jpg"), rgb(tmp_path / "plain.jpg"))
+
+
+def test_cutouts_keep_their_alpha(tmp_path: Path) -> None:
+    """Colours under clear pixels are kept; palettes with transparency and grey with alpha are cut-outs too."""
+    Image.fromarray(RGBA).save(tmp_path / "a.png")
+    cutout = read_cutout(tmp_path / "a.png", "a", LIMIT)
+    np.testing.assert_array_equal(cutout.image, COLOUR)
+    np.testing.assert_array_equal(cutout.alpha, GREY)
+    Image.fromarray(RGBA).convert("LA").save(tmp_path / "la.png")
+    np.testing.assert_array_equal(read_cutout(tmp_path / "la.png", "la", LIMIT).alpha, GREY)
+    palette = Image.fromarray(COLOUR).quantize(8)
+    palette.save(tmp_path / "p.png", transparency=0)
+    expected = np.where(np.asarray(palette) == 0, 0, 255)
+    np.testing.assert_array_equal(read_cutout(tmp_path / "p.png", "p", LIMIT).alpha, expected)
+
+
+def test_alphas_of_three_channels_are_read_by_the_first(tmp_path: Path) -> None:
+    """Colour chunks must not touch an alpha: a gamma or a profile is for looking at, not for measuring."""
+    three = np.dstack([GREY, np.zeros_like(GREY), GREY])
+    info = PngInfo()
+    info.add(b"gAMA", struct.pack(">I", 100_000))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+    for name, options in (("plain", {}), ("gamma", {"pnginfo": info}), ("profile", {"icc_profile": profile})):
+        Image.fromarray(three).save(tmp_path / f"{name}.png", **options)
+        np.testing.assert_array_equal(read_alpha(tmp_path / f"{name}.png", name, LIMIT)[0], GREY)
+
+
+def bomb() -> bytes:
+    """Make a tiny PNG whose header declares 60,000 × 60,000 px."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
+
+
+def encoded(kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(COLOUR).save(file, kind, **options)
+    return file.getvalue()
+
+
+BAD = {
+    "missing": (None, "cannot be read"),
+    "empty": (b"", "no bytes"),
+    "not-an-image": (b"<html>404</html>", "not a picture"),
+    "too-large": (bomb(), "60000×60000"),
+}
+
+
+@pytest.mark.parametrize("cause", BAD)
+def test_each_bad_file_has_its_own_error(tmp_path: Path, cause: str) -> None:
+    """The error names the file and the cause, from the header where the header tells."""
+    content, text = BAD[cause]
+    path = tmp_path / "bad.png"
+    if content is not None:
+        path.write_bytes(content)
+    for read in (rgb, lambda p: picture_size(p, p.name, LIMIT)):
+        if cause == "empty" and read is not rgb:
+            continue
+        with pytest.raises(SourceError, match=text) as caught:
+            read(path)
+        assert (caught.value.cause, caught.value.source) == (cause, "bad.png")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("share", [0.4, 0.9])
+def test_truncated_files_are_never_filled_up(tmp_path: Path, kind: str, share: float) -> None:
+    """A file that breaks off is an error, not a picture with a grey bottom."""
+    data = encoded(kind, **({"compression": "tiff_lzw"} if kind == "TIFF" else {}))
+    path = tmp_path / "cut"
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(SourceError) as caught:
+        rgb(path)
+    assert caught.value.cause in ("truncated", "not-an-image")
+
+
+def test_truncated_16_bit_files_are_noticed(tmp_path: Path) -> None:
+    """The decoder for deep colour does not notice by itself."""
+    cv2.imwrite(str(tmp_path / "a.png"), RNG.integers(0, 65536, (60, 60, 3), dtype=np.uint16))
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data[: len(data) // 2])
+    with pytest.raises(SourceError) as caught:
+        rgb(tmp_path / "a.png")
+    assert caught.value.cause == "truncated"
+
+
+def test_pairs_must_be_of_one_size(tmp_path: Path) -> None:
+    """Both sizes are in the message."""
+    Image.fromarray(COLOUR).save(tmp_path / "f.png")
+    Image.fromarray(GREY[:, :-1]).save(tmp_path / "a.png")
+    with pytest.raises(SourceError, match=r"50×40 px, its alpha a\.png is 49×40") as caught:
+        read_pair(tmp_path / "f.png", tmp_path / "a.png", "f.png", LIMIT)
+    assert caught.value.cause == "size-mismatch"
+
+
+def test_pictures_without_alpha_are_no_cutouts(tmp_path: Path) -> None:
+    """The message shows the way to the other layout."""
+    Image.fromarray(COLOUR).save(tmp_path / "f.png")
+    with pytest.raises(SourceError, match="layout pairs"):
+        read_cutout(tmp_path / "f.png", "f.png", LIMIT)
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "a/../../b.png", "", "a\0b"])
+def test_names_stay_below_their_root(tmp_path: Path, name: str) -> None:
+    """A list cannot reach outside its folder."""
+    with pytest.raises(SourceError, match="below its root"):
+        safe_path(tmp_path, name)
+
+
+def test_reduction_keeps_composites_true(tmp_path: Path) -> None:
+    """Composing reduced parts equals reducing the composite, black under clear pixels or not."""
+    rng = np.random.default_rng(3)
+    alpha = cv2.resize(rng.integers(0, 2, (8, 8)).astype(np.float32), (400, 400), interpolation=cv2.INTER_LINEAR)
+    alpha = np.rint(alpha * 255).astype(np.uint8)
+    image = cv2.resize(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8), (400, 400), interpolation=cv2.INTER_CUBIC)
+    image[alpha == 0] = 0
+    small = limit_side(Foreground(image, alpha, ""), 100)
+    assert small.alpha.shape == (100, 100)
+    weight = alpha[..., None] / 255.0
+    whole = cv2.resize(weight * image + (1 - weight) * 90.0, (100, 100), interpolation=cv2.INTER_AREA)
+    weight = small.alpha[..., None] / 255.0
+    assert np.abs(weight * small.image + (1 - weight) * 90.0 - whole).max() < 1.5
+    assert limit_side(small, 100) is small
