@@ -18,7 +18,7 @@ GAP = 6
 CHECKERS = 12  # px, a checkerboard's square
 
 
-def contact_sheet(dataset: Dataset, rows: int = 6, columns: int = 4) -> Array:
+def contact_sheet(dataset: Dataset, rows: int = 4, columns: int = 6) -> Array:
     """Lay out composites spread over a dataset: above the composite, below it trimap, alpha and cut-out.
 
     Returns
