@@ -134,7 +134,7 @@ class Shards(_Table):
     """How the composites are stored."""
 
     packing: Literal["delta", "solid", "plain", "jpeg"] = "delta"
-    megabytes: PositiveInt = Field(256, description="a shard's size, about")
+    megabytes: PositiveInt = Field(128, description="a shard's size, about")
     variants: PositiveInt = Field(50, description="variants of a foreground in one shard, at most")
     tile: Annotated[int, Field(ge=16, le=1024, multiple_of=16)] = 160
     background: Literal["none", "unknown", "full"] = Field(
