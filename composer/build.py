@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from . import dataset
 from .errors import BuildError
-from .plan import Plan, make_plan
+from .plan import Plan, ShardPlan, make_plan
 from .recipe import Recipe
 from .render import PROGRESS, TEMPORARY, ShardTask, disk_error, read_json, render_shard, write_json
 from .report import write_contact_sheet
@@ -92,13 +92,12 @@ def build(
     out = Path(out)
     with _locked(out):
         plan = resume_plan(recipe, out)
-        shards = out / "shards"
-        shards.mkdir(exist_ok=True)
+        shards = _folder(out / "shards")
         _remove_temporaries(out)
         done = _committed(plan, out)
-        tasks = list(_tasks(plan, shards, done))
-        with _watched(plan, tasks, done, out, on_progress):
-            rendered, peak = _run(tasks, jobs, done)
+        left = [shard for shard in plan.shards if shard.index not in done or done[shard.index]["failures"]]
+        with _watched(plan, done, out, on_progress):
+            rendered, peak = _run((_task(plan, shard, shards, done) for shard in left), len(left), jobs, done)
         index = _write_index(plan, out, done)
     counts = {name: index[name] for name in ("composites", "bytes")}
     return BuildResult(
@@ -130,9 +129,12 @@ def resume_plan(recipe: Recipe, out: Path, *, write: bool = True) -> Plan:
         return plan
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
-        plan = make_plan(recipe, shape=(int(old["shape"][0]), int(old["shape"][1])))
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        height, width = (int(side) for side in old["shape"])
+        if min(height, width) < 1:
+            raise ValueError(f"shape is {old['shape']}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise BuildError(f"{path}: damaged ({error}); move the folder aside, or restore the file") from None
+    plan = make_plan(recipe, shape=(height, width))
     if old.pop("plan_sha256", None) != plan.sha256:
         difference = _first_difference(old, plan.document()) or "the hash of an unchanged plan"
         raise BuildError(
@@ -145,14 +147,25 @@ def resume_plan(recipe: Recipe, out: Path, *, write: bool = True) -> Plan:
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """Hold the folder for this build alone; the lock goes with its process, however that ends."""
+    lock = FileLock(_folder(out) / LOCK)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with FileLock(out / LOCK, timeout=0):
-            yield
+        lock.acquire(timeout=0)
     except Timeout:
         raise BuildError(f"{out}: another build is running here; wait for it, or choose another --out") from None
     except OSError as error:
         raise disk_error(error, out) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(error, path) from None
+    return path
 
 
 def _remove_temporaries(out: Path) -> None:
@@ -182,50 +195,45 @@ def _refuse_changed_inputs(plan: Plan, done: dict[int, dict[str, Any]]) -> None:
             paths[f"foreground {name}"] = path
     sizes: dict[str, int | None] = {}
     for sidecar in done.values():
-        for name, size in sidecar["inputs"].items():
+        for name, used in sidecar["inputs"].items():
             if name not in sizes:
                 sizes[name] = paths[name].stat().st_size if name in paths and paths[name].is_file() else None
-            if sizes[name] != size and sizes[name] is not None:
+            if sizes[name] not in (used["bytes"], None):
                 raise BuildError(
-                    f"{name} has changed since {sidecar['file']} was rendered: it had {size:,} bytes,"
+                    f"{name} has changed since {sidecar['file']} was rendered: it had {used['bytes']:,} bytes,"
                     f" now it has {sizes[name]:,}. Restore it, or build into another --out"
                 )
 
 
-def _tasks(plan: Plan, folder: Path, done: dict[int, dict[str, Any]]) -> Iterator[ShardTask]:
-    """Yield the tasks that are left: what is missing, then what has failures to try again."""
+def _task(plan: Plan, shard: ShardPlan, folder: Path, done: dict[int, dict[str, Any]]) -> ShardTask:
     recipe = plan.recipe
-    for shard in plan.shards:
-        sidecar = done.get(shard.index)
-        if sidecar is not None and not sidecar["failures"]:
-            continue
-        yield ShardTask(
-            folder=folder.absolute(),
-            shard=shard,
-            header=Header(
-                plan_sha256=plan.sha256,
-                index=shard.index,
-                split=shard.split,
-                packing=recipe.shards.packing,
-                quality=recipe.shards.quality,
-                tile=recipe.shards.tile,
-                background=recipe.shards.background,
-            ),
-            entries={number: plan.foregrounds[number] for number in shard.foregrounds},
-            cells=list(plan.cells(shard)),
-            foreground_layout=plan.foreground_layout,
-            background_layout=plan.background_layout,
-            fit=recipe.fit,
-            trimap=recipe.trimap,
-            parent=os.getpid(),
-            retry=sidecar is not None,
-        )
+    return ShardTask(
+        folder=folder.absolute(),
+        shard=shard,
+        header=Header(
+            plan_sha256=plan.sha256,
+            index=shard.index,
+            split=shard.split,
+            packing=recipe.shards.packing,
+            quality=recipe.shards.quality,
+            tile=recipe.shards.tile,
+            background=recipe.shards.background,
+        ),
+        entries={number: plan.foregrounds[number] for number in shard.foregrounds},
+        cells=list(plan.cells(shard)),
+        foreground_layout=plan.foreground_layout,
+        background_layout=plan.background_layout,
+        fit=recipe.fit,
+        trimap=recipe.trimap,
+        parent=os.getpid(),
+        retry=shard.index in done,
+    )
 
 
-def _run(tasks: list[ShardTask], jobs: int, done: dict[int, dict[str, Any]]) -> tuple[int, int]:
+def _run(tasks: Iterator[ShardTask], count: int, jobs: int, done: dict[int, dict[str, Any]]) -> tuple[int, int]:
     """Render the tasks; fill `done`. Return the composites rendered and the largest worker's peak memory."""
     rendered = peak = 0
-    workers = min(joblib.effective_n_jobs(jobs), max(len(tasks), 1))
+    workers = min(joblib.effective_n_jobs(jobs), max(count, 1))
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")
     results = parallel(joblib.delayed(render_shard)(task) for task in tasks)
     try:
@@ -244,7 +252,6 @@ def _run(tasks: list[ShardTask], jobs: int, done: dict[int, dict[str, Any]]) -> 
 @contextlib.contextmanager
 def _watched(
     plan: Plan,
-    tasks: list[ShardTask],
     done: dict[int, dict[str, Any]],
     out: Path,
     on_progress: Callable[[Progress], None] | None,
@@ -275,8 +282,9 @@ def _watched(
 
 
 def _write_index(plan: Plan, out: Path, done: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    """Write the index, the contact sheet and, where there are failures, their table."""
+    """Write the index and the contact sheet."""
     sidecars = [done[shard.index] for shard in plan.shards]
+    _refuse_mixed_inputs(sidecars)
     listed = ("file", "index", "split", "composites", "bytes", "sha256")
     document = plan.document()
     index = {
@@ -303,6 +311,19 @@ def _write_index(plan: Plan, out: Path, done: dict[int, dict[str, Any]]) -> dict
     if index["composites"]:
         write_contact_sheet(dataset.open_dataset(out), out / CONTACT_SHEET)
     return index
+
+
+def _refuse_mixed_inputs(sidecars: list[dict[str, Any]]) -> None:
+    """Make sure that no picture was changed between two shards that show it."""
+    seen: dict[str, tuple[str, str]] = {}
+    for sidecar in sidecars:
+        for name, used in sidecar["inputs"].items():
+            file, digest = seen.setdefault(name, (sidecar["file"], used["sha256"]))
+            if digest != used["sha256"]:
+                raise BuildError(
+                    f"{name} was changed while the dataset was built: {file} and {sidecar['file']} show different"
+                    f" versions. Delete the one with the wrong version, and run the same command again"
+                )
 
 
 def _first_difference(old: Any, new: Any, place: str = "") -> str:

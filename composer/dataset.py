@@ -72,7 +72,7 @@ class Dataset(Sequence[Sample]):
         """Open the dataset in folder `path`; see `open_dataset`."""
         self.path = Path(path)
         self.document = read_index(self.path)
-        self.shards = tuple(ShardInfo(**entry) for entry in self.document["shards"])
+        self.shards = tuple(_shard_info(entry) for entry in self.document["shards"])
         self._starts = [0, *accumulate(shard.composites for shard in self.shards)]
         self._readers: OrderedDict[int, ShardReader] = OrderedDict()
         self._process = os.getpid()
@@ -163,6 +163,16 @@ def open_dataset(path: str | Path) -> Dataset:
     DatasetError : `path` holds no dataset, an unfinished one, or one of a newer version
     """
     return Dataset(path)
+
+
+def _shard_info(entry: dict[str, Any]) -> ShardInfo:
+    try:
+        info = ShardInfo(**entry)
+    except TypeError as error:
+        raise DatasetError(f"{INDEX}: damaged ({error}); run the build again to restore it") from None
+    if info.file != Path(info.file).name or not info.file.startswith("shard-"):
+        raise DatasetError(f"{INDEX}: '{info.file}' is no shard's name; a shard lies in the dataset's own folder")
+    return info
 
 
 def read_index(path: Path) -> dict[str, Any]:

@@ -114,7 +114,11 @@ def list_pictures(root: Path, *, recursive: bool = True) -> list[str]:
     if not root.is_dir():
         raise PlanError(f"{root}: expected a folder of pictures, found {'a file' if root.exists() else 'nothing'}")
     found = []
-    for folder, folders, names in os.walk(root):
+
+    def refuse(error: OSError) -> None:
+        raise PlanError(f"{error.filename}: the folder cannot be read: {error.strerror}")
+
+    for folder, folders, names in os.walk(root, onerror=refuse):
         below = Path(folder).relative_to(root).as_posix()
         prefix = "" if below == "." else f"{below}/"
         found += [prefix + name for name in names if os.path.splitext(name)[1].lower() in ENDINGS]  # noqa: PTH122

@@ -70,6 +70,13 @@ def _decompressor() -> zstandard.ZstdDecompressor:
     return zstandard.ZstdDecompressor()
 
 
+def _decompress(data: bytes, size: int) -> bytes:
+    """Decompress a tile; one that declares another size is damaged, and is not given the memory."""
+    if zstandard.frame_content_size(data) != size:
+        raise ValueError(f"a tile of {size} bytes was expected, {zstandard.frame_content_size(data)} are declared")
+    return _decompressor().decompress(data)
+
+
 @dataclass(frozen=True)
 class Interleaved:
     """Pixels as they are, row by row, in one Zstandard frame a tile; `level` None stores the bare bytes."""
@@ -103,15 +110,16 @@ class Interleaved:
         picture = np.empty((len(grid) * height, len(grid[0]) * width, *last), np.uint8)
         for i, row in enumerate(grid):
             for j, data in enumerate(row):
-                pixels = np.frombuffer(self._unpack(data), np.uint8).reshape(height, width, *last)
+                unpacked = self._unpack(data, height * width * self.channels)
+                pixels = np.frombuffer(unpacked, np.uint8).reshape(height, width, *last)
                 picture[i * height : (i + 1) * height, j * width : (j + 1) * width] = pixels
         return picture
 
     def _pack(self, data: bytes) -> bytes:
         return data if self.level is None else _compressor(self.level).compress(data)
 
-    def _unpack(self, data: bytes) -> bytes:
-        return data if self.level is None else _decompressor().decompress(data)
+    def _unpack(self, data: bytes, size: int) -> bytes:
+        return data if self.level is None else _decompress(data, size)
 
 
 @dataclass(frozen=True)
@@ -156,7 +164,7 @@ class Delta:
         picture = np.empty((len(grid) * height, len(grid[0]) * width, 3), np.uint8)
         for i, row in enumerate(grid):
             for j, data in enumerate(row):
-                stored = np.frombuffer(_decompressor().decompress(data), np.uint8).reshape(3, height, width)
+                stored = np.frombuffer(_decompress(data, 3 * height * width), np.uint8).reshape(3, height, width)
                 green, red, blue = (cv2.integral(plane)[1:, 1:].astype(np.uint8) for plane in stored)
                 red += green
                 blue += green

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -31,7 +31,7 @@ from .layouts import BackgroundLayout, Entry, ForegroundLayout
 from .plan import Cell, ShardPlan
 from .recipe import Fit, Trimap
 from .shard import Header, Row, ShardReader, ShardWriter
-from .trimap import UNKNOWN, trimap_strategy
+from .trimap import UNKNOWN, TrimapStrategy, trimap_strategy
 
 Array = NDArray[np.uint8]
 
@@ -85,9 +85,9 @@ def render_shard(task: ShardTask) -> tuple[dict[str, Any], int, int]:
     temporary = final.with_name(f".{final.name}.{os.getpid()}{TEMPORARY}")
     try:
         with ShardWriter(temporary, task.header) as writer:
-            rows, failures, rendered = _render(task, writer, previous[1] if previous else None)
-            digest = writer.finish(rows)
-        sidecar = _sidecar(task, rows, failures, digest, temporary.stat().st_size)
+            made = _render(task, writer, previous[1] if previous else None)
+            digest = writer.finish(made.rows)
+        sidecar = _sidecar(task, made, digest, temporary.stat().st_size)
         final.with_suffix(".json").unlink(missing_ok=True)  # until the new one is there, nothing is committed
         temporary.replace(final)
         write_json(final.with_suffix(".json"), sidecar)
@@ -95,10 +95,22 @@ def render_shard(task: ShardTask) -> tuple[dict[str, Any], int, int]:
         raise disk_error(error, task.folder) from None
     finally:
         temporary.unlink(missing_ok=True)
-    return sidecar, rendered, _peak_memory()
+        if previous is not None:
+            previous[1].close()
+    return sidecar, made.fresh, _peak_memory()
 
 
-def _render(task: ShardTask, writer: ShardWriter, previous: ShardReader | None) -> tuple[list[Row], list[Failure], int]:
+@dataclass(frozen=True)
+class _Made:
+    """A shard's rows and failures, in the plan's order, how many rows are fresh, and its foregrounds' digests."""
+
+    rows: list[Row]
+    failures: list[Failure]
+    fresh: int
+    digests: dict[int, str]
+
+
+def _render(task: ShardTask, writer: ShardWriter, previous: ShardReader | None) -> _Made:
     """Render a shard's composites, copying what an earlier version of it has.
 
     Foregrounds are prepared in batches that fit in memory, and a batch's composites are made background by
@@ -106,10 +118,11 @@ def _render(task: ShardTask, writer: ShardWriter, previous: ShardReader | None) 
     """
     rows: dict[str, Row] = {}
     failures: dict[str, Failure] = {}
+    digests: dict[int, str] = {}
     kept = {row.key: row for row in previous.rows} if previous else {}
     counters = _Counters(task)
-    rendered = 0
     for groups in _batches(task, writer, previous, kept, failures):
+        digests |= {number: group.sha256 for number, group in groups.items()}
         cells = sorted((cell for cell in task.cells if cell.foreground in groups), key=lambda cell: cell.background)
         for background, sharing in groupby(cells, key=lambda cell: cell.background):
             picture = _Once(task.background_layout, background)
@@ -117,12 +130,16 @@ def _render(task: ShardTask, writer: ShardWriter, previous: ShardReader | None) 
                 key = _key(task, cell)
                 try:
                     rows[key] = groups[cell.foreground].place(cell, picture)
-                    rendered += key not in kept
                 except SourceError as error:
                     failures[key] = Failure(key, error.source, error.cause, error.detail)
             counters.show(len(rows), len(failures), writer.bytes_written)
     keys = [_key(task, cell) for cell in task.cells]
-    return [rows[key] for key in keys if key in rows], [failures[key] for key in keys if key in failures], rendered
+    return _Made(
+        [rows[key] for key in keys if key in rows],
+        [failures[key] for key in keys if key in failures],
+        len(rows.keys() - kept.keys()),
+        digests,
+    )
 
 
 def _batches(
@@ -178,8 +195,8 @@ class _Group:
         entry = task.entries[number]
         if previous is not None and all(kept):
             first = next(row for row in kept if row)
-            self.size = (first.height, first.width)
-            self._writer = writer.group(number, entry.key, previous.group_sha256(number), self.size, len(kept))
+            self.size, self.sha256 = (first.height, first.width), previous.group_sha256(number)
+            self._writer = writer.group(number, entry.key, self.sha256, self.size, len(kept))
             self._writer.copy_foreground(previous, number)
             return
         foreground = task.foreground_layout.load(entry)
@@ -189,10 +206,10 @@ class _Group:
                 " restore it, or build into another --out"
             )
         height, width = foreground.alpha.shape
-        self.size = (height, width)
+        self.size, self.sha256 = (height, width), foreground.sha256
         self._draw = trimap_strategy(foreground.alpha, task.trimap)
         self._blend = Blender(foreground.image, foreground.alpha)
-        self._writer = writer.group(number, entry.key, foreground.sha256, self.size, len(kept))
+        self._writer = writer.group(number, entry.key, self.sha256, self.size, len(kept))
         self._writer.write_foreground(foreground.image, foreground.alpha)
 
     def place(self, cell: Cell, background: _Once) -> Row:
@@ -251,51 +268,50 @@ def _previous(task: ShardTask, final: Path) -> tuple[dict[str, Any], ShardReader
 
 
 def _mended(task: ShardTask, sidecar: dict[str, Any]) -> bool:
-    """Tell whether any picture that failed can be read now."""
-    sources = {failure["source"] for failure in sidecar["failures"]}
-    for cell in task.cells:
-        if cell.background in sources:
+    """Tell whether any composite that failed can be made now."""
+    failed = {failure["key"] for failure in sidecar["failures"]}
+    cells = sorted((cell for cell in task.cells if _key(task, cell) in failed), key=lambda cell: cell.background)
+    drawers: dict[int, TrimapStrategy | None] = {}
+    for background, sharing in groupby(cells, key=lambda cell: cell.background):
+        picture = _Once(task.background_layout, background)
+        for cell in sharing:
             with contextlib.suppress(SourceError):  # it still fails: it stays in the list of failures
-                task.background_layout.load(cell.background)
-                return True
-    for entry in task.entries.values():
-        if entry.image in sources:
-            with contextlib.suppress(SourceError):
-                trimap_strategy(task.foreground_layout.load(entry).alpha, task.trimap)
-                return True
+                if cell.foreground not in drawers:
+                    drawers[cell.foreground] = None
+                    alpha = task.foreground_layout.load(task.entries[cell.foreground]).alpha
+                    drawers[cell.foreground] = trimap_strategy(alpha, task.trimap)
+                draw = drawers[cell.foreground]
+                if draw and (draw(cell.erode, cell.dilate).trimap == UNKNOWN).any() and picture.load():
+                    return True
     return False
 
 
-def _sidecar(
-    task: ShardTask, rows: Sequence[Row], failures: Sequence[Failure], digest: str, size: int
-) -> dict[str, Any]:
+def _sidecar(task: ShardTask, made: _Made, digest: str, size: int) -> dict[str, Any]:
     """Describe a shard; all of it follows from the plan and the pictures, so it is the same whenever it is made."""
     return {
         "file": task.shard.name,
         "plan_sha256": task.header.plan_sha256,
         "index": task.shard.index,
         "split": task.shard.split,
-        "composites": len(rows),
+        "composites": len(made.rows),
         "bytes": size,
         "sha256": digest,
-        "inputs": _inputs(task, rows),
-        "failures": [asdict(failure) for failure in failures],
+        "inputs": _inputs(task, made),
+        "failures": [asdict(failure) for failure in made.failures],
     }
 
 
-def _inputs(task: ShardTask, rows: Sequence[Row]) -> dict[str, int]:
-    """Map each file that was used to its size, so that a changed one is noticed when the build goes on."""
-    sizes: dict[str, int] = {}
-    for number in sorted({row.group for row in rows}):
+def _inputs(task: ShardTask, made: _Made) -> dict[str, dict[str, Any]]:
+    """Map each file that was used to its size and digest, so that a change is noticed. A pair has one digest."""
+    used: dict[str, dict[str, Any]] = {}
+    for number in sorted({row.group for row in made.rows}):
         entry = task.entries[number]
-        paths = task.foreground_layout.files(entry)
-        sizes |= {
-            f"foreground {name}": p.stat().st_size for name, p in zip((entry.image, entry.alpha), paths, strict=False)
-        }
-    for name in sorted({row.background for row in rows}):
+        for name, path in zip((entry.image, entry.alpha), task.foreground_layout.files(entry), strict=False):
+            used[f"foreground {name}"] = {"bytes": path.stat().st_size, "sha256": made.digests[number]}
+    for name, digest in sorted({(row.background, row.background_sha256) for row in made.rows}):
         for path in task.background_layout.files(name):
-            sizes[f"background {name}"] = path.stat().st_size
-    return sizes
+            used[f"background {name}"] = {"bytes": path.stat().st_size, "sha256": digest}
+    return used
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -317,8 +333,11 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise disk_error(error, path.parent) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what could not be made need not be removed
+            temporary.unlink(missing_ok=True)
 
 
 def disk_error(error: OSError, folder: Path) -> BuildError:

@@ -155,6 +155,21 @@ def test_other_inputs_are_refused(pictures: Pictures, tmp_path: Path) -> None:
     assert "background COCO_000000000003.jpg has changed since shard-" in changed.err
 
 
+def test_a_picture_changed_between_two_shards_is_noticed(pictures: Pictures, tmp_path: Path) -> None:
+    """Of the same size and under the same name, but with other pixels: no dataset is made of both."""
+    arguments = pictures.arguments(tmp_path / "d")
+    assert run(*arguments).code == 0
+    photo = pictures.photos / "COCO_000000000003.jpg"
+    changed = bytearray(photo.read_bytes())
+    changed[-20] ^= 1
+    photo.write_bytes(changed)
+    for path in sorted((tmp_path / "d" / "shards").glob("shard-*"))[:10]:
+        path.unlink()
+    mixed = run(*arguments)
+    assert mixed.code == 1
+    assert "background COCO_000000000003.jpg was changed while the dataset was built" in mixed.err
+
+
 def test_bad_pictures_are_counted_listed_and_mended(pictures: Pictures, tmp_path: Path) -> None:
     """One bad background and two bad foregrounds cost their own composites, and no others.
 

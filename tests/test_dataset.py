@@ -210,6 +210,16 @@ def test_folders_that_are_none_are_explained(built: Path, tmp_path: Path) -> Non
         open_dataset(built)
 
 
+@pytest.mark.parametrize("name", ["../../secret.h5", "/etc/passwd", "shards/shard-00000.h5", "other.h5"])
+def test_an_index_cannot_point_elsewhere(built: Path, name: str) -> None:
+    """A shard lies in the dataset's own folder, whatever its index says."""
+    document = json.loads((built / "dataset.json").read_text())
+    document["shards"][0]["file"] = name
+    (built / "dataset.json").write_text(json.dumps(document))
+    with pytest.raises(DatasetError, match="is no shard's name"):
+        open_dataset(built)
+
+
 def test_the_contact_sheet_is_a_picture(built: Path) -> None:
     """It opens, and is not blank."""
     sheet = cv2.imread(str(built / "contact-sheet.jpg"), cv2.IMREAD_COLOR)
