@@ -56,7 +56,8 @@ def main() -> int:
     rng = random.Random(options.seed)
     for number in range(options.stops):
         how = ("everything", "parent", "worker", "term")[number % 4]
-        build = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        build = subprocess.Popen(command, start_new_session=True, **silent)
         time.sleep(rng.uniform(*options.after))
         if build.poll() is None:
             stop(build, how)

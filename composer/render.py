@@ -36,6 +36,7 @@ from .trimap import UNKNOWN, TrimapStrategy, trimap_strategy
 Array = NDArray[np.uint8]
 
 TEMPORARY = ".tmp"
+ORPHANED = 1  # who adopts a process whose parent is gone
 BATCH_PIXELS = 16_000_000  # of foregrounds prepared at once, at some 13 bytes each
 PROGRESS = ".progress"  # (shards, 3) int64: composites, failures, bytes; written by workers, read by the display
 
@@ -77,7 +78,7 @@ def render_shard(task: ShardTask) -> tuple[dict[str, Any], int, int]:
     cv2.setNumThreads(1)  # the processes are the parallelism
     if os.getpid() != task.parent:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent acts
-        _die_with_parent(os.getppid())
+        _die_with_parent(task.parent)
     final = task.folder / task.shard.name
     previous = _previous(task, final)
     if previous is not None and not _mended(task, previous[0]):
@@ -367,6 +368,8 @@ def _die_with_parent(parent: int) -> None:
     """End this process when its parent is gone, however that went: nobody waits for it any more, and a new build may
     be rendering the same shard. What it leaves under a temporary name, the next build removes.
     """
+    if os.getppid() not in (parent, ORPHANED):
+        return  # somebody else's child, such as a cluster's worker
 
     def watch() -> None:
         while os.getppid() == parent:
