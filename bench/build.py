@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--script-every", type=int, default=5, help="the usual script makes every Nth variant only")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--packings", nargs="+", default=["delta", "solid", "plain", "jpeg"])
+    parser.add_argument("--packings", nargs="+", default=["delta", "solid", "plain", "webp", "jpeg"])
     parser.add_argument("--scratch", type=Path, help="a folder on the disk that is to be measured")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.scratch) as name:

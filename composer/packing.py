@@ -9,15 +9,19 @@ packing   composites and backgrounds                                  foreground
 delta     green-subtracted second differences, Zstandard 1            the same        Zstandard
 solid     RGB, Zstandard −3 (any HDF5 viewer with the filter shows)   RGB, Zstandard  Zstandard
 plain     RGB, no filter: for tools that know nothing of us           RGB             bytes
+webp      a lossless WebP per tile: the smallest, slow to make        the same        the same
 jpeg      a JPEG 4:4:4 per tile: lossy, for short disks               as delta        Zstandard
 ========  ==========================================================  ==============  ========
 
-With ``delta`` and ``solid`` a composite's opaque pixels are stored as zeros: they are the foreground's, which is
-stored once for all its composites.
+With ``delta``, ``solid`` and ``webp`` a composite's opaque pixels are stored as zeros: they are the foreground's, which
+is stored once for all its composites.
 """
 
 from __future__ import annotations
 
+import io
+import math
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,12 +31,14 @@ import cv2
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
+from PIL import Image
 
 Array = NDArray[np.uint8]
 Grid = Sequence[Sequence[bytes]]  # tiles, row by row
 
 ZSTANDARD = 32015  # registered HDF5 filter numbers
 JPEG = 32019
+WEBP = 511  # of the numbers for private use: nobody has registered a filter for WebP
 
 
 class Codec(Protocol):
@@ -77,18 +83,16 @@ def _decompress(data: bytes, size: int) -> bytes:
     return _decompressor().decompress(data)
 
 
-@dataclass(frozen=True)
-class Interleaved:
-    """Pixels as they are, row by row, in one Zstandard frame a tile; `level` None stores the bare bytes."""
+class _Pixels:
+    """What the codecs share that keep a tile's channels together; how one tile becomes bytes is the subclass's."""
 
     channels: int
-    level: int | None
 
     def dataset(self, height: int, width: int, tile: int) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
         """See `Codec`."""
         last = (self.channels,) if self.channels > 1 else ()
-        filters = {} if self.level is None else _zstandard_filter(self.level)
-        return (height, width, *last), (even_tile(height, tile), even_tile(width, tile), *last), filters
+        chunk = (even_tile(height, tile), even_tile(width, tile), *last)
+        return (height, width, *last), chunk, self._filter(chunk)
 
     def corner(self, y: int, x: int) -> tuple[int, ...]:
         """See `Codec`."""
@@ -100,8 +104,13 @@ class Interleaved:
 
     def encode(self, picture: Array, tile: tuple[int, int]) -> list[list[bytes]]:
         """See `Codec`."""
-        planes = np.atleast_3d(_filled_up(picture, tile)).transpose(2, 0, 1)
-        return [[self._pack(part.transpose(1, 2, 0).tobytes()) for part in row] for row in _cut(planes, tile)]
+        below, right = -picture.shape[0] % tile[0], -picture.shape[1] % tile[1]
+        if below or right:  # edges are repeated, not blackened: a black border would ring into a JPEG
+            picture = np.asarray(cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
+        return [
+            [self._pack(picture[y : y + tile[0], x : x + tile[1]]) for x in range(0, picture.shape[1], tile[1])]
+            for y in range(0, picture.shape[0], tile[0])
+        ]
 
     def decode(self, grid: Grid, tile: tuple[int, int]) -> Array:
         """See `Codec`."""
@@ -110,16 +119,36 @@ class Interleaved:
         picture = np.empty((len(grid) * height, len(grid[0]) * width, *last), np.uint8)
         for i, row in enumerate(grid):
             for j, data in enumerate(row):
-                unpacked = self._unpack(data, height * width * self.channels)
-                pixels = np.frombuffer(unpacked, np.uint8).reshape(height, width, *last)
-                picture[i * height : (i + 1) * height, j * width : (j + 1) * width] = pixels
+                picture[i * height : (i + 1) * height, j * width : (j + 1) * width] = self._unpack(data, (*tile, *last))
         return picture
 
-    def _pack(self, data: bytes) -> bytes:
+    def _filter(self, chunk: tuple[int, ...]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _pack(self, pixels: Array) -> bytes:
+        raise NotImplementedError
+
+    def _unpack(self, data: bytes, shape: tuple[int, ...]) -> Array:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Interleaved(_Pixels):
+    """Pixels as they are, row by row, in one Zstandard frame a tile; `level` None stores the bare bytes."""
+
+    channels: int
+    level: int | None
+
+    def _filter(self, chunk: tuple[int, ...]) -> dict[str, Any]:
+        return {} if self.level is None else _zstandard_filter(self.level)
+
+    def _pack(self, pixels: Array) -> bytes:
+        data = pixels.tobytes()
         return data if self.level is None else _compressor(self.level).compress(data)
 
-    def _unpack(self, data: bytes, size: int) -> bytes:
-        return data if self.level is None else _decompress(data, size)
+    def _unpack(self, data: bytes, shape: tuple[int, ...]) -> Array:
+        whole = data if self.level is None else _decompress(data, math.prod(shape))
+        return np.frombuffer(whole, np.uint8).reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -173,33 +202,43 @@ class Delta:
 
 
 @dataclass(frozen=True)
-class Jpeg:
+class WebP(_Pixels):
+    """A lossless WebP file per tile, and after it its CRC-32 (4 bytes, little-endian), since WebP has no checksum."""
+
+    channels: int
+
+    def _filter(self, chunk: tuple[int, ...]) -> dict[str, Any]:
+        return {"compression": WEBP, "allow_unknown_filter": True}
+
+    def _pack(self, pixels: Array) -> bytes:
+        file = io.BytesIO()  # Pillow's encoder: OpenCV's has its slowest setting only
+        Image.fromarray(np.ascontiguousarray(pixels)).save(file, "WEBP", lossless=True, method=2, quality=30)
+        return file.getvalue() + zlib.crc32(file.getbuffer()).to_bytes(4, "little")
+
+    def _unpack(self, data: bytes, shape: tuple[int, ...]) -> Array:
+        # A lossless file begins RIFF····WEBPVP8L···· 0x2f, then 14 bits of width − 1 and 14 of height − 1: read before
+        # the decoder is let loose, which would make room for whatever is declared.
+        sides = int.from_bytes(data[21:25], "little")
+        declared = (sides >> 14 & 0x3FFF) + 1, (sides & 0x3FFF) + 1
+        whole = zlib.crc32(memoryview(data)[:-4]) == int.from_bytes(data[-4:], "little")
+        if not whole or data[12:16] != b"VP8L" or declared != shape[:2]:
+            raise ValueError("a WebP tile is damaged")
+        pixels = _decode_picture(data[:-4], shape[:2])
+        return pixels if self.channels > 1 else pixels[..., 0]
+
+
+@dataclass(frozen=True)
+class Jpeg(_Pixels):
     """A baseline JPEG without chroma subsampling per tile."""
 
     quality: int
+    channels: int = 3
 
-    def dataset(self, height: int, width: int, tile: int) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
-        """See `Codec`."""
-        chunk = (even_tile(height, tile), even_tile(width, tile), 3)
+    def _filter(self, chunk: tuple[int, ...]) -> dict[str, Any]:
         options = (self.quality, chunk[1], chunk[0], 1)  # quality, columns, rows, colour
-        filters = {"compression": JPEG, "compression_opts": options, "allow_unknown_filter": True}
-        return (height, width, 3), chunk, filters
+        return {"compression": JPEG, "compression_opts": options, "allow_unknown_filter": True}
 
-    def corner(self, y: int, x: int) -> tuple[int, ...]:
-        """See `Codec`."""
-        return (y, x, 0)
-
-    def tile_shape(self, chunk: tuple[int, ...]) -> tuple[int, int]:
-        """See `Codec`."""
-        return chunk[-3], chunk[-2]
-
-    def encode(self, picture: Array, tile: tuple[int, int]) -> list[list[bytes]]:
-        """See `Codec`."""
-        # Edges are repeated, not blackened: a black border would ring into the picture.
-        planes = _filled_up(picture, tile, cv2.BORDER_REPLICATE).transpose(2, 0, 1)
-        return [[self._encode_tile(part.transpose(1, 2, 0)) for part in row] for row in _cut(planes, tile)]
-
-    def _encode_tile(self, pixels: Array) -> bytes:
+    def _pack(self, pixels: Array) -> bytes:
         options = [
             cv2.IMWRITE_JPEG_QUALITY,
             self.quality,
@@ -211,15 +250,16 @@ class Jpeg:
             raise ValueError(f"a tile of {pixels.shape} could not be coded as JPEG")
         return bytes(data)
 
-    def decode(self, grid: Grid, tile: tuple[int, int]) -> Array:
-        """See `Codec`."""
-        return np.concatenate([np.concatenate([self._decode_tile(data, tile) for data in row], axis=1) for row in grid])
+    def _unpack(self, data: bytes, shape: tuple[int, ...]) -> Array:
+        return _decode_picture(data, shape[:2])
 
-    def _decode_tile(self, data: bytes, tile: tuple[int, int]) -> Array:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-        if pixels is None or pixels.shape != (*tile, 3):
-            raise ValueError("a JPEG tile is damaged")
-        return np.asarray(pixels, np.uint8)
+
+def _decode_picture(data: bytes, size: tuple[int, ...]) -> Array:
+    """Decode a tile that is a picture file, to (H, W, 3)."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if pixels is None or pixels.shape != (*size, 3):
+        raise ValueError("a tile's picture is damaged")
+    return np.asarray(pixels, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -247,13 +287,14 @@ def packing(name: str, quality: int = 95) -> Packing:
         "delta": Packing(delta, delta, masks, shares_opaque=True),
         "solid": Packing(Interleaved(3, level=-3), Interleaved(3, level=1), masks, shares_opaque=True),
         "plain": Packing(Interleaved(3, None), Interleaved(3, None), Interleaved(1, None), shares_opaque=False),
+        "webp": Packing(WebP(3), WebP(3), WebP(1), shares_opaque=True),
         "jpeg": Packing(Jpeg(quality), delta, masks, shares_opaque=False),
     }
     return packings[name]
 
 
 # Bytes per composite pixel, trimap included, of photographs with a quarter of opaque pixels: for estimates only.
-TYPICAL_BYTES = {"delta": 0.75, "solid": 1.45, "plain": 4.0, "jpeg": 0.55}
+TYPICAL_BYTES = {"delta": 0.75, "solid": 1.45, "plain": 4.0, "webp": 0.65, "jpeg": 0.55}
 
 
 def _zstandard_filter(level: int) -> dict[str, Any]:
@@ -264,14 +305,6 @@ def _zstandard_filter(level: int) -> dict[str, Any]:
 def even_tile(side: int, tile: int) -> int:
     """Return the tile's side, at most `tile`, that cuts `side` px into equal parts with the least to fill up."""
     return -(-side // -(-side // tile))
-
-
-def _filled_up(picture: Array, tile: tuple[int, int], border: int = cv2.BORDER_CONSTANT) -> Array:
-    """Extend a picture to whole tiles."""
-    below, right = -picture.shape[0] % tile[0], -picture.shape[1] % tile[1]
-    if not (below or right):
-        return picture
-    return np.asarray(cv2.copyMakeBorder(picture, 0, below, 0, right, border, value=(0, 0, 0, 0)), np.uint8)
 
 
 def _cut(planes: Array, tile: tuple[int, int]) -> Iterator[Iterator[Array]]:

@@ -133,7 +133,7 @@ class Trimap(_Table):
 class Shards(_Table):
     """How the composites are stored."""
 
-    packing: Literal["delta", "solid", "plain", "jpeg"] = "delta"
+    packing: Literal["delta", "solid", "plain", "webp", "jpeg"] = "delta"
     megabytes: PositiveInt = Field(128, description="a shard's size, about")
     variants: PositiveInt = Field(50, description="variants of a foreground in one shard, at most")
     tile: Annotated[int, Field(ge=16, le=1024, multiple_of=16)] = 160

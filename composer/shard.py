@@ -10,6 +10,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -194,9 +195,10 @@ class ShardWriter:
         self._file.attrs["composites"] = len(rows)
         self._file.attrs["complete"] = True
         self._file.close()
-        digest = _read_back(self._path, self._written, rows)
-        with self._path.open("rb+") as file:
-            os.fsync(file.fileno())
+        with self._path.open("rb+") as file, ThreadPoolExecutor(1) as aside:
+            durable = aside.submit(os.fsync, file.fileno())  # the disk works while we compare
+            digest = _read_back(self._path, self._written, rows)
+            durable.result()
         return digest
 
 

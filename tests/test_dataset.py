@@ -18,7 +18,7 @@ from conftest import Pictures, run
 from matting_compose.composer import Dataset, open_dataset
 from matting_compose.composer.errors import DatasetError
 
-PACKINGS = ["delta", "solid", "plain", "jpeg"]
+PACKINGS = ["delta", "solid", "plain", "webp", "jpeg"]
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import photograph
-from matting_compose.composer.packing import Codec, Delta, Interleaved, Jpeg, even_tile, packing
+from matting_compose.composer.packing import Codec, Delta, Interleaved, Jpeg, WebP, even_tile, packing
 
-LOSSLESS: list[Codec] = [Delta(), Interleaved(3, 1), Interleaved(3, -3), Interleaved(3, None)]
+LOSSLESS: list[Codec] = [Delta(), Interleaved(3, 1), Interleaved(3, -3), Interleaved(3, None), WebP(3)]
 
 
 def round_trip(codec: Codec, picture: np.ndarray, tile: int) -> np.ndarray:
@@ -31,7 +31,8 @@ def test_lossless_packings_are(height: int, width: int, tile: int, seed: int, sm
     for codec in LOSSLESS:
         np.testing.assert_array_equal(round_trip(codec, picture, tile), picture)
     mask = np.ascontiguousarray(picture[..., 0])
-    np.testing.assert_array_equal(round_trip(Interleaved(1, 1), mask, tile), mask)
+    for codec in (Interleaved(1, 1), WebP(1)):
+        np.testing.assert_array_equal(round_trip(codec, mask, tile), mask)
 
 
 def test_jpeg_is_close() -> None:
@@ -51,7 +52,7 @@ def test_tiles_are_even(side: int, tile: int) -> None:
     assert even * count - side < count
 
 
-@pytest.mark.parametrize("codec", [Delta(), Interleaved(3, 1), Interleaved(3, -3)])
+@pytest.mark.parametrize("codec", [Delta(), Interleaved(3, 1), Interleaved(3, -3), WebP(3)])
 def test_a_flipped_bit_is_noticed(codec: Codec) -> None:
     """A tile carries its own checksum: damage is an error when it is read, never a wrong pixel."""
     picture = photograph(64, 64, 0)
