@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DatasetError
-from .shard import Row, ShardReader, Window
+from .shard import Memory, Row, ShardReader, Window
 
 Array = NDArray[np.uint8]
 
@@ -66,11 +66,18 @@ class Dataset(Sequence[Sample]):
 
     Safe to hand to other processes, forked or spawned: files are opened where they are read, at most
     `OPEN_SHARDS` at once, and never carried across.
+
+    Parameters
+    ----------
+    path : the folder
+    remember : bytes of decoded tiles of alphas, trimaps and foregrounds that each process may keep, for readers that
+        come back to them: a foreground's are the same for all its composites
     """
 
-    def __init__(self, path: str | Path) -> None:
-        """Open the dataset in folder `path`; see `open_dataset`."""
+    def __init__(self, path: str | Path, remember: int = 0) -> None:
         self.path = Path(path)
+        self._remember = remember
+        self._memory = Memory(remember) if remember else None
         self.document = read_index(self.path)
         self.shards = tuple(_shard_info(entry) for entry in self.document["shards"])
         self._starts = [0, *accumulate(shard.composites for shard in self.shards)]
@@ -127,7 +134,9 @@ class Dataset(Sequence[Sample]):
             self._inherited, self._readers, self._process = self._readers, OrderedDict(), os.getpid()
         reader = self._readers.get(shard)
         if reader is None:
-            reader = ShardReader(self.path / "shards" / self.shards[shard].file)
+            reader = ShardReader(
+                self.path / "shards" / self.shards[shard].file, self._memory if self._remember else None
+            )
             if reader.header.plan_sha256 != self.document["plan_sha256"]:
                 raise DatasetError(f"{self.shards[shard].file}: belongs to another dataset; build again to restore it")
             self._readers[shard] = reader
@@ -148,11 +157,12 @@ class Dataset(Sequence[Sample]):
         return Sample(*reader.read(row, window), row)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_readers": OrderedDict(), "_inherited": None}
+        memory = Memory(self._remember) if self._remember else None
+        return {**self.__dict__, "_readers": OrderedDict(), "_inherited": None, "_memory": memory}
 
 
-def open_dataset(path: str | Path) -> Dataset:
-    """Open a dataset that `matting-compose build` has finished.
+def open_dataset(path: str | Path, remember: int = 0) -> Dataset:
+    """Open a dataset that `matting-compose build` has finished; see `Dataset` for `remember`.
 
     >>> ds = open_dataset("demo")                     # doctest: +SKIP
     >>> sample = ds[0]                                # doctest: +SKIP
@@ -162,7 +172,7 @@ def open_dataset(path: str | Path) -> Dataset:
     ------
     DatasetError : `path` holds no dataset, an unfinished one, or one of a newer version
     """
-    return Dataset(path)
+    return Dataset(path, remember)
 
 
 def _shard_info(entry: dict[str, Any]) -> ShardInfo:

@@ -22,10 +22,10 @@ from __future__ import annotations
 import io
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import cv2
 import numpy as np
@@ -34,7 +34,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Array = NDArray[np.uint8]
-Grid = Sequence[Sequence[bytes]]  # tiles, row by row
 
 ZSTANDARD = 32015  # registered HDF5 filter numbers
 JPEG = 32019
@@ -42,7 +41,16 @@ WEBP = 511  # of the numbers for private use: nobody has registered a filter for
 
 
 class Codec(Protocol):
-    """Code a picture (H, W) or (H, W, 3) uint8 as tiles of a fixed size; tiles at the far edges are filled up."""
+    """Code a picture (H, W) or (H, W, 3) uint8 as tiles of a fixed size; tiles at the far edges are filled up.
+
+    Attributes
+    ----------
+    channels : 3, or 1 for pictures without a third axis
+    """
+
+    @property
+    def channels(self) -> int:
+        """A picture's."""
 
     def dataset(self, height: int, width: int, tile: int) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
         """Return a picture's HDF5 shape, its chunk shape and the filter's ``create_dataset`` arguments."""
@@ -56,8 +64,8 @@ class Codec(Protocol):
     def encode(self, picture: Array, tile: tuple[int, int]) -> list[list[bytes]]:
         """Cut and code a picture."""
 
-    def decode(self, grid: Grid, tile: tuple[int, int]) -> Array:
-        """Decode a rectangle of tiles to one picture, as large as the tiles."""
+    def decode(self, data: bytes, tile: tuple[int, int]) -> Array:
+        """Decode one tile to (h, w) or (h, w, 3)."""
 
 
 @lru_cache(maxsize=8)
@@ -112,15 +120,9 @@ class _Pixels:
             for y in range(0, picture.shape[0], tile[0])
         ]
 
-    def decode(self, grid: Grid, tile: tuple[int, int]) -> Array:
+    def decode(self, data: bytes, tile: tuple[int, int]) -> Array:
         """See `Codec`."""
-        height, width = tile
-        last = (self.channels,) if self.channels > 1 else ()
-        picture = np.empty((len(grid) * height, len(grid[0]) * width, *last), np.uint8)
-        for i, row in enumerate(grid):
-            for j, data in enumerate(row):
-                picture[i * height : (i + 1) * height, j * width : (j + 1) * width] = self._unpack(data, (*tile, *last))
-        return picture
+        return self._unpack(data, (*tile, self.channels) if self.channels > 1 else tile)
 
     def _filter(self, chunk: tuple[int, ...]) -> dict[str, Any]:
         raise NotImplementedError
@@ -160,6 +162,7 @@ class Delta:
     """
 
     level: int = 1
+    channels: ClassVar[int] = 3
 
     def dataset(self, height: int, width: int, tile: int) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
         """See `Codec`."""
@@ -187,18 +190,14 @@ class Delta:
         compress = _compressor(self.level, differences=True).compress
         return [[compress(part.tobytes()) for part in row] for row in _cut(planes, tile)]
 
-    def decode(self, grid: Grid, tile: tuple[int, int]) -> Array:
+    def decode(self, data: bytes, tile: tuple[int, int]) -> Array:
         """See `Codec`."""
         height, width = tile
-        picture = np.empty((len(grid) * height, len(grid[0]) * width, 3), np.uint8)
-        for i, row in enumerate(grid):
-            for j, data in enumerate(row):
-                stored = np.frombuffer(_decompress(data, 3 * height * width), np.uint8).reshape(3, height, width)
-                green, red, blue = (cv2.integral(plane)[1:, 1:].astype(np.uint8) for plane in stored)
-                red += green
-                blue += green
-                picture[i * height : (i + 1) * height, j * width : (j + 1) * width] = cv2.merge((red, green, blue))
-        return picture
+        stored = np.frombuffer(_decompress(data, 3 * height * width), np.uint8).reshape(3, height, width)
+        green, red, blue = (cv2.integral(plane)[1:, 1:].astype(np.uint8) for plane in stored)
+        red += green
+        blue += green
+        return np.asarray(cv2.merge((red, green, blue)), np.uint8)
 
 
 @dataclass(frozen=True)

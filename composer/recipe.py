@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from .errors import RecipeError
+from .settings import Range, Share, Table, explain, override, read_toml, shipped
 
-Range = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
-Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-class _Table(BaseModel):
-    """One table of a recipe: frozen, and strict about names and types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+MANIFESTS = "matting_compose.manifests"
 
 
-class _Foregrounds(_Table):
+class _Foregrounds(Table):
     min_side: PositiveInt = Field(16, description="smaller pictures (shorter side, px) are left out, and listed")
     max_side: PositiveInt | None = Field(None, description="larger pictures (longer side, px) are reduced to it")
     max_pixels: PositiveInt = Field(120_000_000, description="a picture that declares more is refused unread")
@@ -61,7 +53,7 @@ class ProceduralForegrounds(_Foregrounds):
     sides: tuple[PositiveInt, PositiveInt] = (448, 640)
 
 
-class FolderBackgrounds(_Table):
+class FolderBackgrounds(Table):
     """Every picture in a folder, in the order of their names."""
 
     layout: Literal["folder"]
@@ -70,7 +62,7 @@ class FolderBackgrounds(_Table):
     max_pixels: PositiveInt = 120_000_000
 
 
-class ListBackgrounds(_Table):
+class ListBackgrounds(Table):
     """The pictures that a text file names, a line each, in its order."""
 
     layout: Literal["list"]
@@ -79,7 +71,7 @@ class ListBackgrounds(_Table):
     max_pixels: PositiveInt = 120_000_000
 
 
-class ProceduralBackgrounds(_Table):
+class ProceduralBackgrounds(Table):
     """Backgrounds drawn from noise and strokes: no files at all."""
 
     layout: Literal["procedural"]
@@ -87,7 +79,7 @@ class ProceduralBackgrounds(_Table):
     sides: tuple[PositiveInt, PositiveInt] = (512, 768)
 
 
-class Pairing(_Table):
+class Pairing(Table):
     """Which background each composite gets."""
 
     order: Literal["sequential", "listed", "shuffled"] = Field(
@@ -97,7 +89,7 @@ class Pairing(_Table):
     )
 
 
-class Fit(_Table):
+class Fit(Table):
     """How a background is brought to the foreground's size."""
 
     enlarge: Literal["needed", "always"] = Field(
@@ -106,7 +98,7 @@ class Fit(_Table):
     offset: Literal["random", "centre", "top-left"] = "random"
 
 
-class Trimap(_Table):
+class Trimap(Table):
     """How the unknown region is drawn. Radii are ranges, both ends included."""
 
     strategy: Literal["distance", "mmagic", "gca", "indexnet", "huochaitiantang", "tsing90"] = "distance"
@@ -121,8 +113,6 @@ class Trimap(_Table):
     @model_validator(mode="after")
     def _check(self) -> Trimap:
         for name, (low, high) in (("erode", self.erode), ("dilate", self.dilate)):
-            if low > high:
-                raise ValueError(f"{name}: the range [{low:g}, {high:g}] is upside down")
             if self.unit == "px" and (low != int(low) or high != int(high)):
                 raise ValueError(f"{name}: radii in px are whole numbers, found [{low:g}, {high:g}]")
         if self.clear >= self.opaque:
@@ -130,7 +120,7 @@ class Trimap(_Table):
         return self
 
 
-class Shards(_Table):
+class Shards(Table):
     """How the composites are stored."""
 
     packing: Literal["delta", "solid", "plain", "webp", "jpeg"] = "delta"
@@ -143,7 +133,7 @@ class Shards(_Table):
     quality: Annotated[int, Field(ge=1, le=100)] = Field(95, description="of packing jpeg")
 
 
-class Split(_Table):
+class Split(Table):
     """Which foregrounds are kept for validation; no foreground is on both sides."""
 
     validation: Share | tuple[str, ...] = Field(0.0, description="a share of the foregrounds, or their names")
@@ -153,7 +143,7 @@ ForegroundTable = PairsForegrounds | RgbaForegrounds | DimForegrounds | Procedur
 BackgroundTable = FolderBackgrounds | ListBackgrounds | ProceduralBackgrounds
 
 
-class Recipe(_Table):
+class Recipe(Table):
     """What to build: foregrounds × variants, how they meet, and how they are stored."""
 
     seed: NonNegativeInt = 431
@@ -169,8 +159,7 @@ class Recipe(_Table):
 
 def shipped_recipes() -> list[str]:
     """Name the recipes that come with the package, sorted."""
-    folder = resources.files("matting_compose.manifests")
-    return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
+    return shipped(MANIFESTS)
 
 
 def load_recipe(
@@ -195,14 +184,14 @@ def load_recipe(
     ------
     RecipeError : naming the key's path, what was found and what is allowed
     """
-    data, folder = _read(name)
+    data, folder = read_toml(name, MANIFESTS, "recipe", RecipeError)
     _anchor(data, folder)
     _place_foregrounds(data, foregrounds, alphas)
     if backgrounds is not None:
         table = _layout_table(data, "backgrounds", "folder", ("folder", "list"))
         data["backgrounds"] = {**table, "root": str(backgrounds)}
     for item in overrides:
-        _override(data, item)
+        override(data, item, RecipeError)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
@@ -229,27 +218,6 @@ def _layout_table(data: dict[str, Any], name: str, default: str, keeps: tuple[st
     return table if isinstance(table, dict) and table.get("layout") in keeps else {"layout": default}
 
 
-def _read(name: str | Path | None) -> tuple[dict[str, Any], Path]:
-    if name is None:
-        return {}, Path.cwd()
-    path = Path(name)
-    if path.suffix == ".toml":
-        try:
-            return tomllib.loads(path.read_text(encoding="utf-8")), path.parent
-        except FileNotFoundError:
-            raise RecipeError(f"{path}: no such recipe file") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: not TOML: {error}") from None
-        except OSError as error:
-            raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
-    if str(name) not in shipped_recipes():
-        raise RecipeError(
-            f"no recipe is called '{name}'; shipped are {', '.join(shipped_recipes())}; a file's name ends in .toml"
-        )
-    text = resources.files("matting_compose.manifests").joinpath(f"{name}.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text), Path.cwd()
-
-
 # The only keys that hold a place on this machine. They say where the pictures are, not which they are,
 # so they are no part of a plan's hash: a dataset may be finished from another disk.
 PLACES = {"foregrounds": ("root", "images", "alphas"), "backgrounds": ("root",)}
@@ -264,24 +232,8 @@ def _anchor(data: dict[str, Any], folder: Path) -> None:
                     values[key] = str(folder / values[key])
 
 
-def _override(data: dict[str, Any], item: str) -> None:
-    key, equals, text = item.partition("=")
-    if not equals or not key.strip():
-        raise RecipeError(f"--set {item}: expected KEY=VALUE, for example trimap.dilate=[1,30]")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()  # a bare word is a string
-    *tables, last = key.strip().split(".")
-    for table in tables:
-        data = data.setdefault(table, {})
-        if not isinstance(data, dict):
-            raise RecipeError(f"--set {item}: '{table}' is a value, not a table")
-    data[last] = value
-
-
 # A table's keys depend on its layout; pydantic puts the layout's name into the place of an error.
-LAYOUTS: dict[str, dict[str, type[_Table]]] = {
+LAYOUTS: dict[str, dict[str, type[Table]]] = {
     table: {get_args(model.model_fields["layout"].annotation)[0]: model for model in get_args(union)}
     for table, union in (("foregrounds", ForegroundTable), ("backgrounds", BackgroundTable))
 }
@@ -289,8 +241,7 @@ LAYOUTS: dict[str, dict[str, type[_Table]]] = {
 
 def _explain(error: ValidationError, origin: str) -> str:
     """Turn pydantic's findings into a line each: the key, what is wrong, what is allowed."""
-    lines = [f"  {_explain_one(found)}" for found in error.errors(include_url=False)]
-    return f"{origin} is not a recipe:\n" + "\n".join(dict.fromkeys(lines))
+    return explain([_explain_one(found) for found in error.errors(include_url=False)], origin, "recipe")
 
 
 def _explain_one(found: ErrorDetails) -> str:

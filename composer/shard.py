@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,8 +96,8 @@ class Parts(NamedTuple):
     background: Array | None
 
 
-class _TiledArray:
-    """A stack of equally large pictures in one HDF5 dataset, a tile a chunk; or one picture, without the stack."""
+class _ArrayWriter:
+    """Write a stack of equally large pictures into one HDF5 dataset, a tile a chunk; or one picture, not stacked."""
 
     def __init__(self, dataset: h5py.Dataset, codec: Codec) -> None:
         self._id = dataset.id
@@ -106,7 +108,7 @@ class _TiledArray:
     @classmethod
     def create(
         cls, group: h5py.Group, name: str, codec: Codec, size: tuple[int, int], tile: int, count: int | None
-    ) -> _TiledArray:
+    ) -> _ArrayWriter:
         """Make the dataset, `count` pictures of `size` px, or one picture where `count` is None."""
         shape, chunks, filters = codec.dataset(*size, tile)
         if count is not None:
@@ -125,24 +127,6 @@ class _TiledArray:
                 at = self._chunk(index, i, j)
                 self._id.write_direct_chunk(at, data)
                 written[(self.name, *at)] = zlib.crc32(data)
-
-    def tiles(self, index: int | None, rows: range, columns: range) -> list[list[bytes]]:
-        """Read tiles as they are stored."""
-        return [[self._id.read_direct_chunk(self._chunk(index, i, j))[1] for j in columns] for i in rows]
-
-    def all_tiles(self, index: int | None, size: tuple[int, int]) -> list[list[bytes]]:
-        """Read all of one picture's tiles as they are stored."""
-        return self.tiles(index, *(range(-(-side // tile)) for side, tile in zip(size, self._tile, strict=True)))
-
-    def read(self, index: int | None, window: Window) -> Array:
-        """Decode a window of a picture."""
-        y, x, height, width = window
-        tile_height, tile_width = self._tile
-        rows = range(y // tile_height, -(-(y + height) // tile_height))
-        columns = range(x // tile_width, -(-(x + width) // tile_width))
-        picture = self._codec.decode(self.tiles(index, rows, columns), self._tile)
-        top, left = y - rows.start * tile_height, x - columns.start * tile_width
-        return picture[top : top + height, left : left + width]
 
     def _chunk(self, index: int | None, row: int, column: int) -> tuple[int, ...]:
         corner = self._codec.corner(row * self._tile[0], column * self._tile[1])
@@ -219,7 +203,7 @@ class GroupWriter:
             kinds["background"] = (codecs.image, count)
         # Masks pack to next to nothing, so that a chunk's overhead is what they cost: fewer, larger tiles.
         self._arrays = {
-            name: _TiledArray.create(
+            name: _ArrayWriter.create(
                 group, name, codec, size, header.tile * (MASK_TILES if codec is codecs.mask else 1), n
             )
             for name, (codec, n) in kinds.items()
@@ -262,16 +246,104 @@ class GroupWriter:
         array.write(index, array.encode(picture), self._written)
 
 
+class Memory:
+    """Decoded tiles that will be asked for again, up to a number of bytes; the one used longest ago goes first."""
+
+    def __init__(self, limit: int) -> None:
+        """Remember at most `limit` bytes; 0 remembers nothing."""
+        self._limit = limit
+        self._size = 0
+        self._tiles: OrderedDict[Hashable, Array] = OrderedDict()
+
+    def get(self, key: Hashable) -> Array | None:
+        """Return the tile, if it is still known."""
+        tile = self._tiles.get(key)
+        if tile is not None:
+            self._tiles.move_to_end(key)
+        return tile
+
+    def put(self, key: Hashable, tile: Array) -> None:
+        """Remember a tile, and forget others to make room."""
+        if tile.nbytes > self._limit:
+            return
+        self._tiles[key] = tile
+        self._size += tile.nbytes
+        while self._size > self._limit:
+            self._size -= self._tiles.popitem(last=False)[1].nbytes
+
+
+class _ArrayReader:
+    """Read a stack of equally large pictures, or one picture, tile by tile.
+
+    HDF5 says once where the tiles lie; they are read past it, without its lock and its 20 µs a chunk.
+    """
+
+    def __init__(self, dataset: h5py.Dataset, codec: Codec, descriptor: int, memory: Memory | None) -> None:
+        self._codec, self._descriptor, self._memory = codec, descriptor, memory
+        self.tile = codec.tile_shape(dataset.chunks)
+        self._last = (3,) if codec.channels == 3 else ()
+        self._token = object()  # what is remembered belongs to this array, and to no later one
+        self._places: dict[tuple[int, ...], tuple[int, int]] = {}
+        dataset.id.chunk_iter(lambda chunk: self._places.update({chunk.chunk_offset: (chunk.byte_offset, chunk.size)}))
+
+    def stored(self, index: int | None, row: int, column: int) -> bytes:
+        """Return a tile's bytes as they are stored.
+
+        Raises
+        ------
+        ValueError : it was never written, or the file ends before it
+        """
+        corner = self._codec.corner(row * self.tile[0], column * self.tile[1])
+        place = self._places.get(corner if index is None else (index, *corner))
+        if place is None:
+            raise ValueError(f"tile ({row}, {column}) was never written")
+        data = os.pread(self._descriptor, place[1], place[0])
+        if len(data) != place[1]:
+            raise ValueError(f"the file ends within tile ({row}, {column})")
+        return data
+
+    def decoded(self, index: int | None, row: int, column: int) -> Array:
+        """Return a tile's pixels, remembered ones if there are; not to be written to."""
+        if self._memory is None:
+            return self._codec.decode(self.stored(index, row, column), self.tile)
+        key = (self._token, index, row, column)
+        tile = self._memory.get(key)
+        if tile is None:
+            tile = self._codec.decode(self.stored(index, row, column), self.tile)
+            self._memory.put(key, tile)
+        return tile
+
+    def read(self, index: int | None, window: Window) -> Array:
+        """Decode a window of a picture."""
+        y, x, height, width = window
+        tall, wide = self.tile
+        out = np.empty((height, width, *self._last), np.uint8)
+        for i in range(y // tall, -(-(y + height) // tall)):
+            top, bottom = max(y, i * tall), min(y + height, (i + 1) * tall)
+            for j in range(x // wide, -(-(x + width) // wide)):
+                left, right = max(x, j * wide), min(x + width, (j + 1) * wide)
+                tile = self.decoded(index, i, j)
+                part = tile[top - i * tall : bottom - i * tall, left - j * wide : right - j * wide]
+                out[top - y : bottom - y, left - x : right - x] = part
+        return out
+
+
 class ShardReader:
     """Read a shard.
+
+    Parameters
+    ----------
+    path : the file
+    memory : where decoded tiles of alphas, trimaps and foregrounds are kept: they are asked for again and again
 
     Raises
     ------
     DatasetError : the file is missing, foreign, of a newer version, unfinished or damaged
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, memory: Memory | None = None) -> None:
         self._path = path
+        self._memory = memory
         try:
             self._file = h5py.File(path, "r")
         except FileNotFoundError:
@@ -281,7 +353,7 @@ class ShardReader:
         self.header = _read_header(self._file, path.name)
         self._codecs = self.header.codecs()
         self.rows = _from_table(self._file["samples"][()])
-        self._groups: dict[int, dict[str, _TiledArray]] = {}
+        self._groups: dict[int, dict[str, _ArrayReader]] = {}
 
     def close(self) -> None:
         """Close the file."""
@@ -295,36 +367,55 @@ class ShardReader:
                 f"the window {height}×{width} at ({y}, {x}) is not inside the {row.height}×{row.width} px of {row.key}"
             )
         window = (y, x, height, width)
-        try:
+        with self._damage_explained(row):
             group = self._open_group(row.group)
             alpha = group["alpha"].read(None, window)
             foreground = group["foreground"].read(None, window)
             image = group["image"].read(row.position, window)
             trimap = group["trimap"].read(row.position, window)
             background = group["background"].read(row.position, window) if "background" in group else None
-        except (OSError, KeyError, ValueError, RuntimeError, ZstdError, cv2.error) as error:
-            raise DatasetError(f"{self._path.name}: composite {row.key} is damaged ({error})") from None
         if self._codecs.shares_opaque:
-            image = np.ascontiguousarray(image)
-            cv2.copyTo(np.ascontiguousarray(foreground), (alpha == 255).view(np.uint8), image)
+            cv2.copyTo(foreground, (alpha == 255).view(np.uint8), image)
         return Parts(image, trimap, alpha, foreground, background)
+
+    def trimap_tile(self, row: Row, y: int, x: int) -> tuple[Array, int, int]:
+        """Return the tile of a composite's trimap that holds px (y, x), and where in the tile that is."""
+        with self._damage_explained(row):
+            array = self._open_group(row.group)["trimap"]
+            i, j = y // array.tile[0], x // array.tile[1]
+            return array.decoded(row.position, i, j), y - i * array.tile[0], x - j * array.tile[1]
 
     def stored_tiles(self, number: int, name: str, position: int | None) -> list[list[bytes]]:
         """Return a picture's tiles as they are stored."""
-        group = self._file[f"groups/{number:05d}"]
-        return self._open_group(number)[name].all_tiles(position, group["alpha"].shape)
+        array = self._open_group(number)[name]
+        sides = zip(self._file[f"groups/{number:05d}/alpha"].shape, array.tile, strict=True)
+        rows, columns = (range(-(-side // tile)) for side, tile in sides)
+        return [[array.stored(position, i, j) for j in columns] for i in rows]
 
     def group_sha256(self, number: int) -> str:
         """Return the digest of the files that a group's foreground came from."""
         return str(self._file[f"groups/{number:05d}"].attrs["sha256"])
 
-    def _open_group(self, number: int) -> dict[str, _TiledArray]:
+    @contextmanager
+    def _damage_explained(self, row: Row) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, KeyError, ValueError, RuntimeError, ZstdError, cv2.error) as error:
+            raise DatasetError(f"{self._path.name}: composite {row.key} is damaged ({error})") from None
+
+    def _open_group(self, number: int) -> dict[str, _ArrayReader]:
         arrays = self._groups.get(number)
         if arrays is None:
             codecs = self._codecs
             kinds = {"alpha": codecs.mask, "foreground": codecs.foreground, "trimap": codecs.mask}
             group = self._file[f"groups/{number:05d}"]
-            arrays = {name: _TiledArray(group[name], kinds.get(name, codecs.image)) for name in group}
+            descriptor = self._file.id.get_vfd_handle()
+            arrays = {
+                name: _ArrayReader(
+                    group[name], kinds.get(name, codecs.image), descriptor, self._memory if name in kinds else None
+                )
+                for name in group
+            }
             self._groups[number] = arrays
         return arrays
 
