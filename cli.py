@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import __version__
-from .composer.errors import MattingComposeError, RecipeError
+from .composer.errors import RecipeError
+from .composer.terminal import CLEAN, WITH_FAILURES, duration, explained, size
 
 if TYPE_CHECKING:
     from .composer.build import Progress
     from .composer.plan import Plan
     from .composer.survey import Survey
 
-CLEAN, FAILED, USAGE, WITH_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 LINE_EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 
 EXIT_CODES = """\b
@@ -93,7 +91,7 @@ def build(
       matting-compose build --foregrounds fg/ --alphas alpha/ --backgrounds photos/ --out dataset --dry-run
       matting-compose build my.toml -j 8 --set trimap.dilate=[1,30] --set shards.packing=solid
     """
-    with _explained():
+    with explained():
         from .composer.recipe import load_recipe
 
         if jobs == 0 or jobs < -1:
@@ -119,7 +117,7 @@ def recipes(name: str | None) -> None:
     """
     from importlib import resources
 
-    with _explained():
+    with explained():
         from .composer.recipe import shipped_recipes
 
         folder = resources.files("matting_compose.manifests")
@@ -141,15 +139,15 @@ def _build(recipe: Any, out: Path, jobs: int, as_json: bool) -> int:
     click.echo(_headline(plan), err=True)
     free = free_bytes(out)
     if plan.estimated_bytes > free:
-        click.echo(f"warning: it needs about {_size(plan.estimated_bytes)}, the disk has {_size(free)} free", err=True)
+        click.echo(f"warning: it needs about {size(plan.estimated_bytes)}, the disk has {size(free)} free", err=True)
     with _display(len(plan)) as show:
         result = build(recipe, out, jobs=jobs, on_progress=show)
     if as_json:
         click.echo(json.dumps(asdict(result)))
     rate = result.rendered / max(result.seconds, 1e-9)
     click.echo(
-        f"{out}: {result.composites:,} composites in {result.shards} shards, {_size(result.bytes)};"
-        f" {result.rendered:,} rendered in {_duration(result.seconds)} ({rate:,.0f}/s)",
+        f"{out}: {result.composites:,} composites in {result.shards} shards, {size(result.bytes)};"
+        f" {result.rendered:,} rendered in {duration(result.seconds)} ({rate:,.0f}/s)",
         err=True,
     )
     if result.composites:
@@ -207,8 +205,8 @@ def _told(found: Survey) -> str:
         f"  validation   {found.validation} foregrounds, kept apart",
         f"  sizes        {found.smallest[0]}×{found.smallest[1]} to {found.largest[0]}×{found.largest[1]} px,"
         f" median {width}×{height}",
-        f"  disk         about {_size(found.bytes)}, of {_size(found.free_bytes)} free",
-        f"  time         about {_duration(found.seconds)}",
+        f"  disk         about {size(found.bytes)}, of {size(found.free_bytes)} free",
+        f"  time         about {duration(found.seconds)}",
     ]
     lines += [f"  left out     {source}: {reason}" for source, reason in found.excluded[:10]]
     lines += [f"  will fail    {source}: {reason}" for source, reason in found.failing[:10]]
@@ -216,26 +214,6 @@ def _told(found: Survey) -> str:
         if len(items) > 10:
             lines.append(f"  {kind}    … {len(items) - 10:,} more (--json lists all)")
     return "\n".join([*lines, *(f"  warning      {warning}" for warning in found.warnings)])
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn errors into a message and an exit code, and SIGTERM into an interruption."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo("\nInterrupted. Nothing finished is lost: run the same command again to go on", err=True)
-        sys.exit(INTERRUPTED)
-    except MattingComposeError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(USAGE if isinstance(error, RecipeError) else FAILED)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -252,7 +230,7 @@ def _display(total: int) -> Iterator[Callable[[Progress], None]]:
         done = now.composites + now.failures
         rate = (done - first.composites - first.failures) / seconds
         speed = (now.bytes - first.bytes) / seconds / 1e6
-        left = _duration((total - done) / rate) if rate else "–"
+        left = duration((total - done) / rate) if rate else "–"
         return f"{rate:,.0f}/s {speed:,.0f} MB/s", f"ETA {left}", f"{now.failures} failures" if now.failures else ""
 
     if not sys.stderr.isatty():
@@ -287,15 +265,3 @@ def _display(total: int) -> Iterator[Callable[[Progress], None]]:
             bar.update(task, completed=now.composites + now.failures, rate=rate, left=left, failures=failures)
 
         yield update
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
-
-
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02} min"

@@ -23,6 +23,14 @@ class DatasetError(MattingComposeError):
     """A dataset or a shard is not what it should be."""
 
 
+class ConfigError(RecipeError):
+    """A training configuration cannot be used: an unknown key, a wrong type, an impossible value."""
+
+
+class TrainingError(MattingComposeError):
+    """A training cannot start or go on, or a checkpoint is not what it should be."""
+
+
 class SourceError(MattingComposeError):
     """A picture cannot be used.
 

@@ -37,6 +37,8 @@ class Prediction:
         truth: the true alpha, ``(N, 1, H, W)`` in 0..1.
         unknown: where the trimap is unknown, ``(N, 1, H, W) bool``.
         foreground, background: F and B, ``(N, 3, H, W)`` RGB in 0..1, for the losses that compose; else ``None``.
+        count: what sums over unknown pixels are divided by, a number; ``None`` for this batch's own |U|. A step made of
+            several batches gives their mean, so that it equals one step on all of them.
     """
 
     alpha: Tensor
@@ -44,6 +46,7 @@ class Prediction:
     unknown: Tensor
     foreground: Tensor | None = None
     background: Tensor | None = None
+    count: Tensor | None = None
 
     def composite_difference(self) -> Tensor:
         """Return c_p − c_g, ``(N, 3, H, W)``: the composites αF + (1−α)B under the predicted and the true alpha.
@@ -65,7 +68,7 @@ def alpha_prediction_loss(p: Prediction) -> Tensor:
     Deep Image Matting (Xu et al., 2017), section 4.1, equation 1.
     """
     difference = torch.sqrt((p.alpha - p.truth) ** 2 + EPSILON)  # (N, 1, H, W)
-    return _mean_over(difference, p.unknown)
+    return _mean_over(difference, p)
 
 
 def compositional_loss(p: Prediction) -> Tensor:
@@ -74,7 +77,7 @@ def compositional_loss(p: Prediction) -> Tensor:
     Deep Image Matting (Xu et al., 2017), section 4.1, equation 2.
     """
     difference = torch.sqrt(p.composite_difference() ** 2 + EPSILON)  # (N, 3, H, W)
-    return _mean_over(difference.mean(dim=1, keepdim=True), p.unknown)
+    return _mean_over(difference.mean(dim=1, keepdim=True), p)
 
 
 def shm_prediction_loss(p: Prediction) -> Tensor:
@@ -111,7 +114,7 @@ def gradient_loss(p: Prediction) -> Tensor:
     and an absolute difference.
     """
     difference = (_gradient_magnitude(p.alpha) - _gradient_magnitude(p.truth)).abs()  # (N, 1, H, W)
-    return _mean_over(difference, p.unknown)
+    return _mean_over(difference, p)
 
 
 LOSSES: Final[dict[str, Callable[[Prediction], Tensor]]] = {
@@ -123,9 +126,10 @@ LOSSES: Final[dict[str, Callable[[Prediction], Tensor]]] = {
 }
 
 
-def _mean_over(values: Tensor, mask: Tensor) -> Tensor:
-    """Average over the mask; 0, still with a gradient, where it is empty."""
-    return (values * mask).sum() / mask.sum().clamp(min=1)
+def _mean_over(values: Tensor, p: Prediction) -> Tensor:
+    """Average over the unknown pixels; 0, still with a gradient, where there are none."""
+    count = p.unknown.sum() if p.count is None else p.count
+    return (values * p.unknown).sum() / count.clamp(min=1)
 
 
 def _reduce(x: Tensor) -> Tensor:

@@ -190,6 +190,8 @@ class Stream:
             pin_memory=pin,
             prefetch_factor=prefetch if workers else None,
             worker_init_fn=_start_worker,
+            # Not forked: a fork of a process whose OpenCV or OpenMP has started threads waits for them for ever.
+            multiprocessing_context="forkserver" if workers else None,
         )
         self._iterator: Iterator[Any] | None = None
 
@@ -253,7 +255,8 @@ def open_stream(
     augment : flips only, where None
     colours : give foregrounds and backgrounds too
     open_shards : shards that are mixed at any moment
-    workers : processes that read ahead, `prefetch` batches each; 0 reads in this one
+    workers : processes that read ahead, `prefetch` batches each; 0 reads in this one. They are not forked from this
+        process, so a script that asks for them does its work under ``if __name__ == "__main__":``
     pin : in page-locked memory, for quick copies to a GPU
 
     >>> stream = open_stream("demo", batch=4)         # doctest: +SKIP

@@ -1,0 +1,106 @@
+"""matting-train: options, progress, exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .. import __version__
+from ..composer.terminal import CLEAN, INTERRUPTED, duration, explained
+
+if TYPE_CHECKING:
+    from .config import Config
+
+EXIT_CODES = """\b
+Exit codes: 0 trained; 1 failed; 2 wrong usage or configuration; 130 stopped, and saved."""
+KNOWN_CONFIGS = "cpu-small, dim, modern, shm"
+
+
+@click.command(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="matting-train")
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The run's folder.")
+@click.option("--config", "name", default="modern", show_default=True, help=f"{KNOWN_CONFIGS}, or a TOML file.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key; repeatable.")
+@click.option("--steps", type=int, help="How many steps; short for --set steps=N.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--dry-run", is_flag=True, help="Check everything and say what would be done; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
+def train(
+    dataset: Path,
+    out: Path,
+    name: str,
+    overrides: tuple[str, ...],
+    steps: int | None,
+    resume: bool,
+    device: str,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Train MNet on a dataset that matting-compose has built.
+
+    Ctrl-C or SIGTERM saves and stops after the step; --resume goes on, bit for bit on a CPU.
+
+    \b
+    Examples:
+      matting-train dataset --out run --config cpu-small
+      matting-train dataset --out run --set stream.batch=16 --set optimiser.rate=1e-4
+      matting-train dataset --out run --resume
+      torchrun --nproc-per-node 8 -m matting_compose.trainer.cli dataset --out run
+    """
+    with explained("Go on with --resume: the last checkpoint is whole"):
+        _need_torch()
+        from .config import load_config
+
+        if steps is not None:
+            overrides = (*overrides, f"steps={steps}")
+        config = load_config(name, overrides)
+        code = _train(dataset, out, config, resume, device, dry_run, as_json)
+    sys.exit(code)
+
+
+def _need_torch() -> None:
+    from importlib.util import find_spec
+
+    from ..composer.errors import TrainingError
+
+    if find_spec("torch") is None:
+        raise TrainingError('training needs PyTorch, which is not installed: pip install "matting-compose[train]"')
+
+
+def _train(dataset: Path, out: Path, config: Config, resume: bool, device: str, dry_run: bool, as_json: bool) -> int:
+    from .journal import display
+    from .loop import outlook, train
+    from .place import take_place
+
+    with take_place(device) as place:
+        told = outlook(dataset, config, place)
+        if dry_run:
+            click.echo(json.dumps(asdict(told)) if as_json else str(told))
+            return CLEAN
+        if place.leads:
+            click.echo(str(told), err=True)
+        with display(quiet=not place.leads) as shown:
+            outcome = train(dataset, out, config, place, shown, resume)
+    if not place.leads:
+        return CLEAN if outcome.step == outcome.steps else INTERRUPTED
+    if as_json:
+        click.echo(json.dumps(asdict(outcome)))
+    best = "" if outcome.best_sad is None else f"; best SAD {outcome.best_sad:.3f} at step {outcome.best_step:,}"
+    click.echo(
+        f"{out}: {outcome.step:,} steps in {duration(outcome.seconds)}{best}. Look at {out / 'index.html'}", err=True
+    )
+    if outcome.step < outcome.steps:
+        click.echo(f"Stopped at step {outcome.step:,} of {outcome.steps:,}, and saved: go on with --resume", err=True)
+        return INTERRUPTED
+    return CLEAN
+
+
+if __name__ == "__main__":
+    train()

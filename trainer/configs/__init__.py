@@ -1,0 +1,1 @@
+"""The training configurations that are shipped, each a TOML file."""

@@ -1,0 +1,246 @@
+"""Journal: what is seen of a run: lines and a bar on the terminal, metrics.jsonl, curves, panels, one page."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..composer.errors import TrainingError
+from ..composer.terminal import duration
+
+METRICS_FILE = "metrics.jsonl"
+PANELS = "panels"
+CURVES = "curves.png"
+PAGE = "index.html"
+
+
+@dataclass(frozen=True)
+class Line:
+    """What training looked like over the last steps.
+
+    Attributes
+    ----------
+    step, steps : done, of how many
+    loss, losses : the weighted sum, and each; gradient : its norm; all means since the line before
+    rate : learning rate
+    crops_per_second : over all processes
+    waiting : share of the time in which nothing was computed because no batch was there, 0..1
+    memory : bytes, the device's peak, or the process's on a CPU
+    seconds : since the run began, without interruptions
+    left : seconds to the end at this pace
+    """
+
+    step: int
+    steps: int
+    loss: float
+    losses: dict[str, float]
+    gradient: float
+    rate: float
+    crops_per_second: float
+    waiting: float
+    memory: int
+    seconds: float
+    left: float
+
+
+class Display(Protocol):
+    """Where a training shows itself on a terminal."""
+
+    def line(self, line: Line) -> None:
+        """Show progress."""
+
+    def say(self, text: str) -> None:
+        """Show a line that stays."""
+
+
+class Journal:
+    """Write a run's records. `kept` is the step it goes on from: later lines, from before a stop, are dropped."""
+
+    def __init__(self, folder: Path, kept: int, display: Display, tensorboard: bool) -> None:
+        self._folder, self._display = folder, display
+        self._path = folder / METRICS_FILE
+        records = [record for record in read_records(folder) if record["step"] <= kept]
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+        temporary.replace(self._path)
+        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+        self._board = _tensorboard(folder, kept) if tensorboard else None
+
+    def train(self, line: Line) -> None:
+        """Record a line."""
+        self._display.line(line)
+        record = {key: value for key, value in vars(line).items() if key not in ("steps", "left")}
+        self._record("train", record)
+
+    def validation(self, step: int, scores: dict[str, float], what: str = "network") -> None:
+        """Record a validation, of the network or of a guess it has to beat."""
+        self._record("validation", {"step": step, "what": what, **scores})
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
+        self._display.say(f"step {step:,}  validation, {what}: {numbers}")
+
+    def say(self, text: str) -> None:
+        """Show a line that stays on the terminal."""
+        self._display.say(text)
+
+    def panel(self, step: int, picture: NDArray[np.uint8]) -> None:
+        """Keep a panel, and draw curves and page anew: they are what a run is judged by."""
+        name = f"{PANELS}/step-{step:07d}.png"
+        (self._folder / PANELS).mkdir(exist_ok=True)
+        cv2.imwrite(str(self._folder / name), picture[..., ::-1])
+        if self._board is not None:
+            self._board.add_image("panel", picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Finish the files."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def _record(self, kind: str, values: dict[str, Any]) -> None:
+        self._file.write(json.dumps({"kind": kind, **values}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, (int, float)) and name != "step":
+                    self._board.add_scalar(f"{kind}/{values.get('what', '')}{name}", value, values["step"])
+
+
+def _tensorboard(folder: Path, kept: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError:
+        raise TrainingError(
+            'tensorboard = true, but it is not installed: pip install "matting-compose[tensorboard]"'
+        ) from None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=kept + 1)
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """Read a run's metrics.jsonl; a line that a crash left unfinished is skipped, and so is all after it."""
+    records = []
+    try:
+        for text in (folder / METRICS_FILE).read_text(encoding="utf-8").splitlines():
+            records.append(json.loads(text))
+    except (FileNotFoundError, json.JSONDecodeError):
+        pass  # a new run has no file yet, and a cut line is the last
+    return records
+
+
+def write_page(folder: Path, title: str, config: str, finished: str) -> None:
+    """Draw the curves and write the page that shows curves, panels, scores and configuration."""
+    import jinja2
+
+    records = read_records(folder)
+    _draw_curves(records, folder / CURVES)
+    panels = sorted((folder / PANELS).glob("step-*.png"), reverse=True)
+    validations = [record for record in records if record["kind"] == "validation"]
+    template = resources.files("matting_compose.trainer").joinpath("page.html").read_text(encoding="utf-8")
+    text = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(template).render(
+        title=title, config=config, finished=finished, curves=CURVES, validations=validations,
+        last=next((r for r in reversed(records) if r["kind"] == "train"), None),
+        panels=[f"{PANELS}/{path.name}" for path in panels],
+    )  # fmt: skip
+    temporary = folder / f".{PAGE}.tmp"
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(folder / PAGE)
+
+
+def _draw_curves(records: list[dict[str, Any]], path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    train = [record for record in records if record["kind"] == "train"]
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    (loss, sad), (rate, pace) = figure.subplots(2, 2)
+    steps = [record["step"] for record in train]
+    for name in train[0]["losses"] if train else ():
+        loss.plot(steps, [record["losses"][name] for record in train], label=name, linewidth=1)
+    loss.set(title="losses", yscale="log")
+    for what in dict.fromkeys(record["what"] for record in records if record["kind"] == "validation"):
+        points = [(r["step"], r["sad"]) for r in records if r["kind"] == "validation" and r["what"] == what]
+        if what == "network":
+            sad.plot(*zip(*points, strict=True), marker="o", label="network")
+        else:
+            sad.axhline(points[0][1], linestyle="--", linewidth=1, color="grey", label=what)
+    sad.set(title="validation SAD (thousands)", ylim=(0, None))
+    rate.plot(steps, [record["rate"] for record in train], linewidth=1)
+    rate.set(title="learning rate", xlabel="step")
+    pace.plot(steps, [record["crops_per_second"] for record in train], linewidth=1, label="crops/s")
+    pace.set(title="crops per second; share of time waiting for data (right)", xlabel="step", ylim=(0, None))
+    share = pace.twinx()
+    share.plot(steps, [record["waiting"] for record in train], linewidth=1, color="tab:red")
+    share.set(ylim=(0, 1))
+    for axis in (loss, sad):
+        if axis.lines:
+            axis.legend(fontsize=8)
+    temporary = path.with_name(f".{path.name}")
+    figure.savefig(temporary, dpi=90, format="png")
+    temporary.replace(path)
+
+
+@contextmanager
+def display(quiet: bool) -> Iterator[Display]:
+    """Show a training on the terminal: a live bar, or lines where there is none; nothing if `quiet`."""
+    if quiet:
+        yield _Quiet()
+    elif not sys.stderr.isatty():
+        yield _Lines()
+    else:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        with Progress(
+            BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=Console(stderr=True)
+        ) as bar:
+            yield _Bar(bar)
+
+
+def told(line: Line) -> str:
+    """Say a line in words."""
+    parts = "  ".join(f"{name} {value:.4f}" for name, value in line.losses.items())
+    return (
+        f"loss {line.loss:.4f}  {parts}  rate {line.rate:.2g}  {line.crops_per_second:,.1f} crops/s"
+        f"  waiting {line.waiting:.1%}  {line.memory / 1e9:.1f} GB  ETA {duration(line.left)}"
+    )
+
+
+class _Quiet:
+    def line(self, line: Line) -> None:
+        """Show nothing."""
+
+    def say(self, text: str) -> None:
+        """Show nothing."""
+
+
+class _Lines:
+    def line(self, line: Line) -> None:
+        """See `Display`."""
+        click.echo(f"step {line.step:,}/{line.steps:,}  {told(line)}", err=True)
+
+    def say(self, text: str) -> None:
+        """See `Display`."""
+        click.echo(text, err=True)
+
+
+class _Bar:
+    def __init__(self, bar: Any) -> None:
+        self._bar, self._task = bar, bar.add_task("starting")
+
+    def line(self, line: Line) -> None:
+        """See `Display`."""
+        self._bar.update(self._task, total=line.steps, completed=line.step, description=told(line))
+
+    def say(self, text: str) -> None:
+        """See `Display`."""
+        self._bar.console.print(text, highlight=False, markup=False)

@@ -1,0 +1,142 @@
+"""Validate: whole composites of foregrounds that training never saw, by the official metrics, and as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..composer.dataset import Dataset, Sample
+from ..composer.trimap import BACKGROUND, FOREGROUND, UNKNOWN
+from .metrics import connectivity_error, gradient_error, mse, sad
+from .mnet import MNet, fuse, network_input
+from .place import Place
+
+Array = NDArray[np.uint8]
+
+METRICS = {"sad": sad, "mse": mse, "gradient": gradient_error, "connectivity": connectivity_error}
+PANEL_HEIGHT = 256  # px, of each picture
+ERROR_GAIN = 4  # a quarter of the range is shown as white
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Mean errors over the unknown region; see `metrics`."""
+
+    sad: float
+    mse: float
+    gradient: float
+    connectivity: float
+
+
+@torch.inference_mode()
+def predict_whole(network: MNet, image: Array, trimap: Array, max_side: int, bf16: bool = False) -> Array:
+    """Predict a whole picture's alpha in one piece.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 RGB
+    trimap : (H, W) uint8 {0, 128, 255}: what it knows is kept (SHM's fusion)
+    max_side : px; a longer picture is reduced for the network, and its alpha enlarged again, as SHM tests
+
+    Returns
+    -------
+    (H, W) uint8
+    """
+    height, width = trimap.shape
+    scale = min(1.0, max_side / max(height, width))
+    seen, known = image, trimap
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        seen = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        known = np.asarray(cv2.resize(trimap, size, interpolation=cv2.INTER_AREA), np.uint8)
+        known[(known != BACKGROUND) & (known != FOREGROUND)] = UNKNOWN
+    device = next(network.parameters()).device
+    pixels = network_input(
+        torch.from_numpy(np.ascontiguousarray(seen)).permute(2, 0, 1)[None].to(device),
+        torch.from_numpy(np.ascontiguousarray(known))[None].to(device),
+    )
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        alpha = network(pixels.contiguous(memory_format=torch.channels_last))
+    if scale < 1:
+        alpha = torch.nn.functional.interpolate(alpha.float(), (height, width), mode="bilinear", align_corners=False)
+    fused = fuse(alpha.float(), torch.from_numpy(np.ascontiguousarray(trimap))[None].to(device))
+    return np.asarray((fused[0, 0] * 255).round().to(torch.uint8).cpu().numpy(), np.uint8)
+
+
+def validation_samples(dataset: Dataset, limit: int) -> list[int]:
+    """Pick at most `limit` composites spread evenly over the validation split; [] where there is none."""
+    numbers: list[int] = []
+    start = 0
+    for shard in dataset.shards:
+        if shard.split == "validation":
+            numbers += range(start, start + shard.composites)
+        start += shard.composites
+    count = min(limit, len(numbers))
+    return [numbers[int((i + 0.5) * len(numbers) / count)] for i in range(count)]
+
+
+def score(dataset: Dataset, numbers: Sequence[int], predict: Callable[[Sample], Array], place: Place) -> Scores:
+    """Score a predictor on composites, each process its share: the mean of each metric over all of them.
+
+    Metrics are computed beside the predictions, in threads: OpenCV lets go of Python's lock.
+    """
+
+    def measure(number: int, alpha: Array, sample: Sample) -> tuple[int, dict[str, float]]:
+        return number, {name: metric(alpha, sample.alpha, sample.trimap) for name, metric in METRICS.items()}
+
+    with ThreadPoolExecutor(2) as pool:
+        waiting = []
+        for number in numbers[place.rank :: place.world]:
+            sample = dataset[number]
+            waiting.append(pool.submit(measure, number, predict(sample), sample))
+            if len(waiting) > 4:
+                waiting[-5].result()  # few whole pictures are held at once
+        mine = [job.result() for job in waiting]
+    found = [values for _, values in sorted(place.gather(mine), key=lambda item: item[0])]
+    return Scores(**{name: float(np.mean([values[name] for values in found])) for name in METRICS})
+
+
+def guess_half(sample: Sample) -> Array:
+    """Answer as if nothing were known: 0.5 wherever the trimap is unknown."""
+    return sample.trimap
+
+
+def guess_ramp(sample: Sample) -> Array:
+    """Answer from the trimap alone, as well as that can be: alpha falls with the distances to what is known."""
+    inside = _distance_to(sample.trimap == FOREGROUND)
+    outside = _distance_to(sample.trimap == BACKGROUND)
+    ramp = np.where(np.isinf(inside), 0, np.where(np.isinf(outside), 1, outside / np.maximum(inside + outside, 1e-6)))
+    ramp[np.isinf(inside) & np.isinf(outside)] = 0.5
+    return np.where(sample.trimap == UNKNOWN, np.rint(ramp * 255), sample.trimap).astype(np.uint8)
+
+
+def _distance_to(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    if not mask.any():
+        return np.full(mask.shape, np.inf, np.float32)
+    return np.asarray(cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
+
+
+def panel(rows: Sequence[tuple[Sample, Array]]) -> Array:
+    """Show composites, a row each: image, trimap, predicted alpha, true alpha, error (times four).
+
+    Returns
+    -------
+    (H, W, 3) uint8 RGB
+    """
+    strips = []
+    for sample, alpha in rows:
+        error = np.minimum(cv2.absdiff(alpha, sample.alpha).astype(np.uint16) * ERROR_GAIN, 255).astype(np.uint8)
+        pictures = [sample.image, *(cv2.merge([grey] * 3) for grey in (sample.trimap, alpha, sample.alpha, error))]
+        scale = PANEL_HEIGHT / sample.alpha.shape[0]
+        size = max(1, round(sample.alpha.shape[1] * scale)), PANEL_HEIGHT
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        strips.append(np.hstack([np.asarray(cv2.resize(p, size, interpolation=method), np.uint8) for p in pictures]))
+    width = max(strip.shape[1] for strip in strips)
+    padded = [np.pad(strip, ((0, 6), (0, width - strip.shape[1]), (0, 0)), constant_values=255) for strip in strips]
+    return np.asarray(np.vstack(padded), np.uint8)
