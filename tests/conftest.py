@@ -50,6 +50,18 @@ class Pictures:
 
     root: Path
 
+    @classmethod
+    def make(cls, root: Path) -> Pictures:
+        """Draw five cut-outs of different sizes and seven photographs, some smaller than the cut-outs."""
+        tree = cls(root)
+        photos = [(60, 80), (240, 320), (100, 400), (333, 250), (70, 70), (512, 300), (99, 101)]
+        for i, (height, width) in enumerate([(90, 70), (64, 120), (200, 210), (75, 75), (130, 48)]):
+            foreground, alpha = soft_disc(height, width, i)
+            save(tree.cutouts / f"disc {i}.png", np.dstack([foreground, alpha]))
+        for i, (height, width) in enumerate(photos):
+            save(tree.photos / f"COCO_{i:012d}.jpg", photograph(height, width, 100 + i))
+        return tree
+
     @property
     def cutouts(self) -> Path:
         return self.root / "cutouts"
@@ -69,14 +81,7 @@ class Pictures:
 @pytest.fixture
 def pictures(tmp_path: Path) -> Pictures:
     """Make five cut-outs of different sizes and seven photographs, some smaller than the cut-outs."""
-    tree = Pictures(tmp_path / "pictures")
-    photos = [(60, 80), (240, 320), (100, 400), (333, 250), (70, 70), (512, 300), (99, 101)]
-    for i, (height, width) in enumerate([(90, 70), (64, 120), (200, 210), (75, 75), (130, 48)]):
-        foreground, alpha = soft_disc(height, width, i)
-        save(tree.cutouts / f"disc {i}.png", np.dstack([foreground, alpha]))
-    for i, (height, width) in enumerate(photos):
-        save(tree.photos / f"COCO_{i:012d}.jpg", photograph(height, width, 100 + i))
-    return tree
+    return Pictures.make(tmp_path / "pictures")
 
 
 @dataclass(frozen=True)

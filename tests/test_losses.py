@@ -22,7 +22,7 @@ def make_prediction(height=21, width=18, seed=0):
 
 
 def arrays(p):
-    return [tensor.numpy() for tensor in vars(p).values()]
+    return [tensor.numpy() for tensor in vars(p).values() if tensor is not None]
 
 
 def numpy_alpha_prediction(alpha, truth, unknown, foreground, background):
@@ -190,3 +190,15 @@ def test_composing_without_colours_says_what_to_do(name):
     p = make_prediction()
     with pytest.raises(ValueError, match=r"needs foreground and background.*build the data set with"):
         LOSSES[name](Prediction(p.alpha, p.truth, p.unknown))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_parts_of_a_step_make_the_whole(name):
+    """Two batches with unlike unknown regions, divided by their mean count, average to one batch of both."""
+    p = make_prediction(32, 32)
+    p.unknown[0, :, :14] = False
+    count = p.unknown.sum() / 2
+    parts = [(p.alpha, p.truth, p.unknown, p.foreground, p.background)] * 2
+    halves = [Prediction(*(part[i : i + 1] for part in batch), count) for i, batch in enumerate(parts)]
+    mean = sum(LOSSES[name](half) for half in halves) / 2
+    assert mean.item() == pytest.approx(LOSSES[name](p).item(), rel=1e-12)

@@ -1,0 +1,271 @@
+"""The stream: the order is a function of the seed alone, and what a crop shows is what the composite is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import Pictures, run
+from matting_compose.composer import open_dataset
+from matting_compose.composer.dataset import Dataset
+from matting_compose.composer.errors import DatasetError
+from matting_compose.trainer.crops import Augment, CropBuffers, cut_crop, unknown_pixel
+from matting_compose.trainer.stream import Batch, epoch_order, open_stream
+
+STILL = Augment(flip=0)
+PACKINGS = ["delta", "plain"]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build a small dataset, one foreground of five kept for validation, backgrounds for the losses."""
+    folder = tmp_path_factory.mktemp("stream")
+    out = folder / "dataset"
+    done = run(*Pictures.make(folder / "pictures").arguments(
+        out, "--set", "split.validation=0.2", "--set", "shards.background=unknown", "--set", "shards.tile=48",
+        "--set", "shards.megabytes=1"))  # fmt: skip
+    assert done.code == 0, done.err
+    return out
+
+
+def taken(dataset: Path, batches: int, **options: object) -> list[Batch]:
+    """Take some batches of 3 crops of 64 px."""
+    arguments = {"batch": 3, "crop": 64, "sizes": (64, 96), "colours": True, **options}
+    stream = open_stream(dataset, **arguments)  # type: ignore[arg-type]
+    try:
+        return list(islice(stream, batches))
+    finally:
+        stream.close()
+
+
+def same(one: Batch, other: Batch) -> bool:
+    """Compare every byte of two batches."""
+    names = ("image", "trimap", "alpha", "foreground", "background")
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(0, 99), st.integers(1, 40))
+def test_an_epoch_has_every_sample_once(sizes: list[int], seed: int, open_shards: int) -> None:
+    """The order is a permutation, another one in another epoch, and mixes no more shards than asked for."""
+    order = epoch_order(tuple(sizes), seed, 3, open_shards)
+    assert sorted(order.tolist()) == list(range(sum(sizes)))
+    assert np.array_equal(order, epoch_order.__wrapped__(tuple(sizes), seed, 3, open_shards))
+    if sum(sizes) > 30:
+        assert not np.array_equal(order, epoch_order(tuple(sizes), seed, 4, open_shards))
+
+
+def test_few_shards_are_read_at_any_moment() -> None:
+    """Between a shard's first and last sample lie `open_shards` shards' worth: on the circle, for every shard."""
+    sizes, open_shards = (100,) * 50, 5
+    shards = epoch_order(sizes, 1, 0, open_shards) // 100
+    for shard in range(50):
+        places = np.sort(np.flatnonzero(shards == shard))
+        gaps = np.diff(np.append(places, places[0] + 5000))
+        assert 5000 - gaps.max() < 100 * open_shards * 1.35  # the longest gap is where the shard is not open
+    window = [len(set(shards[i : i + 100].tolist())) for i in range(0, 5000, 100)]
+    assert max(window) <= open_shards + 2
+    assert min(window) >= open_shards - 1
+
+
+def test_neighbours_come_from_all_open_shards() -> None:
+    """Wherever one looks, the open shards are mixed evenly: consecutive samples rarely share one."""
+    shards = epoch_order((200,) * 40, 2, 0, 8) // 200
+    assert np.mean(shards[1:] == shards[:-1]) == pytest.approx(1 / 8, abs=0.02)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(built: Path, workers: int) -> None:
+    """The same batches, to the byte, from this process and from others; on one core one worker is what there is."""
+    alone = taken(built, 9)
+    others = taken(built, 9, workers=workers)
+    assert [b.samples.tolist() for b in alone] == [b.samples.tolist() for b in others]
+    assert all(map(same, alone, others))
+
+
+def test_ranks_share_an_epoch(built: Path) -> None:
+    """Two ranks together take, batch by batch, what one with twice the batch takes."""
+    whole = taken(built, 6, batch=6)
+    halves = [taken(built, 6, batch=3, rank=rank, world=2) for rank in (0, 1)]
+    for one, first, second in zip(whole, *halves, strict=True):
+        assert one.samples.tolist() == [*first.samples.tolist(), *second.samples.tolist()]
+        assert torch.equal(one.image, torch.cat((first.image, second.image)))
+
+
+def test_it_goes_on_anywhere(built: Path) -> None:
+    """From any batch on, across the end of an epoch, with another number of workers."""
+    whole = taken(built, 12)
+    rest = taken(built, 7, start=5, workers=1)
+    assert all(map(same, whole[5:], rest))
+    samples = np.concatenate([batch.samples for batch in whole])
+    epoch = sum(shard.composites for shard in open_dataset(built).shards if shard.split == "train")
+    assert max(Counter(samples[:epoch].tolist()).values()) == 1
+    again = [i for i in range(epoch, len(samples)) if samples[i] in samples[:epoch]]
+    first = {int(sample): i for i, sample in enumerate(samples[:epoch])}
+    crops = torch.cat([batch.image for batch in whole])
+    assert any(not torch.equal(crops[i], crops[first[int(samples[i])]]) for i in again)  # crops are drawn anew
+
+
+def test_validation_is_kept_apart(built: Path) -> None:
+    """No foreground is in both streams."""
+    dataset = open_dataset(built)
+    seen = {
+        split: {dataset.row(int(n)).foreground for b in taken(built, 12, split=split) for n in b.samples}
+        for split in ("train", "validation")
+    }
+    assert seen["train"]
+    assert seen["validation"]
+    assert not seen["train"] & seen["validation"]
+
+
+def buffers(side: int) -> CropBuffers:
+    """Make room for a crop."""
+    return CropBuffers(*(np.empty((side, side, *last), np.uint8) for last in ((3,), (), (), (3,), (3,))))
+
+
+def test_a_crop_is_part_of_its_composite(built: Path) -> None:
+    """Without flips and resampling, a crop is found in the composite, at one place in all its parts."""
+    dataset = open_dataset(built, remember=1_000_000)
+    for index in range(len(dataset)):
+        whole = dataset[index]
+        if min(whole.alpha.shape) < 64:
+            continue
+        out = buffers(64)
+        cut_crop(dataset, index, (64,), STILL, np.random.default_rng(index), out)
+        match = cv2.matchTemplate(whole.image, out.image, cv2.TM_SQDIFF)
+        _, _, (x, y), _ = cv2.minMaxLoc(match)
+        where = slice(y, y + 64), slice(x, x + 64)
+        assert whole.background is not None
+        np.testing.assert_array_equal(out.image, whole.image[where])
+        np.testing.assert_array_equal(out.trimap, whole.trimap[where])
+        np.testing.assert_array_equal(out.alpha, whole.alpha[where])
+        np.testing.assert_array_equal(out.foreground, whole.foreground[where])
+        np.testing.assert_array_equal(out.background, whole.background[where])
+        assert (out.trimap == 128).any()
+
+
+def test_a_flipped_crop_is_its_mirror(built: Path) -> None:
+    """Flipping mirrors every part alike."""
+    dataset = open_dataset(built)
+    straight, mirrored = buffers(64), buffers(64)
+    cut_crop(dataset, 0, (64, 96), STILL, np.random.default_rng(5), straight)
+    cut_crop(dataset, 0, (64, 96), Augment(flip=1), np.random.default_rng(5), mirrored)
+    for name in ("image", "trimap", "alpha", "foreground", "background"):
+        np.testing.assert_array_equal(getattr(mirrored, name), getattr(straight, name)[:, ::-1])
+
+
+def test_reducing_averages_and_knows_less(built: Path) -> None:
+    """Twice as large a window gives the mean of 2×2 pixels; a mixed one of the trimap is unknown."""
+    dataset = open_dataset(built)
+    index = next(i for i, row in enumerate(dataset.rows()) if min(row.height, row.width) >= 200)
+    small, large = buffers(64), buffers(128)
+    cut_crop(dataset, index, (128,), STILL, np.random.default_rng(3), small)
+    cut_crop(dataset, index, (128,), STILL, np.random.default_rng(3), large)
+    for name in ("image", "alpha"):
+        part = getattr(large, name).astype(float)
+        mean = (part[::2, ::2] + part[1::2, ::2] + part[::2, 1::2] + part[1::2, 1::2]) / 4
+        assert np.abs(getattr(small, name) - mean).max() <= 0.5
+    cells = np.stack(
+        [large.trimap[::2, ::2], large.trimap[1::2, ::2], large.trimap[::2, 1::2], large.trimap[1::2, 1::2]]
+    )
+    alike = (cells == cells[0]).all(0)
+    np.testing.assert_array_equal(small.trimap, np.where(alike, cells[0], 128))
+
+
+def test_unknown_pixels_are_drawn_evenly(built: Path) -> None:
+    """Every unknown pixel is equally likely, and no other is ever drawn."""
+    dataset = open_dataset(built, remember=1_000_000)
+    reader = dataset.reader(0)
+    row = reader.rows[0]
+    trimap = dataset[0].trimap
+    rng = np.random.default_rng(0)
+    drawn = np.array([unknown_pixel(reader, row, rng) for _ in range(3000)])
+    assert (trimap[drawn[:, 0], drawn[:, 1]] == 128).all()
+    ys, xs = np.nonzero(trimap == 128)
+    for mine, all_of_them in ((drawn[:, 0], ys), (drawn[:, 1], xs)):
+        assert abs(mine.mean() - all_of_them.mean()) < 5 * all_of_them.std() / np.sqrt(3000)
+
+
+def test_a_tiny_unknown_region_is_found(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no try hits, the trimap is searched."""
+    monkeypatch.setattr("matting_compose.trainer.crops.PROBES", 0)
+    dataset = open_dataset(built)
+    y, x = unknown_pixel(dataset.reader(0), dataset.row(0), np.random.default_rng(1))
+    assert dataset[0].trimap[y, x] == 128
+
+
+def test_spoiling_spares_alpha(built: Path) -> None:
+    """Colour jitter, blur, noise and JPEG change the picture and nothing that is true."""
+    dataset = open_dataset(built)
+    spoilt = Augment(flip=0, jitter=0.3, chance=1)
+    plain, changed, again = buffers(64), buffers(64), buffers(64)
+    cut_crop(dataset, 0, (64,), STILL, np.random.default_rng(5), plain)
+    cut_crop(dataset, 0, (64,), spoilt, np.random.default_rng(5), changed)
+    cut_crop(dataset, 0, (64,), spoilt, np.random.default_rng(5), again)
+    np.testing.assert_array_equal(changed.alpha, plain.alpha)
+    np.testing.assert_array_equal(changed.trimap, plain.trimap)
+    np.testing.assert_array_equal(changed.image, again.image)
+    difference = np.abs(changed.image.astype(int) - plain.image)
+    assert 1 < difference.mean() < 80  # noise that wrapped around would be far off
+
+
+def test_colours_compose_to_the_picture(built: Path) -> None:
+    """In the unknown region, image = αF + (1−α)B, flipped crops too."""
+    for batch in taken(built, 4, crop=48, sizes=(48,)):
+        assert batch.foreground is not None
+        assert batch.background is not None
+        alpha = batch.alpha / 255
+        composed = alpha * batch.foreground + (1 - alpha) * batch.background
+        inside = (batch.trimap == 128)[:, None].expand_as(composed)
+        assert (composed - batch.image)[inside].abs().max() <= 0.51
+
+
+def test_what_cannot_be_is_refused(built: Path, tmp_path: Path) -> None:
+    """An empty split, missing backgrounds, crops far larger than the pictures, numbers that make no sense."""
+    with pytest.raises(DatasetError, match="in the split 'test', only in train, validation"):
+        open_stream(built, split="test")
+    with pytest.raises(DatasetError, match=r"more than twice as large.*stream\.crop="):
+        open_stream(built, crop=640)
+    with pytest.raises(ValueError, match="positive"):
+        open_stream(built, batch=0)
+    bare = tmp_path / "bare"
+    assert run(*Pictures.make(tmp_path / "pictures").arguments(bare)).code == 0
+    with pytest.raises(DatasetError, match=r"shards\.background=unknown"):
+        open_stream(bare, crop=64, colours=True)
+    with pytest.raises(DatasetError, match=r"split\.validation"):
+        open_stream(bare, crop=64, split="validation")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_shard_that_breaks_is_named(built: Path, tmp_path: Path, workers: int) -> None:
+    """A shard that turns unreadable while it is read is an error with its name, from a worker too."""
+    copy = tmp_path / "copy"
+    (copy / "shards").mkdir(parents=True)
+    for path in built.rglob("*"):
+        if path.is_file():
+            (copy / path.relative_to(built)).write_bytes(path.read_bytes())
+    for path in (copy / "shards").glob("*.h5"):
+        data = bytearray(path.read_bytes())
+        middle = slice(len(data) // 4, len(data) * 3 // 4)
+        data[middle] = bytes(len(data[middle]))
+        path.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"shard-0000\d\.h5"):
+        taken(copy, 8, workers=workers)
+
+
+def test_a_dataset_remembers_no_other_shards_tiles(built: Path) -> None:
+    """Readers that come and go share a memory, and every composite stays what it is."""
+    remembering, plain = Dataset(built, remember=3_000_000), Dataset(built)
+    for _ in range(2):
+        for index in range(len(plain)):
+            np.testing.assert_array_equal(remembering[index].image, plain[index].image)
+            np.testing.assert_array_equal(remembering[index].trimap, plain[index].trimap)
+        remembering.close()
