@@ -61,7 +61,8 @@ def predict_whole(network: MNet, image: Array, trimap: Array, max_side: int, bf1
         torch.from_numpy(np.ascontiguousarray(seen)).permute(2, 0, 1)[None].to(device),
         torch.from_numpy(np.ascontiguousarray(known))[None].to(device),
     )
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    # Every picture has a size of its own: trying all of cuDNN's ways for each would take longer than any of them.
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16), torch.backends.cudnn.flags(benchmark=False):
         alpha = network(pixels.contiguous(memory_format=torch.channels_last))
     if scale < 1:
         alpha = torch.nn.functional.interpolate(alpha.float(), (height, width), mode="bilinear", align_corners=False)
