@@ -188,11 +188,16 @@ def _committed(plan: Plan, out: Path) -> dict[int, dict[str, Any]]:
 
 
 def _refuse_changed_inputs(plan: Plan, done: dict[int, dict[str, Any]]) -> None:
+    if not done:
+        return
     foregrounds, backgrounds = plan.foreground_layout, plan.background_layout
     paths = {f"background {name}": path for name in plan.backgrounds for path in backgrounds.files(name)}
     for entry in plan.foregrounds:
         for name, path in zip((entry.image, entry.alpha), foregrounds.files(entry), strict=False):
             paths[f"foreground {name}"] = path
+        if trimaps := plan.supplied_trimaps:
+            for variant in range(plan.recipe.variants):
+                paths[f"trimap {trimaps.name(entry.key, variant)}"] = trimaps.path(entry.key, variant)
     sizes: dict[str, int | None] = {}
     for sidecar in done.values():
         for name, used in sidecar["inputs"].items():
@@ -225,6 +230,7 @@ def _task(plan: Plan, shard: ShardPlan, folder: Path, done: dict[int, dict[str, 
         background_layout=plan.background_layout,
         fit=recipe.fit,
         trimap=recipe.trimap,
+        supplied=plan.supplied_trimaps,
         parent=os.getpid(),
         retry=shard.index in done,
     )

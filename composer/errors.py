@@ -38,7 +38,7 @@ class SourceError(MattingComposeError):
     ----------
     source : the picture's name as the plan has it, never an absolute path
     cause : a short, countable word: ``missing``, ``empty``, ``not-an-image``, ``truncated``, ``too-large``,
-        ``unsupported``, ``size-mismatch``, ``no-alpha``, ``too-small`` or ``no-unknown``
+        ``unsupported``, ``size-mismatch``, ``no-alpha``, ``too-small``, ``no-unknown`` or ``not-a-trimap``
     detail : what was expected, what was found, and what to do about it
     """
 

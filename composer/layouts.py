@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +20,7 @@ from .errors import PlanError, SourceError
 from .sources import (
     ENDINGS,
     Foreground,
+    Reading,
     limit_side,
     picture_size,
     read_cutout,
@@ -32,6 +34,10 @@ Array = NDArray[np.uint8]
 
 # Streams of randomness for drawn pictures, apart from each other and from the plan's cells.
 DRAWN_FOREGROUNDS, DRAWN_BACKGROUNDS = 1, 2
+
+# COCO's pictures of 2014 kept their numbers in 2017 and lost the rest: 000000000009.jpg
+COCO_NAME = re.compile(r"(?P<set>COCO_(?:train|val)2014_)?(?P<number>\d{12}\.jpg)")
+COCO_SETS = ("", "COCO_train2014_", "COCO_val2014_")
 
 
 @dataclass(frozen=True)
@@ -82,26 +88,47 @@ class BackgroundLayout(Protocol):
         """Read a background, (H, W, 3) uint8 RGB, and the SHA-256 of where it came from."""
 
 
-def foreground_layout(table: recipe.ForegroundTable, seed: int) -> ForegroundLayout:
-    """Return the layout that a recipe's table describes."""
+def foreground_layout(what: recipe.Recipe) -> ForegroundLayout:
+    """Return the layout of a recipe's foregrounds."""
+    table, reading = what.foregrounds, _reading(what)
     match table:
         case recipe.PairsForegrounds():
-            return Pairs(table)
+            return Pairs(table, reading)
         case recipe.RgbaForegrounds():
-            return Cutouts(table)
+            return Cutouts(table, reading)
         case recipe.DimForegrounds():
-            return Dim(table)
+            return Dim(table, reading)
         case recipe.ProceduralForegrounds():
-            return DrawnForegrounds(table, seed)
+            return DrawnForegrounds(table, what.seed)
 
 
-def background_layout(table: recipe.BackgroundTable, seed: int) -> BackgroundLayout:
-    """Return the layout that a recipe's table describes."""
+def background_layout(what: recipe.Recipe) -> BackgroundLayout:
+    """Return the layout of a recipe's backgrounds."""
+    table = what.backgrounds
     match table:
-        case recipe.FolderBackgrounds() | recipe.ListBackgrounds():
-            return Photographs(table)
+        case recipe.FolderBackgrounds():
+            return Photographs(table, _reading(what))
+        case recipe.ListBackgrounds():
+            beside = recipe.foregrounds_root(what) if table.beside == "foregrounds" else table.root
+            return Photographs(table, _reading(what), beside)
         case recipe.ProceduralBackgrounds():
-            return DrawnBackgrounds(table, seed)
+            return DrawnBackgrounds(table, what.seed)
+
+
+def _reading(what: recipe.Recipe) -> Reading:
+    return "stored" if what.fit.method == "adobe" else "seen"
+
+
+def coco_names(name: str) -> list[str]:
+    """Return the names that a picture may have: its own, and where it is COCO's those of 2014 and 2017.
+
+    >>> coco_names("COCO_train2014_000000000009.jpg")[:2]
+    ['COCO_train2014_000000000009.jpg', '000000000009.jpg']
+    """
+    folder, slash, last = name.rpartition("/")
+    coco = COCO_NAME.fullmatch(last)
+    others = [f"{folder}{slash}{prefix}{coco['number']}" for prefix in COCO_SETS] if coco else []
+    return list(dict.fromkeys([name, *others]))
 
 
 def list_pictures(root: Path, *, recursive: bool = True) -> list[str]:
@@ -135,8 +162,10 @@ def read_list(path: Path) -> list[str]:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"{path}: expected a list of names, a line each: {error}") from None
+    except OSError as error:
+        raise PlanError(f"{path}: expected a list of names, a line each: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise PlanError(f"{path}: expected a list of names, a line each, in UTF-8: {error}") from None
     return [line.strip() for line in lines if line.strip()]
 
 
@@ -144,6 +173,7 @@ class _Files:
     """What the layouts of picture files share."""
 
     table: recipe.ForegroundTable
+    reading: Reading
 
     def files(self, entry: Entry) -> list[Path]:
         """See `ForegroundLayout`: the picture, and its alpha where that is a file of its own."""
@@ -151,14 +181,14 @@ class _Files:
 
     def size(self, entry: Entry) -> tuple[int, int]:
         """See `ForegroundLayout`."""
-        height, width = picture_size(self.files(entry)[0], entry.image, self.table.max_pixels)
+        height, width = picture_size(self.files(entry)[0], entry.image, self.table.max_pixels, self.reading)
         return reduced_size((height, width), self.table.max_side)
 
     def load(self, entry: Entry) -> Foreground:
         """See `ForegroundLayout`."""
         paths, limit = self.files(entry), self.table.max_pixels
-        pair = read_pair(paths[0], paths[1], entry.image, limit) if len(paths) == 2 else None
-        return limit_side(pair or read_cutout(paths[0], entry.image, limit), self.table.max_side)
+        pair = read_pair(paths[0], paths[1], entry.image, limit, self.reading) if len(paths) == 2 else None
+        return limit_side(pair or read_cutout(paths[0], entry.image, limit, self.reading), self.table.max_side)
 
 
 @dataclass(frozen=True)
@@ -166,6 +196,7 @@ class Pairs(_Files):
     """Pictures in one folder, alphas in another, under the same names up to the ending."""
 
     table: recipe.PairsForegrounds
+    reading: Reading = "seen"
 
     def entries(self) -> list[Entry]:
         """See `ForegroundLayout`. A picture without an alpha is listed, and fails when it is read."""
@@ -195,6 +226,7 @@ class Cutouts(_Files):
     """Pictures that carry their alpha."""
 
     table: recipe.RgbaForegrounds
+    reading: Reading = "seen"
 
     def entries(self) -> list[Entry]:
         """See `ForegroundLayout`."""
@@ -210,6 +242,7 @@ class Dim(_Files):
     """Deep Image Matting's tree; the list of names gives the order."""
 
     table: recipe.DimForegrounds
+    reading: Reading = "seen"
 
     def entries(self) -> list[Entry]:
         """See `ForegroundLayout`."""
@@ -222,7 +255,10 @@ class Dim(_Files):
         }
         if not homes:
             tried = ", ".join(f"{folder}/fg" for folder in table.folders)
-            raise PlanError(f"{table.root}: expected Deep Image Matting's folders ({tried}), found none of them")
+            raise PlanError(
+                f"{table.root}: expected Deep Image Matting's folders ({tried}), found none of them;"
+                " give the folder that holds them: --foregrounds …/Combined_Dataset/Training_set, or Test_set"
+            )
         names = read_list(table.root / table.list)
         return [self._entry(name, homes.get(name, table.folders[0])) for name in names]
 
@@ -267,27 +303,38 @@ class DrawnForegrounds:
 
 @dataclass(frozen=True)
 class Photographs:
-    """Picture files, all of a folder's or those that a list names."""
+    """Picture files, all of a folder's or those that a list names.
+
+    Attributes
+    ----------
+    beside : the folder that a list lies below
+    """
 
     table: recipe.FolderBackgrounds | recipe.ListBackgrounds
+    reading: Reading = "seen"
+    beside: Path | None = None
 
     def names(self) -> list[str]:
         """See `BackgroundLayout`."""
         if isinstance(self.table, recipe.FolderBackgrounds):
             return list_pictures(self.table.root, recursive=self.table.recursive)
-        return read_list(self.table.root / self.table.list)
+        return read_list((self.beside or self.table.root) / self.table.list)
 
     def files(self, name: str) -> list[Path]:
         """See `BackgroundLayout`."""
-        return [safe_path(self.table.root, name)]
+        path = safe_path(self.table.root, name)
+        names = coco_names(name) if isinstance(self.table, recipe.ListBackgrounds) else [name]
+        others = (safe_path(self.table.root, other) for other in names[1:])
+        # Only what may lie there under another name is looked for.
+        return [path if len(names) == 1 or path.exists() else next((p for p in others if p.exists()), path)]
 
     def size(self, name: str) -> tuple[int, int]:
         """See `BackgroundLayout`."""
-        return picture_size(self.files(name)[0], name, self.table.max_pixels)
+        return picture_size(self.files(name)[0], name, self.table.max_pixels, self.reading)
 
     def load(self, name: str) -> tuple[Array, str]:
         """See `BackgroundLayout`."""
-        return read_rgb(self.files(name)[0], name, self.table.max_pixels)
+        return read_rgb(self.files(name)[0], name, self.table.max_pixels, self.reading)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from .errors import PlanError, SourceError
 from .layouts import BackgroundLayout, Entry, ForegroundLayout, background_layout, foreground_layout
 from .packing import TYPICAL_BYTES
 from .recipe import PLACES, Recipe
+from .supplied import SuppliedTrimaps, supplied_trimaps
 
 VERSION = 1  # of the rules below: another version means other pixels
 SHUFFLE, SPLIT = 0x5F, 0x5A  # streams of randomness that belong to no cell
@@ -94,12 +95,17 @@ class Plan:
     @property
     def foreground_layout(self) -> ForegroundLayout:
         """Where foregrounds come from."""
-        return foreground_layout(self.recipe.foregrounds, self.recipe.seed)
+        return foreground_layout(self.recipe)
 
     @property
     def background_layout(self) -> BackgroundLayout:
         """Where backgrounds come from."""
-        return background_layout(self.recipe.backgrounds, self.recipe.seed)
+        return background_layout(self.recipe)
+
+    @property
+    def supplied_trimaps(self) -> SuppliedTrimaps | None:
+        """Where trimaps come from; None where they are drawn."""
+        return supplied_trimaps(self.recipe)
 
     def cell(self, foreground: int, variant: int) -> Cell:
         """Return one cell of the matrix."""
@@ -185,15 +191,21 @@ def make_plan(recipe: Recipe, shape: tuple[int, int] | None = None) -> Plan:
     ------
     PlanError : no pictures, names that clash, too few backgrounds for ``listed``, an impossible split
     """
-    layout = foreground_layout(recipe.foregrounds, recipe.seed)
+    layout = foreground_layout(recipe)
     entries, sizes, excluded = _select(layout, recipe)
-    backgrounds = background_layout(recipe.backgrounds, recipe.seed).names()
+    backgrounds = background_layout(recipe).names()
     if not backgrounds:
         raise PlanError(f"no backgrounds: expected pictures in {_place(recipe.backgrounds)}, found none")
     if recipe.pairing.order == "listed" and len(backgrounds) < len(entries) * recipe.variants:
         raise PlanError(
             f"pairing listed needs {len(entries)} × {recipe.variants} = {len(entries) * recipe.variants:,} backgrounds,"
             f" the list has {len(backgrounds):,}; complete it, or use pairing.order = shuffled"
+        )
+    if recipe.pairing.order == "listed" and excluded:
+        name, reason = excluded[0]
+        raise PlanError(
+            f"{name}: {reason}; without it, pairing listed would give later foregrounds other backgrounds than theirs."
+            " Lower foregrounds.min_side, or use pairing.order = shuffled"
         )
     return Plan(
         recipe,

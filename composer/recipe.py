@@ -43,6 +43,7 @@ class DimForegrounds(_Foregrounds):
     root: Path
     list: Path = Path("training_fg_names.txt")
     folders: tuple[str, ...] = ("Adobe-licensed images", "Other")
+    expected: PositiveInt | None = Field(None, description="how many names the list should have; `doctor` compares")
 
 
 class ProceduralForegrounds(_Foregrounds):
@@ -63,11 +64,16 @@ class FolderBackgrounds(Table):
 
 
 class ListBackgrounds(Table):
-    """The pictures that a text file names, a line each, in its order."""
+    """The pictures that a text file names, a line each, in its order. COCO's are found under their names of 2014 or
+    of 2017, whichever the list has.
+    """
 
     layout: Literal["list"]
     root: Path
     list: Path
+    beside: Literal["backgrounds", "foregrounds"] = Field(
+        "backgrounds", description="whose root the list lies below: Adobe's are beside the foregrounds"
+    )
     max_pixels: PositiveInt = 120_000_000
 
 
@@ -77,6 +83,9 @@ class ProceduralBackgrounds(Table):
     layout: Literal["procedural"]
     count: PositiveInt = 64
     sides: tuple[PositiveInt, PositiveInt] = (512, 768)
+
+
+ADOBE_FIT = {"enlarge": "needed", "offset": "top-left"}  # the only ones that Adobe's script knows
 
 
 class Pairing(Table):
@@ -90,18 +99,38 @@ class Pairing(Table):
 
 
 class Fit(Table):
-    """How a background is brought to the foreground's size."""
+    """How a background is brought to the foreground's size, and blended with it."""
 
+    method: Literal["exact", "adobe"] = Field(
+        "exact",
+        description="exact: correctly rounded; adobe: what Deep Image Matting's own script does, to the last bit,"
+        " which leaves `enlarge` and `offset` no choice",
+    )
     enlarge: Literal["needed", "always"] = Field(
         "needed", description="needed: only where the background is too small; always: until it just covers (or down)"
     )
     offset: Literal["random", "centre", "top-left"] = "random"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_adobe(cls, data: Any) -> Any:
+        return {**ADOBE_FIT, **data} if isinstance(data, dict) and data.get("method") == "adobe" else data
+
+    @model_validator(mode="after")
+    def _check(self) -> Fit:
+        for key, only in ADOBE_FIT.items():
+            if self.method == "adobe" and getattr(self, key) != only:
+                raise ValueError(f"with method = adobe {key} is {only}; leave the key out, or use method = exact")
+        return self
+
 
 class Trimap(Table):
     """How the unknown region is drawn. Radii are ranges, both ends included."""
 
-    strategy: Literal["distance", "mmagic", "gca", "indexnet", "huochaitiantang", "tsing90"] = "distance"
+    strategy: Literal["distance", "mmagic", "gca", "indexnet", "huochaitiantang", "tsing90", "supplied"] = "distance"
+    folder: str = Field(
+        "trimaps", description="of strategy supplied: holds {foreground}_{variant}.png, below the foregrounds' root"
+    )
     erode: Range = (1, 20)
     dilate: Range = (1, 20)
     unit: Literal["px", "subject"] = Field(
@@ -155,6 +184,29 @@ class Recipe(Table):
     trimap: Trimap = Trimap()
     shards: Shards = Shards()
     split: Split = Split()
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        root = foregrounds_root(self)
+        if isinstance(self.backgrounds, ListBackgrounds) and self.backgrounds.beside == "foregrounds" and root is None:
+            raise ValueError("backgrounds.beside = foregrounds needs foregrounds in files, these are drawn")
+        if self.trimap.strategy == "supplied":
+            if not isinstance(self.foregrounds, DimForegrounds | PairsForegrounds):
+                raise ValueError("trimap.strategy = supplied goes with foregrounds of layout dim or pairs")
+            if self.foregrounds.max_side is not None:
+                raise ValueError("trimap.strategy = supplied: the trimaps would not fit foregrounds cut to max_side")
+        return self
+
+
+def foregrounds_root(recipe: Recipe) -> Path | None:
+    """Return the folder that holds all there is of a recipe's foregrounds; None where they are drawn."""
+    match recipe.foregrounds:
+        case PairsForegrounds(images=images):
+            return images.parent
+        case RgbaForegrounds(root=root) | DimForegrounds(root=root):
+            return root
+        case ProceduralForegrounds():
+            return None
 
 
 def shipped_recipes() -> list[str]:
@@ -246,6 +298,8 @@ def _explain(error: ValidationError, origin: str) -> str:
 
 def _explain_one(found: ErrorDetails) -> str:
     place = [str(part) for part in found["loc"]]
+    if not place:  # what tables say to each other is no one key's
+        return found["msg"].removeprefix("Value error, ")
     table: type[BaseModel] = Recipe
     if place[0] in LAYOUTS and len(place) > 1:
         table = LAYOUTS[place[0]][place.pop(1)]

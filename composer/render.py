@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -25,19 +26,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .composite import Blender, fit_background, place_background
+from .composite import METHODS, place_background
 from .errors import BuildError, DatasetError, SourceError
 from .layouts import BackgroundLayout, Entry, ForegroundLayout
 from .plan import Cell, ShardPlan
 from .recipe import Fit, Trimap
 from .shard import Header, Row, ShardReader, ShardWriter
-from .trimap import UNKNOWN, TrimapStrategy, trimap_strategy
+from .supplied import CompositeTrimaps, SuppliedTrimaps, composite_trimaps
+from .trimap import UNKNOWN
 
 Array = NDArray[np.uint8]
 
 TEMPORARY = ".tmp"
 ORPHANED = 1  # who adopts a process whose parent is gone
-BATCH_PIXELS = 16_000_000  # of foregrounds prepared at once, at some 13 bytes each
+BATCH_PIXELS = 16_000_000  # of foregrounds prepared at once, at some 13 bytes each (17 with fit.method adobe)
 PROGRESS = ".progress"  # (shards, 3) int64: composites, failures, bytes; written by workers, read by the display
 
 
@@ -64,6 +66,7 @@ class ShardTask:
     background_layout: BackgroundLayout
     fit: Fit
     trimap: Trimap
+    supplied: SuppliedTrimaps | None
     parent: int
     retry: bool
 
@@ -208,8 +211,8 @@ class _Group:
             )
         height, width = foreground.alpha.shape
         self.size, self.sha256 = (height, width), foreground.sha256
-        self._draw = trimap_strategy(foreground.alpha, task.trimap)
-        self._blend = Blender(foreground.image, foreground.alpha)
+        self._draw = composite_trimaps(entry, foreground.alpha, task.trimap, task.supplied)
+        self._blend = METHODS[task.fit.method].blender(foreground.image, foreground.alpha)
         self._writer = writer.group(number, entry.key, self.sha256, self.size, len(kept))
         self._writer.write_foreground(foreground.image, foreground.alpha)
 
@@ -227,8 +230,11 @@ class _Group:
         height, width = picture.shape[:2]
         offset = (cell.offset_y, cell.offset_x)
         placement = place_background((height, width), self.size, enlarge=fit.enlarge, offset=offset)
-        background = fit_background(picture, self.size, placement)
-        drawn = self._draw(cell.erode, cell.dilate)
+        try:
+            background = METHODS[fit.method].fit(picture, self.size, placement)
+        except ValueError as error:
+            raise SourceError(cell.background, "too-large", str(error)) from None
+        drawn = self._draw(cell.variant, cell.erode, cell.dilate)
         if not cv2.inRange(drawn.trimap, UNKNOWN, UNKNOWN).any():
             radii = f"erode {drawn.erode}, dilate {drawn.dilate}"
             raise SourceError(
@@ -272,17 +278,21 @@ def _mended(task: ShardTask, sidecar: dict[str, Any]) -> bool:
     """Tell whether any composite that failed can be made now."""
     failed = {failure["key"] for failure in sidecar["failures"]}
     cells = sorted((cell for cell in task.cells if _key(task, cell) in failed), key=lambda cell: cell.background)
-    drawers: dict[int, TrimapStrategy | None] = {}
+    drawers: dict[int, CompositeTrimaps | None] = {}
     for background, sharing in groupby(cells, key=lambda cell: cell.background):
         picture = _Once(task.background_layout, background)
         for cell in sharing:
             with contextlib.suppress(SourceError):  # it still fails: it stays in the list of failures
                 if cell.foreground not in drawers:
                     drawers[cell.foreground] = None
-                    alpha = task.foreground_layout.load(task.entries[cell.foreground]).alpha
-                    drawers[cell.foreground] = trimap_strategy(alpha, task.trimap)
+                    entry = task.entries[cell.foreground]
+                    alpha = task.foreground_layout.load(entry).alpha
+                    drawers[cell.foreground] = composite_trimaps(entry, alpha, task.trimap, task.supplied)
                 draw = drawers[cell.foreground]
-                if draw and (draw(cell.erode, cell.dilate).trimap == UNKNOWN).any() and picture.load():
+                if draw is None:
+                    continue
+                drawn = draw(cell.variant, cell.erode, cell.dilate)
+                if (drawn.trimap == UNKNOWN).any() and picture.load():
                     return True
     return False
 
@@ -312,6 +322,11 @@ def _inputs(task: ShardTask, made: _Made) -> dict[str, dict[str, Any]]:
     for name, digest in sorted({(row.background, row.background_sha256) for row in made.rows}):
         for path in task.background_layout.files(name):
             used[f"background {name}"] = {"bytes": path.stat().st_size, "sha256": digest}
+    if trimaps := task.supplied:
+        for row in made.rows:
+            data = trimaps.path(row.foreground, row.variant).read_bytes()
+            name = f"trimap {trimaps.name(row.foreground, row.variant)}"
+            used[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     return used
 
 

@@ -12,16 +12,21 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Literal
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from .errors import SourceError
 
 Array = NDArray[np.uint8]
+
+# ``seen``: as people see it, upright and in sRGB. ``stored``: the pixels as Pillow decodes them, which is what
+# scripts that know neither EXIF nor ICC profiles make of a picture.
+Reading = Literal["seen", "stored"]
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
@@ -61,8 +66,8 @@ def safe_path(root: Path, name: str) -> Path:
     return root / pure
 
 
-def picture_size(path: Path, name: str, max_pixels: int) -> tuple[int, int]:
-    """Read (height, width) px from a picture's header, upright; nothing is decoded.
+def picture_size(path: Path, name: str, max_pixels: int, reading: Reading = "seen") -> tuple[int, int]:
+    """Read (height, width) px from a picture's header, upright where `reading` is ``seen``; nothing is decoded.
 
     Raises
     ------
@@ -72,20 +77,22 @@ def picture_size(path: Path, name: str, max_pixels: int) -> tuple[int, int]:
         with path.open("rb") as file:
             picture = _open(file, name, max_pixels)
             width, height = picture.size
-            turned = picture.getexif().get(ORIENTATION, 1) >= 5 if "exif" in picture.info else False
+            upright = reading == "stored" or "exif" not in picture.info
+            turned = not upright and picture.getexif().get(ORIENTATION, 1) >= 5
     except OSError as error:
         raise _missing(name, error) from None
     return (width, height) if turned else (height, width)
 
 
-def read_rgb(path: Path, name: str, max_pixels: int) -> tuple[Array, str]:
-    """Read a picture as people see it: upright, in sRGB, without its alpha.
+def read_rgb(path: Path, name: str, max_pixels: int, reading: Reading = "seen") -> tuple[Array, str]:
+    """Read a picture's colours, without its alpha.
 
     Parameters
     ----------
     path : where it lies
     name : what to call it in errors
     max_pixels : refuse more than this, from the header
+    reading : upright and in sRGB, or as stored
 
     Returns
     -------
@@ -96,13 +103,13 @@ def read_rgb(path: Path, name: str, max_pixels: int) -> tuple[Array, str]:
     SourceError : causes ``missing``, ``empty``, ``not-an-image``, ``truncated``, ``too-large``, ``unsupported``
     """
     data = _read_bytes(path, name)
-    pixels = _decode(data, name, max_pixels, colour_managed=True)
+    pixels = _decode(data, name, max_pixels, reading, colour_managed=True)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     return np.ascontiguousarray(pixels[..., :3]), hashlib.sha256(data).hexdigest()
 
 
-def read_alpha(path: Path, name: str, max_pixels: int) -> tuple[Array, str]:
+def read_alpha(path: Path, name: str, max_pixels: int, reading: Reading = "seen") -> tuple[Array, str]:
     """Read an alpha: channel 0 of whatever channels there are, untouched by gamma and ICC chunks.
 
     Returns
@@ -114,19 +121,19 @@ def read_alpha(path: Path, name: str, max_pixels: int) -> tuple[Array, str]:
     SourceError : as `read_rgb`
     """
     data = _read_bytes(path, name)
-    pixels = _decode(data, name, max_pixels, colour_managed=False)
+    pixels = _decode(data, name, max_pixels, reading, colour_managed=False)
     return np.ascontiguousarray(pixels if pixels.ndim == 2 else pixels[..., 0]), hashlib.sha256(data).hexdigest()
 
 
-def read_pair(image: Path, alpha: Path, name: str, max_pixels: int) -> Foreground:
+def read_pair(image: Path, alpha: Path, name: str, max_pixels: int, reading: Reading = "seen") -> Foreground:
     """Read a foreground and its alpha from two files.
 
     Raises
     ------
     SourceError : as `read_rgb`, and ``size-mismatch``
     """
-    rgb, image_sha = read_rgb(image, name, max_pixels)
-    matte, alpha_sha = read_alpha(alpha, f"{name} (alpha {alpha.name})", max_pixels)
+    rgb, image_sha = read_rgb(image, name, max_pixels, reading)
+    matte, alpha_sha = read_alpha(alpha, f"{name} (alpha {alpha.name})", max_pixels, reading)
     if rgb.shape[:2] != matte.shape:
         raise SourceError(
             name,
@@ -137,7 +144,7 @@ def read_pair(image: Path, alpha: Path, name: str, max_pixels: int) -> Foregroun
     return Foreground(rgb, matte, hashlib.sha256((image_sha + alpha_sha).encode()).hexdigest())
 
 
-def read_cutout(path: Path, name: str, max_pixels: int) -> Foreground:
+def read_cutout(path: Path, name: str, max_pixels: int, reading: Reading = "seen") -> Foreground:
     """Read a cut-out: a picture with straight alpha.
 
     Raises
@@ -145,7 +152,7 @@ def read_cutout(path: Path, name: str, max_pixels: int) -> Foreground:
     SourceError : as `read_rgb`, and ``no-alpha``
     """
     data = _read_bytes(path, name)
-    pixels = _decode(data, name, max_pixels, colour_managed=True)
+    pixels = _decode(data, name, max_pixels, reading, colour_managed=True)
     if pixels.ndim == 2 or pixels.shape[2] != 4:
         raise SourceError(
             name, "no-alpha", "this picture has no alpha channel; for pictures with alphas beside them use layout pairs"
@@ -219,11 +226,14 @@ def _open(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
     return picture
 
 
-def _decode(data: bytes, name: str, max_pixels: int, *, colour_managed: bool) -> Array:
-    """Decode to (H, W), (H, W, 3) RGB or (H, W, 4) RGBA uint8, upright."""
+def _decode(data: bytes, name: str, max_pixels: int, reading: Reading, *, colour_managed: bool) -> Array:
+    """Decode to (H, W), (H, W, 3) RGB or (H, W, 4) RGBA uint8."""
     picture = _open(io.BytesIO(data), name, max_pixels)
+    pixels: MatLike | None
     try:
-        if _is_plain_jpeg(picture, data, colour_managed):
+        if reading == "stored":
+            pixels = _decode_stored(picture)
+        elif _is_plain_jpeg(picture, data, colour_managed):
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         elif _is_deep_colour(picture, data):
             pixels = _decode_deep(picture, data)
@@ -289,6 +299,16 @@ def _decode_any(picture: Image.Image, colour_managed: bool) -> Array:
     if upright.mode in ("1", "L"):
         return np.asarray(upright.convert("L"))
     return np.asarray(upright.convert("RGBA" if has_alpha else "RGB"))
+
+
+def _decode_stored(picture: Image.Image) -> Array:
+    """Decode with Pillow alone, whose pixels those who used Pillow have; other decoders need not agree to the bit."""
+    if picture.mode.startswith("I") or picture.mode in ("F", "LAB", "HSV"):
+        raise ValueError(f"pixels of mode {picture.mode} cannot be taken as stored; save it with 8 bits")
+    has_alpha = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
+    if picture.mode in ("1", "L") and not has_alpha:
+        return np.asarray(picture.convert("L"))
+    return np.asarray(picture.convert("RGBA" if has_alpha else "RGB"))
 
 
 def _profile(picture: Image.Image) -> ImageCms.ImageCmsProfile | None:

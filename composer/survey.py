@@ -12,13 +12,14 @@ import cv2
 import joblib
 import numpy as np
 
-from .composite import Blender, enlargement, fit_background, place_background
+from .composite import METHODS, enlargement, place_background
 from .errors import SourceError
 from .layouts import Entry, ForegroundLayout
 from .packing import packing
 from .plan import Plan
 from .recipe import Trimap
-from .trimap import UNKNOWN, trimap_strategy
+from .supplied import SuppliedTrimaps, composite_trimaps
+from .trimap import UNKNOWN
 
 PROBES = 12  # composites that are made for the estimate
 STRONG_ENLARGEMENT = 4.0
@@ -109,7 +110,8 @@ def _look_at_foregrounds(
 ) -> list[str]:
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
     looks = parallel(
-        joblib.delayed(_look)(plan.foreground_layout, entry, plan.recipe.trimap) for entry in plan.foregrounds
+        joblib.delayed(_look)(plan.foreground_layout, entry, plan.recipe.trimap, plan.supplied_trimaps)
+        for entry in plan.foregrounds
     )
     found: dict[str, list[str]] = {}
     for done, (entry, (error, notes)) in enumerate(zip(plan.foregrounds, looks, strict=True), 1):
@@ -121,11 +123,14 @@ def _look_at_foregrounds(
     return [f"{note}: {_some(names)}" for note, names in found.items()]
 
 
-def _look(layout: ForegroundLayout, entry: Entry, settings: Trimap) -> tuple[SourceError | None, list[str]]:
-    """Judge one alpha by what training needs of it."""
+def _look(
+    layout: ForegroundLayout, entry: Entry, settings: Trimap, supplied: SuppliedTrimaps | None
+) -> tuple[SourceError | None, list[str]]:
+    """Judge one alpha, and its first trimap, by what training needs of them."""
     cv2.setNumThreads(1)
     try:
         alpha = layout.load(entry).alpha
+        smallest = composite_trimaps(entry, alpha, settings, supplied)(0, 0.0, 0.0).trimap
     except SourceError as error:
         return error, []
     notes = []
@@ -136,7 +141,7 @@ def _look(layout: ForegroundLayout, entry: Entry, settings: Trimap) -> tuple[Sou
         notes.append("the alpha is never clear")
     if 1 - (opaque | clear).mean() < NEARLY_BINARY:
         notes.append("the alpha is nearly binary, a mask rather than a matte")
-    if not (trimap_strategy(alpha, settings)(0.0, 0.0).trimap == UNKNOWN).any():
+    if not (smallest == UNKNOWN).any():
         notes.append("the unknown region can be empty")
     return None, notes
 
@@ -183,23 +188,23 @@ def _probe(plan: Plan, jobs: int) -> tuple[int, float]:
         try:
             start = time.perf_counter()
             foreground = plan.foreground_layout.load(plan.foregrounds[number])
-            draw, blend = (
-                trimap_strategy(foreground.alpha, plan.recipe.trimap),
-                Blender(foreground.image, foreground.alpha),
-            )
+            entry, method = plan.foregrounds[number], METHODS[plan.recipe.fit.method]
+            draw = composite_trimaps(entry, foreground.alpha, plan.recipe.trimap, plan.supplied_trimaps)
+            blend = method.blender(foreground.image, foreground.alpha)
             shared_size += _coded(codecs.foreground.encode(foreground.image, tile))
             middle = time.perf_counter()
             picture, _ = plan.background_layout.load(cell.background)
+            trimap = draw(0, cell.erode, cell.dilate).trimap
         except SourceError:
             continue
         target = foreground.alpha.shape
         offset = (cell.offset_y, cell.offset_x)
         placement = place_background(picture.shape[:2], target, enlarge=plan.recipe.fit.enlarge, offset=offset)
-        image = blend(fit_background(picture, target, placement))
+        image = blend(method.fit(picture, target, placement))
         if codecs.shares_opaque:
             image[foreground.alpha == 255] = 0
         size += _coded(codecs.image.encode(image, tile))
-        size += _coded(codecs.mask.encode(draw(cell.erode, cell.dilate).trimap, tile))
+        size += _coded(codecs.mask.encode(trimap, tile))
         seconds += time.perf_counter() - middle
         shared_seconds += middle - start
         pixels += foreground.alpha.size

@@ -58,7 +58,7 @@ def trimap_strategy(alpha: Array, settings: Trimap) -> TrimapStrategy:
     Parameters
     ----------
     alpha : (H, W) uint8
-    settings : the recipe's table
+    settings : the recipe's table; supplied trimaps are not drawn, see `supplied.composite_trimaps`
     """
     return STRATEGIES[settings.strategy](alpha, settings)
 

@@ -14,13 +14,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adobe_tree import make_adobe
 from conftest import COMMAND, photograph, save, soft_disc
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-# Benchmarks are executed as written but for their length.
-SHORTER = {"--every 4 --rounds 2": "--every 2 --rounds 1 --variants 2", "--stops 6": "--stops 2 --after 1 2"}
+# Long commands are executed as written but for their length.
+SHORTER = {
+    "--out dim431": "--out dim431 --set foregrounds.list=two.txt",
+    "--out composition-1k": "--out composition-1k --set foregrounds.list=two.txt",
+    "--every 4 --rounds 2": "--every 2 --rounds 1 --variants 2",
+    "--stops 6": "--stops 2 --after 1 2",
+}
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -37,7 +43,7 @@ def commands() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder with what the docs speak of: cut-outs, pairs, photographs and the recipe `my.toml`."""
+    """Make a folder with what the docs speak of: cut-outs, pairs, photographs, Adobe's data, the recipe `my.toml`."""
     folder = tmp_path_factory.mktemp("docs")
     for i in range(3):
         foreground, alpha = soft_disc(80, 90, i)
@@ -47,6 +53,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(4):
         save(folder / "photos" / f"{i}.jpg", photograph(120, 160, i))
     (folder / "bench").symlink_to(ROOT / "bench")
+    adobe = make_adobe(folder)
+    for root, names in ((adobe.training, adobe.training_names), (adobe.test, adobe.test_names)):
+        (root / "two.txt").write_text("\n".join(names[:2]))
     return folder
 
 

@@ -68,7 +68,13 @@ def test_listed_pairing_needs_a_line_for_each(pictures: Pictures) -> None:
         _listed(pictures, names[:-1])
 
 
-def _listed(pictures: Pictures, names: list[str]) -> Plan:
+def test_listed_pairing_leaves_none_out(pictures: Pictures) -> None:
+    """Without the second foreground all later ones would meet others' backgrounds."""
+    with pytest.raises(PlanError, match=r"disc 1\.png: 120×64 px, under min_side = 65; without it, pairing listed"):
+        _listed(pictures, [f"COCO_{i % 7:012d}.jpg" for i in range(20)], "foregrounds.min_side=65")
+
+
+def _listed(pictures: Pictures, names: list[str], *overrides: str) -> Plan:
     text = f"""
     variants = 4
     foregrounds = {{ layout = "rgba", root = "{pictures.cutouts.as_posix()}" }}
@@ -77,7 +83,7 @@ def _listed(pictures: Pictures, names: list[str]) -> Plan:
     """
     (pictures.root / "list.txt").write_text("\n".join(names))
     (pictures.root / "recipe.toml").write_text(text)
-    return make_plan(load_recipe(pictures.root / "recipe.toml"))
+    return make_plan(load_recipe(pictures.root / "recipe.toml", overrides))
 
 
 def test_dim_layout_follows_its_lists(tmp_path: Path) -> None:
