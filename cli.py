@@ -19,6 +19,7 @@ from .composer.terminal import CLEAN, WITH_FAILURES, duration, explained, size
 
 if TYPE_CHECKING:
     from .composer.build import Progress
+    from .composer.doctor import Diagnosis
     from .composer.plan import Plan
     from .composer.survey import Survey
 
@@ -94,8 +95,7 @@ def build(
     with explained():
         from .composer.recipe import load_recipe
 
-        if jobs == 0 or jobs < -1:
-            raise click.UsageError("--jobs takes a number from 1, or -1 for one per core")
+        _check_jobs(jobs)
         recipe = recipe or (None if foregrounds else "demo")
         if variants is not None:
             overrides = (f"variants={variants}", *overrides)
@@ -103,6 +103,81 @@ def build(
         out = out or Path(Path(recipe).stem if recipe else "dataset")
         code = (_dry_run if dry_run else _build)(loaded, out, jobs, as_json)
     sys.exit(code)
+
+
+@compose.command(
+    epilog="""\b
+    Exit codes: 0 all is well, notes apart; 2 wrong usage or recipe;
+    3 there are problems: composites would be missing, or others than meant."""
+)
+@click.argument("recipe", required=False)
+@click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
+@click.option("--foregrounds", type=click.Path(path_type=Path), help="Folder of foregrounds, as for build.")
+@click.option("--alphas", type=click.Path(path_type=Path), help="Folder of their alphas, as for build.")
+@click.option("--backgrounds", type=click.Path(path_type=Path), help="Folder of backgrounds, as for build.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe; repeatable."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print everything found as one JSON object.")
+def doctor(
+    recipe: str | None,
+    jobs: int,
+    foregrounds: Path | None,
+    alphas: Path | None,
+    backgrounds: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Say which of a recipe's pictures are missing or odd, before anything is rendered.
+
+    Folders are listed, headers and alphas read; nothing is written.
+
+    \b
+    Examples:
+      matting-compose doctor dim431-coco2014 --foregrounds Combined_Dataset/Training_set --backgrounds train2014
+      matting-compose doctor --foregrounds cutouts/ --backgrounds photos/ --json
+    """
+    with explained("Nothing was written"):
+        from .composer.doctor import examine
+        from .composer.recipe import load_recipe
+
+        _check_jobs(jobs)
+        recipe = recipe or (None if foregrounds else "demo")
+        loaded = load_recipe(recipe, overrides, foregrounds=foregrounds, alphas=alphas, backgrounds=backgrounds)
+        found = examine(loaded, jobs=jobs, on_progress=_looking())
+        click.echo(json.dumps({**asdict(found), "healthy": found.healthy}) if as_json else _diagnosed(found))
+    sys.exit(CLEAN if found.healthy else WITH_FAILURES)
+
+
+def _check_jobs(jobs: int) -> None:
+    if jobs == 0 or jobs < -1:
+        raise click.UsageError("--jobs takes a number from 1, or -1 for one per core")
+
+
+def _diagnosed(found: Diagnosis) -> str:
+    lines = [f"{found.foregrounds:,} foregrounds × {found.variants} variants, {found.backgrounds:,} backgrounds"]
+    for finding in found.findings:
+        lines.append(f"  {'problem' if finding.problem else 'note'}  {finding.text}")
+        shown = finding.names[: 10 if finding.problem else 3]
+        lines += [f"             {name}" for name in shown]
+        if len(finding.names) > len(shown):
+            lines.append(f"             … and {len(finding.names) - len(shown):,} more (--json lists all)")
+    if found.composites is None or found.lost is None:
+        return "\n".join([*lines, "Nothing can be built from this"])
+    return "\n".join([*lines, f"{found.composites - found.lost:,} of {found.composites:,} composites can be made"])
+
+
+def _looking() -> Callable[[str, int, int], None]:
+    """Return what shows on a terminal how far a look at pictures is."""
+    last = 0.0
+
+    def report(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if sys.stderr.isatty() and (time.monotonic() - last > 0.1 or done == total):
+            last = time.monotonic()
+            click.echo(f"\r  looking at {what}: {done:,}/{total:,} ", err=True, nl=done == total)
+
+    return report
 
 
 @compose.command()
@@ -186,15 +261,7 @@ def _dry_run(recipe: Any, out: Path, jobs: int, as_json: bool) -> int:
 
     plan = resume_plan(recipe, out, write=False)
     click.echo(_headline(plan), err=as_json)
-    last = 0.0
-
-    def report(what: str, done: int, total: int) -> None:
-        nonlocal last
-        if sys.stderr.isatty() and (time.monotonic() - last > 0.1 or done == total):
-            last = time.monotonic()
-            click.echo(f"\r  looking at {what}: {done:,}/{total:,} ", err=True, nl=done == total)
-
-    found = survey(plan, out, jobs=jobs, on_progress=report)
+    found = survey(plan, out, jobs=jobs, on_progress=_looking())
     click.echo(json.dumps({**asdict(found), "out": str(out), "plan_sha256": plan.sha256}) if as_json else _told(found))
     return WITH_FAILURES if found.failing else CLEAN
 
