@@ -20,6 +20,7 @@ from .composer.terminal import CLEAN, WITH_FAILURES, duration, explained, size
 if TYPE_CHECKING:
     from .composer.build import Progress
     from .composer.doctor import Diagnosis
+    from .composer.fetch import Progress as Fetching
     from .composer.plan import Plan
     from .composer.survey import Survey
 
@@ -206,6 +207,78 @@ def recipes(name: str | None) -> None:
             raise RecipeError(f"no recipe is called '{name}'; shipped are {', '.join(shipped_recipes())}")
 
 
+@compose.command(epilog=EXIT_CODES)
+@click.argument("corpus")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The pictures' folder  [default: CORPUS-pictures]",
+)
+@click.option(
+    "--packages",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A package file, or a folder of them, to take before apt is asked; repeatable.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be fetched, and from where; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def fetch(corpus: str, out: Path | None, packages: tuple[Path, ...], dry_run: bool, as_json: bool) -> None:
+    """Fetch openly licensed cut-outs and photographs out of Debian's packages.
+
+    CORPUS is the name of a shipped corpus, or a table like its own. Each picture is compared with its hash;
+    what is there already is not fetched again, and a fetch that was stopped goes on.
+
+    \b
+    Examples:
+      matting-compose fetch open431 --dry-run
+      matting-compose fetch open431
+      matting-compose fetch open431 --packages downloads/ --out pictures
+    """
+    with explained():
+        from .composer.corpus import load_corpus
+
+        loaded = load_corpus(corpus)
+        out = out or Path(f"{loaded.name}-pictures")
+        code = (_dry_fetch if dry_run else _fetch)(loaded, out, packages, as_json)
+    sys.exit(code)
+
+
+def _fetch(corpus: Any, out: Path, packages: tuple[Path, ...], as_json: bool) -> int:
+    from .composer.fetch import fetch
+
+    with _fetch_display() as show:
+        done = fetch(corpus, out, packages, on_progress=show)
+    if as_json:
+        click.echo(json.dumps(asdict(done)))
+    there = done.present + done.fetched
+    click.echo(
+        f"{out}: {there:,} of {done.pictures:,} pictures; {done.fetched:,} fetched in {duration(done.seconds)}",
+        err=True,
+    )
+    for note in done.notes:
+        click.echo(f"note: {note}", err=True)
+    for name, reason in done.failures:
+        click.echo(f"failed: {name}: {reason}", err=True)
+    return WITH_FAILURES if done.failures else CLEAN
+
+
+def _dry_fetch(corpus: Any, out: Path, packages: tuple[Path, ...], as_json: bool) -> int:
+    from .composer.fetch import plan_fetch
+    from .composer.survey import free_bytes
+
+    errand = plan_fetch(corpus, out, packages)
+    free = free_bytes(out)
+    if as_json:
+        click.echo(json.dumps({"out": str(out), **errand.document(), "free_bytes": free}))
+    else:
+        click.echo(f"{out}: {errand.present:,} of {errand.pictures:,} pictures are there")
+        for source in errand.sources:
+            click.echo(f"  {source.package.name:28} {size(source.bytes):>9}  {source.origin}")
+        room = f"room needed {size(errand.room)}, of {size(free)} free"
+        click.echo(f"  {len(errand.sources)} packages; to download {size(errand.download_bytes)}; {room}")
+    return WITH_FAILURES if errand.absent else CLEAN
+
+
 def _build(recipe: Any, out: Path, jobs: int, as_json: bool) -> int:
     from .composer.build import CONTACT_SHEET, build, resume_plan
     from .composer.survey import free_bytes
@@ -332,3 +405,28 @@ def _display(total: int) -> Iterator[Callable[[Progress], None]]:
             bar.update(task, completed=now.composites + now.failures, rate=rate, left=left, failures=failures)
 
         yield update
+
+
+@contextmanager
+def _fetch_display() -> Iterator[Callable[[Fetching], None]]:
+    """Show how far a fetch is: live on a terminal, else a line now and then."""
+    start = last = time.monotonic()
+
+    def told(now: Fetching) -> str:
+        rate = now.bytes / max(time.monotonic() - start, 1e-3)
+        left = duration((now.total_bytes - now.bytes) / rate) if rate else "–"
+        pictures = f"{now.pictures:,}/{now.total_pictures:,} pictures"
+        return f"{now.what}  {size(now.bytes)}/{size(now.total_bytes)}  {size(rate)}/s  ETA {left}  {pictures}"
+
+    def show(now: Fetching) -> None:
+        nonlocal last
+        live = sys.stderr.isatty()
+        if time.monotonic() - last >= (0.1 if live else LINE_EVERY):
+            last = time.monotonic()
+            click.echo(f"\r\033[K{told(now)}" if live else told(now), err=True, nl=not live)
+
+    try:
+        yield show
+    finally:
+        if sys.stderr.isatty():
+            click.echo("\r\033[K", err=True, nl=False)
