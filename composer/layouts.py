@@ -21,12 +21,12 @@ from .sources import (
     ENDINGS,
     Foreground,
     Reading,
+    composed_size,
     limit_side,
     picture_size,
     read_cutout,
     read_pair,
     read_rgb,
-    reduced_size,
     safe_path,
 )
 
@@ -182,13 +182,14 @@ class _Files:
     def size(self, entry: Entry) -> tuple[int, int]:
         """See `ForegroundLayout`."""
         height, width = picture_size(self.files(entry)[0], entry.image, self.table.max_pixels, self.reading)
-        return reduced_size((height, width), self.table.max_side)
+        return composed_size((height, width), self.table.max_side, self.table.enlarge_to)
 
     def load(self, entry: Entry) -> Foreground:
         """See `ForegroundLayout`."""
         paths, limit = self.files(entry), self.table.max_pixels
         pair = read_pair(paths[0], paths[1], entry.image, limit, self.reading) if len(paths) == 2 else None
-        return limit_side(pair or read_cutout(paths[0], entry.image, limit, self.reading), self.table.max_side)
+        foreground = pair or read_cutout(paths[0], entry.image, limit, self.reading)
+        return limit_side(foreground, self.table.max_side, self.table.enlarge_to)
 
 
 @dataclass(frozen=True)

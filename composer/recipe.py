@@ -18,7 +18,16 @@ MANIFESTS = "matting_compose.manifests"
 class _Foregrounds(Table):
     min_side: PositiveInt = Field(16, description="smaller pictures (shorter side, px) are left out, and listed")
     max_side: PositiveInt | None = Field(None, description="larger pictures (longer side, px) are reduced to it")
+    enlarge_to: PositiveInt | None = Field(
+        None, description="smaller pictures (longer side, px) are enlarged to it, and at most doubled"
+    )
     max_pixels: PositiveInt = Field(120_000_000, description="a picture that declares more is refused unread")
+
+    @model_validator(mode="after")
+    def _check_sides(self) -> _Foregrounds:
+        if self.max_side is not None and self.enlarge_to is not None and self.enlarge_to > self.max_side:
+            raise ValueError(f"enlarge_to = {self.enlarge_to} must not be above max_side = {self.max_side}")
+        return self
 
 
 class PairsForegrounds(_Foregrounds):

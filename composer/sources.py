@@ -28,8 +28,8 @@ Array = NDArray[np.uint8]
 # scripts that know neither EXIF nor ICC profiles make of a picture.
 Reading = Literal["seen", "stored"]
 
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
+ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".sgi"})
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "SGI")
 MAX_BYTES = 2**30  # no picture file of a gigabyte is a picture
 ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
@@ -161,31 +161,34 @@ def read_cutout(path: Path, name: str, max_pixels: int, reading: Reading = "seen
     return Foreground(rgb, matte, hashlib.sha256(data).hexdigest())
 
 
-def limit_side(foreground: Foreground, max_side: int | None) -> Foreground:
-    """Reduce a foreground whose longer side exceeds `max_side` px.
+def limit_side(foreground: Foreground, max_side: int | None, enlarge_to: int | None = None) -> Foreground:
+    """Reduce a foreground whose longer side exceeds `max_side` px; enlarge one whose longer side is below `enlarge_to`.
 
-    Colours are averaged premultiplied, so that I = αF + (1−α)B of the reduced parts is the reduced composite.
+    Colours are averaged premultiplied, so that I = αF + (1−α)B of the scaled parts is the scaled composite.
     Where alpha is clear, colours are averaged as they are.
     """
-    height, width = reduced_size(foreground.alpha.shape, max_side)
+    height, width = composed_size(foreground.alpha.shape, max_side, enlarge_to)
     if (height, width) == foreground.alpha.shape:
         return foreground
     size = (width, height)
+    way = cv2.INTER_AREA if max(size) < max(foreground.alpha.shape) else cv2.INTER_CUBIC
     weight = foreground.alpha.astype(np.float32)[..., None]
-    premultiplied = cv2.resize(foreground.image * weight, size, interpolation=cv2.INTER_AREA)
-    matte = cv2.resize(foreground.alpha.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    plain = cv2.resize(foreground.image, size, interpolation=cv2.INTER_AREA)
+    premultiplied = cv2.resize(foreground.image * weight, size, interpolation=way)
+    matte = cv2.resize(foreground.alpha.astype(np.float32), size, interpolation=way).clip(0, 255)
+    plain = cv2.resize(foreground.image, size, interpolation=way)
     true = premultiplied / np.maximum(matte, 1e-6)[..., None]
     image = np.where(matte[..., None] >= 0.5, np.clip(np.rint(true), 0, 255).astype(np.uint8), plain)
     return Foreground(image, np.rint(matte).astype(np.uint8), foreground.sha256)
 
 
-def reduced_size(size: tuple[int, ...], max_side: int | None) -> tuple[int, int]:
-    """Return (height, width) px after reduction to `max_side`; the same where there is none, or it is large enough."""
+def composed_size(size: tuple[int, ...], max_side: int | None, enlarge_to: int | None = None) -> tuple[int, int]:
+    """Return (height, width) px as composed; the same where neither limit is crossed, and never more than double."""
     height, width = size
-    if max_side is None or max(size) <= max_side:
-        return height, width
-    scale = max_side / max(size)
+    scale = 1.0
+    if max_side is not None:
+        scale = min(scale, max_side / max(size))
+    if enlarge_to is not None:
+        scale = max(scale, min(2.0, enlarge_to / max(size)))
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
