@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -73,9 +74,14 @@ def package_members(path: Path, on_progress: Callable[[int], None] | None = None
                 report(file.tell())
                 content = archive.extractfile(entry) if entry.isreg() and not entry.issparse() else None
                 if content is not None:
-                    yield Member(entry.name.removeprefix("./"), entry.size, content.read)
+                    yield Member(entry.name.removeprefix("./"), entry.size, partial(_read_content, path, content))
         while source.read(CHUNK):  # whatever follows the last file belongs to the package too
             report(file.tell())
+
+
+def _read_content(path: Path, content: IO[bytes], size: int) -> bytes:
+    with _explained(path):
+        return content.read(size)
 
 
 @contextmanager

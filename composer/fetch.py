@@ -6,7 +6,9 @@ whole, so that whatever stops this, the same command goes on.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +22,6 @@ from .apt import AptError, Offer, ask_apt, download
 from .corpus import FOLDERS, Corpus, Package, Picture, lacking, strays
 from .deb import CHUNK, Member, PackageError, package_members
 from .errors import MattingComposeError
-from .render import disk_error
-from .survey import free_bytes
 
 LICENCES = "licences"
 DOWNLOADS = ".packages"
@@ -255,7 +255,7 @@ def _refuse_the_impossible(errand: Errand, out: Path) -> None:
         raise FetchError(
             f"{errand.sources[0].reason}. Get the packages by hand, and give them with --packages:\n{by_hand(absent)}"
         )
-    if errand.room > (free := free_bytes(out)):
+    if errand.room > (free := shutil.disk_usage(out).free):
         raise FetchError(f"{out}: {errand.room / 1e6:,.0f} MB are needed, the disk has {free / 1e6:,.0f} MB free")
 
 
@@ -269,7 +269,7 @@ def _locked(out: Path) -> Iterator[None]:
     except Timeout:
         raise FetchError(f"{out}: another fetch is running here; wait for it, or choose another --out") from None
     except OSError as error:
-        raise disk_error(error, out) from None
+        raise _disk_error(error, out) from None
     try:
         for left in out.glob(f"*/.*{TEMPORARY}"):
             left.unlink(missing_ok=True)
@@ -284,7 +284,13 @@ def _own_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise disk_error(error, path) from None
+        raise _disk_error(error, path) from None
+
+
+def _disk_error(error: OSError, folder: Path) -> FetchError:
+    if error.errno == errno.ENOSPC:
+        return FetchError(f"{folder}: the disk is full. Nothing fetched is lost: make room and run the same command")
+    return FetchError(f"{folder}: cannot be written ({error.strerror or error}); then run the same command again")
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -296,7 +302,7 @@ def _write(path: Path, data: bytes) -> None:
             file.write(data)
         temporary.replace(path)
     except OSError as error:
-        raise disk_error(error, path.parent) from None
+        raise _disk_error(error, path.parent) from None
 
 
 class _Work:
