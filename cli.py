@@ -17,6 +17,8 @@ import click
 
 from . import __version__
 from .composer.errors import MattingComposeError, RecipeError
+from .composer.terminal import duration as _duration
+from .composer.terminal import size as _size
 
 if TYPE_CHECKING:
     from .composer.build import Progress
@@ -29,6 +31,9 @@ LINE_EVERY = 10.0  # seconds between two lines of progress where there is no ter
 EXIT_CODES = """\b
 Exit codes: 0 all is well; 1 failed; 2 wrong usage or recipe;
 3 finished, but some composites are missing; 130 interrupted."""
+
+LOOK_CODES = """\b
+Exit codes: 0 all is well; 1 something is wrong; 2 wrong usage; 130 interrupted."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -131,6 +136,35 @@ def recipes(name: str | None) -> None:
             click.echo(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"), nl=False)
         else:
             raise RecipeError(f"no recipe is called '{name}'; shipped are {', '.join(shipped_recipes())}")
+
+
+@compose.command(epilog=LOOK_CODES)
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--full", is_flag=True, help="Look at every composite's pixels, not at a sample.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def inspect(dataset: Path, full: bool, as_json: bool) -> None:
+    """Look at a dataset: what it holds, how it is spread, what is missing.
+
+    \b
+    Examples:
+      matting-compose inspect dataset                     a summary
+    """
+    with _explained():
+        code = _summary(dataset, full, as_json)
+    sys.exit(code)
+
+
+def _summary(dataset: Path, full: bool, as_json: bool) -> int:
+    from .composer.inspect import summarise
+    from .composer.terminal import print_summary, progress
+
+    with progress() as report:
+        summary = summarise(dataset, full=full, on_progress=report)
+    if as_json:
+        click.echo(json.dumps(asdict(summary)))
+    else:
+        print_summary(summary)
+    return CLEAN
 
 
 def _build(recipe: Any, out: Path, jobs: int, as_json: bool) -> int:
@@ -287,15 +321,3 @@ def _display(total: int) -> Iterator[Callable[[Progress], None]]:
             bar.update(task, completed=now.composites + now.failures, rate=rate, left=left, failures=failures)
 
         yield update
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
-
-
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02} min"

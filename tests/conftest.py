@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -69,7 +70,12 @@ class Pictures:
 @pytest.fixture
 def pictures(tmp_path: Path) -> Pictures:
     """Make five cut-outs of different sizes and seven photographs, some smaller than the cut-outs."""
-    tree = Pictures(tmp_path / "pictures")
+    return make_pictures(tmp_path)
+
+
+def make_pictures(folder: Path) -> Pictures:
+    """Make that tree in `folder`."""
+    tree = Pictures(folder / "pictures")
     photos = [(60, 80), (240, 320), (100, 400), (333, 250), (70, 70), (512, 300), (99, 101)]
     for i, (height, width) in enumerate([(90, 70), (64, 120), (200, 210), (75, 75), (130, 48)]):
         foreground, alpha = soft_disc(height, width, i)
@@ -77,6 +83,23 @@ def pictures(tmp_path: Path) -> Pictures:
     for i, (height, width) in enumerate(photos):
         save(tree.photos / f"COCO_{i:012d}.jpg", photograph(height, width, 100 + i))
     return tree
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build that tree once, complete, backgrounds stored whole. To be read only: see `copied`."""
+    tree = make_pictures(tmp_path_factory.mktemp("finished"))
+    out = tree.root / "dataset"
+    more = ["--set", "shards.tile=48", "--set", "shards.background=full", "--set", 'split.validation=["disc 1"]']
+    done = run(*tree.arguments(out, *more, "-j", "1"))
+    assert done.code == 0, done.err
+    return out
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    """Copy the finished dataset, to be damaged."""
+    return Path(shutil.copytree(finished, tmp_path / "dataset"))
 
 
 @dataclass(frozen=True)
