@@ -141,17 +141,41 @@ def recipes(name: str | None) -> None:
 @compose.command(epilog=LOOK_CODES)
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--full", is_flag=True, help="Look at every composite's pixels, not at a sample.")
+@click.option("--verify", is_flag=True, help="Prove that every byte and every composite is as planned.")
+@click.option(
+    "--repair", is_flag=True, help="With --verify: move bad shards aside, so that a build renders them again."
+)
+@click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-def inspect(dataset: Path, full: bool, as_json: bool) -> None:
-    """Look at a dataset: what it holds, how it is spread, what is missing.
+def inspect(dataset: Path, full: bool, verify: bool, repair: bool, jobs: int, as_json: bool) -> None:
+    """Look at a dataset: what it holds, how it is spread, what is missing or damaged.
 
     \b
     Examples:
       matting-compose inspect dataset                     a summary
+      matting-compose inspect dataset --verify            every byte, every composite
+      matting-compose inspect dataset --verify --repair   and make room for what a build will mend
     """
     with _explained():
-        code = _summary(dataset, full, as_json)
+        if repair and not verify:
+            raise click.UsageError("--repair goes with --verify")
+        code = _verify(dataset, repair, jobs, as_json) if verify else _summary(dataset, full, as_json)
     sys.exit(code)
+
+
+def _verify(dataset: Path, repair: bool, jobs: int, as_json: bool) -> int:
+    from .composer.terminal import print_verdict, progress
+    from .composer.verify import move_aside, verify
+
+    with progress() as report:
+        verdict = verify(dataset, jobs=jobs, on_progress=report)
+    if repair:
+        verdict = move_aside(dataset, verdict)
+    if as_json:
+        click.echo(json.dumps(asdict(verdict)))
+    else:
+        print_verdict(verdict)
+    return FAILED if verdict.problems else CLEAN
 
 
 def _summary(dataset: Path, full: bool, as_json: bool) -> int:

@@ -68,8 +68,17 @@ class Distribution:
         else:
             bins = np.linspace(least, most if most > least else least + 1e-6, BINS + 1)
         counts, edges = np.histogram(array, bins)
-        figures = (float(v) for v in (least, low, median, high, most, array.mean()))
-        return cls(array.size, *figures, tuple(float(e) for e in edges), tuple(int(c) for c in counts))
+        return cls(
+            count=array.size,
+            least=float(least),
+            low=float(low),
+            median=float(median),
+            high=float(high),
+            most=float(most),
+            mean=float(array.mean()),
+            edges=tuple(float(edge) for edge in edges),
+            counts=tuple(int(count) for count in counts),
+        )
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .inspect import Distribution, Summary
+    from .verify import Verdict
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 WIDTH = 160  # columns where there is no terminal to ask
+MOST_LINES = 100  # of problems
 REFRESH, LINE_EVERY = 0.1, 10.0  # seconds between two updates on a terminal, and between two lines elsewhere
 
 
@@ -101,6 +103,25 @@ def summary_lines(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "recipe", f"seed {s.recipe['seed']}, trimap {trimap['strategy']}, {alphas}, backgrounds stored: {stored}"
     yield "plan", s.plan_sha256
     yield "made with", ", ".join(f"{name} {version}" for name, version in s.made_with.items())
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Print what a verification found: notes, each thing that is wrong, and the verdict in a line."""
+    for note in verdict.notes:
+        print(f"note: {shown(note)}")
+    for problem in verdict.problems[:MOST_LINES]:
+        composite = f" composite {shown(problem.composite)}:" if problem.composite is not None else ""
+        print(f"{shown(problem.file)}: {problem.cause}:{composite} {shown(problem.detail)}")
+    if len(verdict.problems) > MOST_LINES:
+        print(f"… and {len(verdict.problems) - MOST_LINES:,} more (--json lists all)")
+    looked = f"{verdict.composites:,} composites in {verdict.shards:,} shards, {size(verdict.bytes)}"
+    time_taken = f"in {duration(verdict.seconds)}"
+    if not verdict.problems:
+        print(f"{shown(verdict.path)}: all is well: {looked}, every byte checked, {time_taken}")
+        return
+    print(f"{shown(verdict.path)}: {len(verdict.problems):,} things are wrong ({looked}, {time_taken})")
+    if verdict.moved:
+        print(f"moved aside: {', '.join(verdict.moved)}. Run the same build again: it renders them anew")
 
 
 def spread(figures: Distribution, form: str) -> str:
