@@ -17,8 +17,8 @@ import click
 
 from . import __version__
 from .composer.errors import MattingComposeError, RecipeError
-from .composer.terminal import duration as _duration
-from .composer.terminal import size as _size
+from .composer.words import duration as _duration
+from .composer.words import size as _size
 
 if TYPE_CHECKING:
     from .composer.build import Progress
@@ -145,22 +145,44 @@ def recipes(name: str | None) -> None:
 @click.option(
     "--repair", is_flag=True, help="With --verify: move bad shards aside, so that a build renders them again."
 )
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write one self-contained HTML file.")
 @click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-def inspect(dataset: Path, full: bool, verify: bool, repair: bool, jobs: int, as_json: bool) -> None:
+def inspect(
+    dataset: Path, full: bool, verify: bool, repair: bool, report: Path | None, jobs: int, as_json: bool
+) -> None:
     """Look at a dataset: what it holds, how it is spread, what is missing or damaged.
 
     \b
     Examples:
       matting-compose inspect dataset                     a summary
       matting-compose inspect dataset --verify            every byte, every composite
+      matting-compose inspect dataset --report look.html  to open in a browser
       matting-compose inspect dataset --verify --repair   and make room for what a build will mend
     """
     with _explained():
         if repair and not verify:
             raise click.UsageError("--repair goes with --verify")
-        code = _verify(dataset, repair, jobs, as_json) if verify else _summary(dataset, full, as_json)
+        if verify:
+            code = _verify(dataset, repair, jobs, as_json)
+        elif report:
+            code = _report(dataset, report, as_json)
+        else:
+            code = _summary(dataset, full, as_json)
     sys.exit(code)
+
+
+def _report(dataset: Path, path: Path, as_json: bool) -> int:
+    from .composer.html import write_report
+    from .composer.terminal import progress
+
+    start = time.monotonic()
+    with progress() as report:
+        summary = write_report(dataset, path, on_progress=report)
+    if as_json:
+        click.echo(json.dumps(asdict(summary)))
+    click.echo(f"{path}: {_size(path.stat().st_size)}, in {_duration(time.monotonic() - start)}", err=True)
+    return CLEAN
 
 
 def _verify(dataset: Path, repair: bool, jobs: int, as_json: bool) -> int:

@@ -151,6 +151,6 @@ def test_what_is_no_dataset_is_said(tmp_path: Path, name: str) -> None:
 
 def test_names_cannot_speak_to_the_terminal() -> None:
     """Control characters and direction marks in a name are shown as escapes."""
-    from matting_compose.composer.terminal import shown
+    from matting_compose.composer.words import shown
 
     assert shown("a\x1b[31mb\r\u202ec é") == "a\\x1b[31mb\\r\\u202ec é"
