@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -145,11 +145,23 @@ def recipes(name: str | None) -> None:
 @click.option(
     "--repair", is_flag=True, help="With --verify: move bad shards aside, so that a build renders them again."
 )
+@click.option("--show", "name", metavar="KEY", help="Show one composite: its key, its number, or random.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="With --show: write a picture file."
+)
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write one self-contained HTML file.")
 @click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def inspect(
-    dataset: Path, full: bool, verify: bool, repair: bool, report: Path | None, jobs: int, as_json: bool
+    dataset: Path,
+    full: bool,
+    verify: bool,
+    repair: bool,
+    name: str | None,
+    output: Path | None,
+    report: Path | None,
+    jobs: int,
+    as_json: bool,
 ) -> None:
     """Look at a dataset: what it holds, how it is spread, what is missing or damaged.
 
@@ -157,19 +169,41 @@ def inspect(
     Examples:
       matting-compose inspect dataset                     a summary
       matting-compose inspect dataset --verify            every byte, every composite
+      matting-compose inspect dataset --show random -o panel.png
       matting-compose inspect dataset --report look.html  to open in a browser
       matting-compose inspect dataset --verify --repair   and make room for what a build will mend
     """
     with _explained():
         if repair and not verify:
             raise click.UsageError("--repair goes with --verify")
+        if output and name is None:
+            raise click.UsageError("--output goes with --show")
+        if sum(map(bool, (verify, name is not None, report))) > 1:
+            raise click.UsageError("--verify, --show and --report are asked for one at a time")
         if verify:
             code = _verify(dataset, repair, jobs, as_json)
+        elif name is not None:
+            code = _show(dataset, name, output, as_json)
         elif report:
             code = _report(dataset, report, as_json)
         else:
             code = _summary(dataset, full, as_json)
     sys.exit(code)
+
+
+def _show(dataset: Path, name: str, output: Path | None, as_json: bool) -> int:
+    from .composer.panel import panel, read_composite, write_panel
+    from .composer.terminal import print_panel
+
+    sample = read_composite(dataset, name)
+    picture = panel(sample)
+    if output:
+        write_panel(picture, output)
+    if as_json:
+        click.echo(json.dumps(asdict(sample.row)))
+    else:
+        print_panel(sample.row, None if output and not sys.stdout.isatty() else picture)
+    return CLEAN
 
 
 def _report(dataset: Path, path: Path, as_json: bool) -> int:
@@ -183,6 +217,52 @@ def _report(dataset: Path, path: Path, as_json: bool) -> int:
         click.echo(json.dumps(asdict(summary)))
     click.echo(f"{path}: {_size(path.stat().st_size)}, in {_duration(time.monotonic() - start)}", err=True)
     return CLEAN
+
+
+@compose.command(epilog=LOOK_CODES)
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--to",
+    type=click.Choice(["png", "webdataset"]),
+    required=True,
+    help="png: folders merged, alpha, trimap, fg, bg, with lists; webdataset: tar files.",
+)
+@click.option("--split", type=click.Choice(["train", "validation"]), help="Only this split.")
+@click.option("--foreground", "foregrounds", multiple=True, metavar="NAME", help="Only this foreground; repeatable.")
+@click.option("--count", type=click.IntRange(min=1), help="Only so many, spread evenly.")
+@click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def export(
+    dataset: Path,
+    out: Path,
+    to: Literal["png", "webdataset"],
+    split: str | None,
+    foregrounds: tuple[str, ...],
+    count: int | None,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    """Write a dataset, or a part of it, as what other programs read.
+
+    An export that was stopped goes on when the same command is run again.
+
+    \b
+    Examples:
+      matting-compose export dataset pictures --to png --count 100
+      matting-compose export dataset tars --to webdataset --split train
+    """
+    with _explained():
+        from .composer.export import export as write
+        from .composer.terminal import progress
+
+        with progress() as report:
+            result = write(
+                dataset, out, to, split=split, foregrounds=foregrounds, count=count, jobs=jobs, on_progress=report
+            )
+        if as_json:
+            click.echo(json.dumps(asdict(result)))
+        click.echo(f"{out}: {result.composites:,} composites in {result.files:,} files", err=True)
 
 
 def _verify(dataset: Path, repair: bool, jobs: int, as_json: bool) -> int:

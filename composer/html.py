@@ -52,12 +52,11 @@ class Bar:
 
 @dataclass(frozen=True)
 class Plot:
-    """A histogram, laid out."""
+    """A histogram, laid out; `labels` stand under the axis: where, anchored how, and what they say."""
 
     title: str
     text: str
-    least: str
-    most: str
+    labels: tuple[tuple[float, str, str], ...]
     bars: tuple[Bar, ...]
 
 
@@ -119,6 +118,7 @@ def _policy_hash(text: str) -> str:
 def choose(rows: dict[int, Row], looks: Looks) -> dict[int, list[str]]:
     """Choose composites to show, by number, with why where they are worst cases: those come first.
 
+    A worst case is the worst composite of its foreground, so that one difficult foreground does not hide the others.
     Then every foreground is shown, as often as there is room for, each time with another variant.
     """
     chosen: dict[int, list[str]] = {}
@@ -126,12 +126,15 @@ def choose(rows: dict[int, Row], looks: Looks) -> dict[int, list[str]]:
     by_unknown = [numbers[i] for i in np.argsort(looks.unknown, kind="stable")]
     enlarged = sorted((n for n in numbers if rows[n].scale > 1), key=lambda n: -rows[n].scale)
     kinds = {
-        "largest unknown region": by_unknown[::-1][:WORST],
-        "smallest unknown region": by_unknown[:WORST],
-        "strongest enlargement": enlarged[:WORST],
+        "largest unknown region": by_unknown[::-1],
+        "smallest unknown region": by_unknown,
+        "strongest enlargement": enlarged,
     }
-    for why, worst in kinds.items():
-        for number in worst:
+    for why, ordered in kinds.items():
+        first: dict[str, int] = {}
+        for number in ordered:
+            first.setdefault(rows[number].foreground, number)
+        for number in list(first.values())[:WORST]:
             chosen.setdefault(number, []).append(why)
     variants: dict[str, list[int]] = defaultdict(list)
     for number in numbers:
@@ -253,7 +256,8 @@ def _plot(title: str, figures: Distribution, form: str, unit: str) -> Plot:
         )
         for i, (count, low, high) in enumerate(zip(figures.counts, figures.edges, figures.edges[1:], strict=False))
     )
-    return Plot(title, spread(figures, form), f"{figures.least:{form}}{unit}", f"{figures.most:{form}}{unit}", bars)
+    ends = (0, "start", f"{figures.least:{form}}{unit}"), (PLOT_WIDTH, "end", f"{figures.most:{form}}{unit}")
+    return Plot(title, spread(figures, form), ends, bars)
 
 
 def _alpha_plot(summary: Summary) -> Plot:
@@ -262,8 +266,15 @@ def _alpha_plot(summary: Summary) -> Plot:
     shares = {"opaque": summary.alpha.opaque, "clear": summary.alpha.clear, "fractional": summary.alpha.fractional}
     width = PLOT_WIDTH / len(shares)
     bars = tuple(
-        Bar(i * width + 8, PLOT_HEIGHT * (1 - share), width - 16, PLOT_HEIGHT * share, f"{name}: {share:.1%}")
+        Bar(
+            x=round(i * width + 8, 2),
+            y=round(PLOT_HEIGHT * (1 - share), 2),
+            width=round(width - 16, 2),
+            height=round(PLOT_HEIGHT * share, 2),
+            title=f"{name}: {share:.1%}",
+        )
         for i, (name, share) in enumerate(shares.items())
     )
     text = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-    return Plot("Alpha, mean shares", text, "opaque, clear", "fractional", bars)
+    labels = tuple(((i + 0.5) * width, "middle", name) for i, name in enumerate(shares))
+    return Plot("Alpha, mean shares", text, labels, bars)

@@ -9,15 +9,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from .words import bars, duration, shown, size, summary_lines
 
 if TYPE_CHECKING:
     from .inspect import Summary
+    from .report import Array
+    from .shard import Row
     from .verify import Verdict
 
 WIDTH = 160  # columns where there is no terminal to ask
+MOST_COLUMNS = 200  # of a picture: more, and it no longer fits a screen's height
 MOST_LINES = 100  # of problems
 REFRESH, LINE_EVERY = 0.1, 10.0  # seconds between two updates on a terminal, and between two lines elsewhere
 
@@ -57,6 +61,21 @@ def print_verdict(verdict: Verdict) -> None:
     print(f"{shown(verdict.path)}: {len(verdict.problems):,} things are wrong ({looked}, {time_taken})")
     if verdict.moved:
         print(f"moved aside: {', '.join(verdict.moved)}. Run the same build again: it renders them anew")
+
+
+def print_panel(row: Row, picture: Array | None) -> None:
+    """Print what is known of a composite, and its panel drawn in half blocks where there is one to draw."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from .panel import half_blocks
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    for field, value in asdict(row).items():
+        console.print(Text(f"{field:18}", "dim") + Text(shown(str(value))))
+    if picture is not None:
+        for line in half_blocks(picture, min(console.width, MOST_COLUMNS)):
+            console.print(line, no_wrap=True)
 
 
 @contextmanager

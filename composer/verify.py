@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
-import joblib
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from .inspect import OnProgress
 from .plan import Plan, ShardPlan
 from .shard import Parts, Row, ShardReader
 from .trimap import BACKGROUND, FOREGROUND, UNKNOWN
+from .workers import in_processes
 
 Array = NDArray[np.uint8]
 
@@ -306,8 +306,7 @@ def _look_at_shards(
     looks = []
     done = 0
     total = sum(record.composites for record in index.shards)
-    workers = min(joblib.effective_n_jobs(jobs), max(len(tasks), 1))
-    for found in joblib.Parallel(n_jobs=workers, return_as="generator")(joblib.delayed(_look_at)(t) for t in tasks):
+    for found in in_processes(_look_at, tasks, jobs):
         looks.append(found)
         done += next(record.composites for record in index.shards if record.file == found.file)
         if on_progress:

@@ -65,10 +65,14 @@ def test_worst_cases_come_first(finished: Path, tmp_path: Path, monkeypatch: pyt
     def flagged(why: str) -> set[str]:
         return {cell["key"] for cell in cells if why in cell["why"]}
 
-    ascending = sorted(unknown, key=lambda key: unknown[key])
-    assert flagged("smallest unknown region") == set(ascending[:2])
-    assert flagged("largest unknown region") == set(ascending[-2:])
-    assert flagged("strongest enlargement") == set(sorted(scales, key=lambda key: -scales[key])[:2])
+    def extremes(figures: dict[str, float], sign: int) -> set[str]:
+        order = sorted(figures, key=lambda key: sign * figures[key])
+        own = {key.rpartition("_")[0]: key for key in reversed(order)}
+        return set(sorted(own.values(), key=order.index)[:2])
+
+    assert flagged("smallest unknown region") == extremes(unknown, 1)
+    assert flagged("largest unknown region") == extremes(unknown, -1)
+    assert flagged("strongest enlargement") == extremes(scales, -1)
     assert all(cell["why"] for cell in cells[:4])
     assert {cell["foreground"] for cell in cells} == {sample.row.foreground for sample in samples}
     assert WORST > 2
