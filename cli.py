@@ -150,6 +150,7 @@ def recipes(name: str | None) -> None:
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="With --show: write a picture file."
 )
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write one self-contained HTML file.")
+@click.option("--diff", "other", type=click.Path(path_type=Path), help="Say what differs from another dataset.")
 @click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def inspect(
@@ -160,6 +161,7 @@ def inspect(
     name: str | None,
     output: Path | None,
     report: Path | None,
+    other: Path | None,
     jobs: int,
     as_json: bool,
 ) -> None:
@@ -171,6 +173,7 @@ def inspect(
       matting-compose inspect dataset --verify            every byte, every composite
       matting-compose inspect dataset --show random -o panel.png
       matting-compose inspect dataset --report look.html  to open in a browser
+      matting-compose inspect dataset --diff other        what differs; exit code 1 if anything does
       matting-compose inspect dataset --verify --repair   and make room for what a build will mend
     """
     with _explained():
@@ -178,17 +181,32 @@ def inspect(
             raise click.UsageError("--repair goes with --verify")
         if output and name is None:
             raise click.UsageError("--output goes with --show")
-        if sum(map(bool, (verify, name is not None, report))) > 1:
-            raise click.UsageError("--verify, --show and --report are asked for one at a time")
+        if sum((verify, name is not None, report is not None, other is not None)) > 1:
+            raise click.UsageError("--verify, --show, --report and --diff are asked for one at a time")
         if verify:
             code = _verify(dataset, repair, jobs, as_json)
         elif name is not None:
             code = _show(dataset, name, output, as_json)
         elif report:
             code = _report(dataset, report, as_json)
+        elif other:
+            code = _diff(dataset, other, full, as_json)
         else:
             code = _summary(dataset, full, as_json)
     sys.exit(code)
+
+
+def _diff(dataset: Path, other: Path, full: bool, as_json: bool) -> int:
+    from .composer.diff import compare
+    from .composer.terminal import print_difference, progress
+
+    with progress() as report:
+        found = compare(dataset, other, full=full, on_progress=report)
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+    else:
+        print_difference(found)
+    return CLEAN if found.same else FAILED
 
 
 def _show(dataset: Path, name: str, output: Path | None, as_json: bool) -> int:

@@ -28,7 +28,8 @@ Array = NDArray[np.uint8]
 CELL = 440  # px, a picture's side
 GAP = 8
 CAPTION = 26  # px, a caption's height
-DETAIL = 12  # the detail's side is this part of the composite's longer side,
+HARD = 0.02  # what a change at an opaque or clear pixel counts, beside one at a fractional pixel
+DETAIL = 9  # the detail's side is this part of the composite's longer side,
 SMALLEST_DETAIL = 32  # but at least so many px
 UPPER_HALF = "▀"
 
@@ -108,8 +109,9 @@ def finest_detail(alpha: Array) -> tuple[int, int, int]:
     """
     height, width = alpha.shape
     side = min(height, width, max(SMALLEST_DETAIL, max(height, width) // DETAIL))
-    # A second derivative is strong at strands and weak along a soft but straight edge.
+    # A second derivative is strong at strands and weak along a soft but straight edge; a hard edge is no strand.
     change = np.abs(cv2.Laplacian(alpha, cv2.CV_32F))
+    change[(alpha == 0) | (alpha == 255)] *= HARD
     sums = cv2.boxFilter(change, cv2.CV_32F, (side, side), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
     inside = sums[: height - side + 1, : width - side + 1]
     y, x = np.unravel_index(int(inside.argmax()), inside.shape)

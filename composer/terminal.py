@@ -5,6 +5,7 @@ Names come from files, so none is printed as it is.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from .words import bars, duration, shown, size, summary_lines
 
 if TYPE_CHECKING:
+    from .diff import Difference
     from .inspect import Summary
     from .report import Array
     from .shard import Row
@@ -61,6 +63,26 @@ def print_verdict(verdict: Verdict) -> None:
     print(f"{shown(verdict.path)}: {len(verdict.problems):,} things are wrong ({looked}, {time_taken})")
     if verdict.moved:
         print(f"moved aside: {', '.join(verdict.moved)}. Run the same build again: it renders them anew")
+
+
+def print_difference(found: Difference) -> None:
+    """Print what differs between two datasets."""
+    for kind, changes in (("recipe", found.recipe), ("made with", found.made_with)):
+        for change in changes:
+            values = " → ".join(shown(json.dumps(value, ensure_ascii=False)) for value in (change.before, change.after))
+            print(f"{kind}: {shown(change.key)}: {values}")
+    if found.only_a or found.only_b:
+        some = ", ".join(shown(key) for key in found.examples)
+        print(f"composites: {found.only_a:,} only in the first, {found.only_b:,} only in the second: {some} …")
+    for field, count in found.rows.items():
+        print(f"rows: {field} differs in {count:,} of {found.shared:,} composites")
+    for part, pixels in found.pixels.items():
+        print(
+            f"pixels: {part} differs in {pixels.share:.1%} of {found.compared:,} composites compared, by up to"
+            f" {pixels.largest} of 255 ({shown(pixels.example)})"
+        )
+    looked = f"{found.shared:,} composites in both, {found.identical:,} of them in shards of the same bytes"
+    print(f"{'the same' if found.same else 'different'}: {looked}, {found.compared:,} compared pixel by pixel")
 
 
 def print_panel(row: Row, picture: Array | None) -> None:

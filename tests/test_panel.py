@@ -44,14 +44,15 @@ def test_what_is_not_there_is_explained(finished: Path, name: str) -> None:
 
 
 def test_the_detail_is_where_the_strands_are() -> None:
-    """Thin lines win against a wide soft edge; the window lies inside, however small the picture is."""
+    """Thin lines win against wide soft edges and hard ones; the window lies inside, however small the picture is."""
     alpha = np.zeros((400, 600), np.uint8)
+    alpha[200:260:2, 400:460] = 255
     alpha[:, :300] = np.linspace(255, 0, 300).astype(np.uint8)
-    alpha[300:360:4, 500:560] = 255
+    alpha[300:360:4, 500:560] = 150
     y, x, side = finest_detail(alpha)
-    assert 290 <= y <= 330
+    assert 280 <= y <= 330
     assert 480 <= x <= 530
-    assert side == 50
+    assert side == 66
     for shape in ((1, 1), (5, 300), (300, 5)):
         y, x, side = finest_detail(np.zeros(shape, np.uint8))
         assert 0 <= y <= shape[0] - side
