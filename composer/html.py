@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 from collections import Counter, defaultdict
 from contextlib import closing
@@ -19,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from .dataset import Dataset, Sample, open_dataset
 from .documents import Index, load_index
@@ -34,7 +36,6 @@ CELLS = 480  # composites in the contact sheet, about: some 10 MB, which a phone
 WORST = 16  # of each kind
 THUMBNAIL = 208  # px, the longer side
 QUALITY = 72  # of the thumbnails' WebP
-LOSSLESS = 101  # what OpenCV calls it
 MOST_FAILURES = 500  # pictures in the table
 PLOT_HEIGHT, PLOT_WIDTH = 100, 320
 
@@ -170,8 +171,8 @@ def _cells(
             "why": chosen[number],
             "unknown": round(float(unknown[number]), 5),
             "scale": row.scale,
-            "composite": _coded(_reduced(_bgr(sample.image)), QUALITY),
-            "trimap": _coded(_reduced(sample.trimap, cv2.INTER_NEAREST), LOSSLESS),
+            "composite": _coded(_reduced(sample.image), quality=QUALITY),
+            "trimap": _coded(_reduced(sample.trimap, cv2.INTER_NEAREST), lossless=True),
             "facts": _facts(row, number, split, float(unknown[number])),
         }
         if on_progress:
@@ -186,18 +187,17 @@ def _facts(row: Row, number: int, split: str, unknown: float) -> list[tuple[str,
         ("foreground", row.foreground),
         ("background", f"{row.background}, {scaled}, cut at x {row.offset_x}, y {row.offset_y}"),
         ("size", f"{row.width}×{row.height} px"),
-        ("unknown", f"{unknown:.1%} of its pixels"),
+        ("unknown", f"{100 * unknown:.1f} % of its pixels"),
         ("trimap", f"eroded {row.erode} px, dilated {row.dilate} px"),
     ]
 
 
 def _shared_pictures(sample: Sample) -> dict[str, str]:
-    cutout = np.dstack([_bgr(sample.foreground), sample.alpha])
-    return {"alpha": _coded(_reduced(sample.alpha), QUALITY), "cutout": _coded(_reduced(_weighted(cutout)), QUALITY)}
-
-
-def _bgr(picture: Array) -> Array:
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), np.uint8)
+    cutout = _reduced(_weighted(np.dstack([sample.foreground, sample.alpha])))
+    return {
+        "alpha": _coded(_reduced(sample.alpha), quality=QUALITY),
+        "cutout": _coded(cutout, quality=QUALITY, alpha_quality=QUALITY),
+    }
 
 
 def _weighted(cutout: Array) -> Array:
@@ -213,11 +213,11 @@ def _reduced(picture: Array, method: int = cv2.INTER_AREA) -> Array:
     return np.asarray(cv2.resize(picture, size, interpolation=method), np.uint8)
 
 
-def _coded(picture: Array, quality: int) -> str:
-    done, data = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, quality])
-    if not done:
-        raise DatasetError("a thumbnail could not be coded as WebP; is OpenCV built without it?")
-    return base64.b64encode(bytes(data)).decode()
+def _coded(picture: Array, **how: Any) -> str:
+    """Code a picture, grey, RGB or RGBA, as WebP in base64."""
+    file = io.BytesIO()  # Pillow's encoder: OpenCV's stores every alpha losslessly, which doubles the report
+    Image.fromarray(np.ascontiguousarray(picture)).save(file, "WEBP", **how)
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def _failures(index: Index) -> tuple[list[dict[str, Any]], int]:
@@ -275,6 +275,6 @@ def _alpha_plot(summary: Summary) -> Plot:
         )
         for i, (name, share) in enumerate(shares.items())
     )
-    text = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+    text = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())
     labels = tuple(((i + 0.5) * width, "middle", name) for i, name in enumerate(shares))
     return Plot("Alpha, mean shares", text, labels, bars)

@@ -36,14 +36,16 @@ def print_summary(summary: Summary) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
     state = Text("complete", "green") if summary.complete else Text("incomplete", "red")
-    console.print(Text(f"{shown(summary.path)}: ", "bold") + state)
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     table.add_column(no_wrap=True)
     for label, text, spread in summary_lines(summary):
         table.add_row(f"  {label}", Text(shown(text)), bars(spread) if spread else "")
-    console.print(table)
+    with console.capture() as captured:
+        console.print(Text(f"{shown(summary.path)}: ", "bold") + state)
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def print_verdict(verdict: Verdict) -> None:

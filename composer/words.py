@@ -39,12 +39,13 @@ def summary_lines(summary: Summary) -> Iterator[tuple[str, str, Distribution | N
         yield "unknown", f"{spread(s.unknown, '.1%')} of a composite; {looked}", s.unknown
     if s.alpha and s.fractional:
         a = s.alpha
-        yield "alpha", f"opaque {a.opaque:.1%}, clear {a.clear:.1%}, fractional {a.fractional:.1%}, on average", None
+        shares = f"opaque {a.opaque:.1%}, clear {a.clear:.1%}, fractional {a.fractional:.1%}".replace("%", " %")
+        yield "alpha", f"{shares}, on average", None
         yield "fractional", f"{spread(s.fractional, '.1%')} of a foreground", s.fractional
     if s.enlargement:
         share = s.enlarged / s.enlargement.count
         worst = f"{s.strongly_enlarged:,} composites more than 4×"
-        yield "enlarged", f"{share:.1%} of backgrounds, up to {s.enlargement.most:.2f}×; {worst}", s.enlargement
+        yield "enlarged", f"{100 * share:.1f} % of backgrounds, up to {s.enlargement.most:.2f}×; {worst}", s.enlargement
     if s.erode and s.dilate:
         yield "eroded", f"{spread(s.erode, '.0f')} px", s.erode
         yield "dilated", f"{spread(s.dilate, '.0f')} px", s.dilate
@@ -65,8 +66,12 @@ def summary_lines(summary: Summary) -> Iterator[tuple[str, str, Distribution | N
 
 def spread(figures: Distribution, form: str) -> str:
     """Say a distribution in a few words: the median, where nine of ten lie, the least and the most."""
+
+    def say(value: float) -> str:
+        return f"{value:{form}}".replace("%", " %")
+
     f = figures
-    return f"median {f.median:{form}}, 90 % in {f.low:{form}}–{f.high:{form}}, all in {f.least:{form}}–{f.most:{form}}"
+    return f"median {say(f.median)}, 90 % in {say(f.low)} – {say(f.high)}, all in {say(f.least)} – {say(f.most)}"
 
 
 def bars(figures: Distribution) -> str:

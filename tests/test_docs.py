@@ -47,6 +47,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(4):
         save(folder / "photos" / f"{i}.jpg", photograph(120, 160, i))
     (folder / "bench").symlink_to(ROOT / "bench")
+    (folder / "elsewhere").symlink_to(folder / "dataset")  # another copy of what the README builds
     return folder
 
 
