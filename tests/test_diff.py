@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import make_pictures, run
+from conftest import call, make_pictures
 from matting_compose.composer import open_dataset
 from matting_compose.composer.diff import compare
 
@@ -18,10 +18,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Build a dataset, and one of other radii, another packing and one foreground less."""
     pictures = make_pictures(tmp_path_factory.mktemp("diff"))
     a, b = pictures.root / "a", pictures.root / "b"
-    assert run(*pictures.arguments(a, "-j", "1")).code == 0
+    assert call(*pictures.arguments(a, "-j", "1")).code == 0
     (pictures.cutouts / "disc 4.png").unlink()
     more = ("--set", "trimap.dilate=[5,30]", "--set", "shards.packing=jpeg", "--set", "pairing.order=sequential")
-    assert run(*pictures.arguments(b, *more, "-j", "1")).code == 0
+    assert call(*pictures.arguments(b, *more, "-j", "1")).code == 0
     return a, b
 
 
@@ -65,7 +65,7 @@ def test_other_cuts_and_packings_hold_the_same_pixels(finished: Path, tmp_path: 
     arguments = ("build", "--foregrounds", str(pictures / "cutouts"), "--backgrounds", str(pictures / "photos"),
                  "--variants", "4", "--out", str(tmp_path / "d"), "--set", "shards.packing=solid",
                  "--set", "shards.background=full", "-j", "1")  # fmt: skip
-    assert run(*arguments).code == 0
+    assert call(*arguments).code == 0
     found = compare(finished, tmp_path / "d", full=True)
     assert not found.same
     assert (found.rows, found.pixels, found.compared) == ({}, {}, 20)
@@ -74,8 +74,8 @@ def test_other_cuts_and_packings_hold_the_same_pixels(finished: Path, tmp_path: 
 
 def test_the_command(pair: tuple[Path, Path]) -> None:
     """Exit code 0 for the same, 1 for different; the terminal names what differs."""
-    done = run("inspect", str(pair[0]), "--diff", str(pair[1]))
+    done = call("inspect", str(pair[0]), "--diff", str(pair[1]))
     assert done.code == 1
     for text in ("recipe: trimap.dilate: [1.0, 20.0] → [5.0, 30.0]", "4 only in the first", "pixels: trimap differs"):
         assert text in done.out
-    assert run("inspect", str(pair[0]), "--diff", str(pair[0])).code == 0
+    assert call("inspect", str(pair[0]), "--diff", str(pair[0])).code == 0

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from conftest import make_pictures, run
+from conftest import call, make_pictures
 from matting_compose.composer import open_dataset
 from matting_compose.composer.errors import DatasetError
 from matting_compose.composer.export import export, file_name
@@ -29,7 +29,7 @@ def pixels(source: Path | io.BytesIO) -> np.ndarray:
 
 def test_png_folders_hold_the_same_pixels(finished: Path, tmp_path: Path) -> None:
     """Read back with Pillow through the JSON lists: every part of every composite, each split in its own list."""
-    done = run("export", str(finished), str(tmp_path / "out"), "--to", "png", "-j", "2", "--json")
+    done = call("export", str(finished), str(tmp_path / "out"), "--to", "png", "-j", "2", "--json")
     assert done.code == 0, done.err
     assert (done.json["composites"], done.json["written"]) == (20, 20)
     samples = {sample.row.key: sample for sample in open_dataset(finished)}
@@ -50,7 +50,7 @@ def test_png_folders_hold_the_same_pixels(finished: Path, tmp_path: Path) -> Non
 
 def test_tars_hold_the_same_pixels(finished: Path, tmp_path: Path) -> None:
     """Files of one key stand together, split from it at the first full stop, as WebDataset wants it."""
-    done = run("export", str(finished), str(tmp_path / "out"), "--to", "webdataset", "-j", "1")
+    done = call("export", str(finished), str(tmp_path / "out"), "--to", "webdataset", "-j", "1")
     assert done.code == 0, done.err
     samples = {sample.row.key: sample for sample in open_dataset(finished)}
     index = json.loads((tmp_path / "out" / "train.json").read_text())
@@ -114,12 +114,12 @@ def test_an_export_that_was_stopped_goes_on(finished: Path, tmp_path: Path, to: 
     """Only what is missing is written, and the bytes are those of an export in peace."""
     out = tmp_path / "out"
     arguments = ("export", str(finished), str(out), "--to", to, "-j", "1", "--json")
-    assert run(*arguments).code == 0
+    assert call(*arguments).code == 0
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     gone = next(path for path in before if path.suffix == (".tar" if to == "webdataset" else ".png"))
     gone.unlink()
     (out / "train.json").unlink()
-    again = run(*arguments)
+    again = call(*arguments)
     assert again.code == 0
     assert 1 <= again.json["written"] < 20
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
@@ -146,7 +146,7 @@ def test_hostile_names_stay_in_the_folder(tmp_path: Path) -> None:
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(cutouts[i % 5].read_bytes())
     dataset = tmp_path / "d"
-    assert run(*pictures.arguments(dataset, "-j", "1", "--variants", "1")).code == 0
+    assert call(*pictures.arguments(dataset, "-j", "1", "--variants", "1")).code == 0
     before = set(tmp_path.rglob("*"))
     for to in ("png", "webdataset"):
         export(dataset, tmp_path / "out" / to, to, jobs=1)  # type: ignore[arg-type]

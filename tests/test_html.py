@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from browser import Browser, find_browser
 
-from conftest import make_pictures, run, save, soft_disc
+from conftest import call, make_pictures, save, soft_disc
 from matting_compose.composer import open_dataset
 from matting_compose.composer.html import WORST, write_report
 
@@ -30,8 +30,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     photo = pictures.photos / "COCO_000000000000.jpg"
     photo.rename(photo.with_name(f"{HOSTILE}.jpg"))
     out = pictures.root / "<b>&amp; dataset"
-    assert run(*pictures.arguments(out, "-j", "1")).code == 3
-    done = run("inspect", str(out), "--report", str(pictures.root / "report.html"))
+    assert call(*pictures.arguments(out, "-j", "1")).code == 3
+    done = call("inspect", str(out), "--report", str(pictures.root / "report.html"))
     assert done.code == 0, done.err
     return pictures.root / "report.html"
 

@@ -9,8 +9,10 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import make_pictures, run
+from conftest import call, make_pictures
 from matting_compose.composer import open_dataset
+from matting_compose.composer.export import export
+from matting_compose.composer.html import write_report
 from matting_compose.composer.inspect import Distribution, source_notes, summarise
 
 
@@ -20,7 +22,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pictures = make_pictures(tmp_path_factory.mktemp("inspect"))
     (pictures.photos / "COCO_000000000003.jpg").write_bytes(b"no picture")
     out = pictures.root / "dataset"
-    done = run(*pictures.arguments(out, "--set", 'split.validation=["disc 1"]', "-j", "1"))
+    done = call(*pictures.arguments(out, "--set", 'split.validation=["disc 1"]', "-j", "1"))
     assert done.code == 3, done.err
     return out
 
@@ -66,11 +68,11 @@ def test_every_figure_is_right(built: Path) -> None:
 
 def test_the_command_says_it_for_people_and_scripts(built: Path) -> None:
     """The terminal shows the figures; `--json` has them all."""
-    told = run("inspect", str(built))
+    told = call("inspect", str(built))
     assert told.code == 0, told.err
     for text in ("incomplete", "foregrounds × 4 variants over 7 backgrounds", "75×75", "unknown", "× not-an-image"):
         assert text in told.out
-    found = run("inspect", str(built), "--full", "--json").json
+    found = call("inspect", str(built), "--full", "--json").json
     assert found["plan_sha256"] == json.loads((built / "plan.json").read_text())["plan_sha256"]
     assert found["unknown"]["count"] == found["composites"]
 
@@ -119,7 +121,7 @@ def test_unusual_folders_are_explained(copied: Path, file: str, text: str | None
     (copied / file).unlink()
     if text is not None:
         (copied / file).write_text(text)
-    done = run("inspect", str(copied))
+    done = call("inspect", str(copied))
     assert done.code == (0 if "shards" in file else 1)
     assert message in done.out + done.err
     assert "Traceback" not in done.err
@@ -133,7 +135,7 @@ def test_a_foreign_shard_of_the_right_size_is_named(copied: Path) -> None:
         file.attrs["format"], file.attrs["version"], file.attrs["complete"] = "matting-compose/shard", 1, True
     with path.open("ab") as end:
         end.truncate(size)
-    done = run("inspect", str(copied))
+    done = call("inspect", str(copied))
     assert done.code == 1
     assert "shard-00001.h5: damaged" in done.err
     assert "Traceback" not in done.err
@@ -144,7 +146,7 @@ def test_what_is_no_dataset_is_said(tmp_path: Path, name: str) -> None:
     """A place that is not there, an empty folder, a file."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    done = run("inspect", str(tmp_path / name))
+    done = call("inspect", str(tmp_path / name))
     assert done.code == 1
     assert "dataset" in done.err
 
@@ -154,3 +156,37 @@ def test_names_cannot_speak_to_the_terminal() -> None:
     from matting_compose.composer.words import shown
 
     assert shown("a\x1b[31mb\r\u202ec é") == "a\\x1b[31mb\\r\\u202ec é"
+
+
+def test_licences_travel_with_the_dataset(copied: Path, tmp_path: Path) -> None:
+    """What the recipe says of its sources shows in the summary, in the report and in an export."""
+    index = json.loads((copied / "dataset.json").read_text())
+    index["recipe"]["foregrounds"] |= {"licence": "CC-BY-SA-4.0", "attribution": "A. Painter <a@b.example>"}
+    (copied / "dataset.json").write_text(json.dumps(index))
+    assert "foregrounds: CC-BY-SA-4.0; A. Painter <a@b.example>" in call("inspect", str(copied)).out
+    write_report(copied, tmp_path / "r.html")
+    assert "<td>A. Painter &lt;a@b.example&gt;</td>" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    export(copied, tmp_path / "out", "png", count=1, jobs=1)
+    sources = json.loads((tmp_path / "out" / "export.json").read_text(encoding="utf-8"))["sources"]
+    assert sources[0] == {
+        "what": "foregrounds",
+        "licence": "CC-BY-SA-4.0",
+        "attribution": "A. Painter <a@b.example>",
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--verify"], ["--show", "0"], ["--report", "r.html"], ["--diff", "."], ["export"]], ids=str
+)
+def test_every_way_of_looking_explains_what_is_none(finished: Path, tmp_path: Path, arguments: list[str]) -> None:
+    """A half-built dataset is said to be one, whatever is asked of it, and nothing is written."""
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "plan.json").write_bytes((finished / "plan.json").read_bytes())
+    if arguments == ["export"]:
+        done = call("export", "half", "out", "--to", "png", cwd=tmp_path)
+    else:
+        done = call("inspect", "half", *arguments, cwd=tmp_path)
+    assert done.code == 1
+    assert "unfinished" in done.err
+    assert "Traceback" not in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["half"]

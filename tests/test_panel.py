@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from conftest import run
+from conftest import call
 from matting_compose.composer import open_dataset
 from matting_compose.composer.errors import DatasetError
 from matting_compose.composer.panel import finest_detail, half_blocks, panel, read_composite
@@ -17,7 +17,7 @@ from matting_compose.composer.panel import finest_detail, half_blocks, panel, re
 @pytest.mark.parametrize("name", ["disc 3_1", "7", "-1"])
 def test_a_composite_is_shown(finished: Path, tmp_path: Path, name: str) -> None:
     """The file is a picture of all six parts; the row is printed, names and all."""
-    done = run("inspect", str(finished), "--show", name, "-o", str(tmp_path / "p.png"), "--json")
+    done = call("inspect", str(finished), "--show", name, "-o", str(tmp_path / "p.png"), "--json")
     assert done.code == 0, done.err
     dataset = open_dataset(finished)
     expected = {row.key: row for row in dataset.rows()}[name] if "_" in name else dataset.row(int(name))
@@ -29,7 +29,7 @@ def test_a_composite_is_shown(finished: Path, tmp_path: Path, name: str) -> None
 
 def test_random_is_one_of_them(finished: Path) -> None:
     """And without a file it is drawn with half blocks."""
-    done = run("inspect", str(finished), "--show", "random")
+    done = call("inspect", str(finished), "--show", "random")
     assert done.code == 0
     assert done.out.splitlines()[0].startswith("key")
     assert "▀" in done.out
@@ -82,6 +82,6 @@ def test_half_blocks_hold_two_pixels_a_character() -> None:
 )
 def test_wrong_usage(finished: Path, tmp_path: Path, arguments: list[str], code: int) -> None:
     """Explained, and nothing is written."""
-    done = run("inspect", str(finished), *arguments, cwd=tmp_path)
+    done = call("inspect", str(finished), *arguments, cwd=tmp_path)
     assert done.code == code
     assert not list(tmp_path.iterdir())

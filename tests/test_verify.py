@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import Pictures, make_pictures, run
+from conftest import Pictures, call, make_pictures
 from matting_compose.composer import open_dataset
 from matting_compose.composer.errors import DatasetError
 from matting_compose.composer.shard import Parts
@@ -41,7 +41,7 @@ def test_a_good_dataset_is_well(finished: Path) -> None:
     """Nothing wrong, nothing unproved, exit code 0; `sha256sum` agrees."""
     verdict = verify(finished, jobs=1)
     assert (verdict.problems, verdict.notes, verdict.composites) == ((), (), 20)
-    done = run("inspect", str(finished), "--verify", "-j", "2")
+    done = call("inspect", str(finished), "--verify", "-j", "2")
     assert done.code == 0
     assert "all is well" in done.out
     checked = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=finished, capture_output=True, check=False)
@@ -77,7 +77,7 @@ def test_a_damaged_tile_names_its_composite(copied: Path) -> None:
     data = bytearray(path.read_bytes())
     data[chunk.byte_offset + chunk.size // 2] ^= 0x10
     path.write_bytes(data)
-    done = run("inspect", str(copied), "--verify", "--repair", "-j", "1")
+    done = call("inspect", str(copied), "--verify", "--repair", "-j", "1")
     assert done.code == 1
     assert "shards/shard-00000.h5: changed" in done.out
     assert f"damaged-composite: composite {row['key'].decode()}" in done.out
@@ -90,17 +90,17 @@ def test_a_build_mends_what_was_moved_aside(tmp_path: Path) -> None:
     pictures = make_pictures(tmp_path)
     out = tmp_path / "d"
     arguments = pictures.arguments(out, "-j", "1", "--set", "shards.megabytes=1")
-    assert run(*arguments).code == 0
+    assert call(*arguments).code == 0
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     for name in ("shards/shard-00000.h5", "shards/shard-00001.json", "dataset.json", "contact-sheet.jpg"):
         data = bytearray((out / name).read_bytes())
         data[len(data) // 2] ^= 2
         (out / name).write_bytes(data)
-    done = run("inspect", str(out), "--verify", "--repair", "-j", "1", "--json")
+    done = call("inspect", str(out), "--verify", "--repair", "-j", "1", "--json")
     assert done.code == 1
     assert done.json["moved"] == ["shard-00000.h5", "shard-00001.h5"]
-    assert run(*arguments).code == 0
-    assert run("inspect", str(out), "--verify", "-j", "1").code == 0
+    assert call(*arguments).code == 0
+    assert call("inspect", str(out), "--verify", "-j", "1").code == 0
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -117,7 +117,7 @@ def test_shards_that_are_none_are_named(copied: Path, pictures: Pictures, damage
         path.write_bytes(b"GIF89a")
     elif damage == "swapped":
         other = copied.parent / "other"
-        assert run(*pictures.arguments(other, "-j", "1", "--set", "seed=5")).code == 0
+        assert call(*pictures.arguments(other, "-j", "1", "--set", "seed=5")).code == 0
         shutil.copy(other / "shards" / path.name, path)
         shutil.copy(other / "shards" / "shard-00002.json", path.with_suffix(".json"))
     elif damage == "copied":
@@ -209,7 +209,7 @@ def test_every_packing_can_be_verified(pictures: Pictures, tmp_path: Path, packi
     """What was built is well; backgrounds that are stored in the unknown region only are compared there."""
     out = tmp_path / "d"
     sets = ("--set", f"shards.packing={packing}", "--set", "shards.background=unknown")
-    assert run(*pictures.arguments(out, *sets, "-j", "1", "--variants", "2")).code == 0
+    assert call(*pictures.arguments(out, *sets, "-j", "1", "--variants", "2")).code == 0
     assert verify(out, jobs=1).problems == ()
 
 
@@ -217,7 +217,7 @@ def test_failures_are_no_damage(pictures: Pictures, tmp_path: Path) -> None:
     """A composite that was never made is a note; one that is neither made nor listed is wrong."""
     (pictures.cutouts / "disc 0.png").write_bytes(b"")
     out = tmp_path / "d"
-    assert run(*pictures.arguments(out, "-j", "1")).code == 3
+    assert call(*pictures.arguments(out, "-j", "1")).code == 3
     verdict = verify(out, jobs=1)
     assert verdict.problems == ()
     assert "4 composites were never made" in verdict.notes[0]
@@ -238,4 +238,4 @@ def test_a_folder_that_is_being_built_is_left_alone(copied: Path) -> None:
 
 def test_repair_needs_verify(copied: Path) -> None:
     """The option alone is wrong usage."""
-    assert run("inspect", str(copied), "--repair").code == 2
+    assert call("inspect", str(copied), "--repair").code == 2
