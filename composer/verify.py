@@ -416,27 +416,35 @@ def wrong_pixels(parts: Parts, settings: Settings) -> str:
     the foreground where alpha is 255, and the blend wherever the background is stored; a lossy packing is excused.
     """
     image, trimap, alpha, foreground, background = parts
-    levels = np.flatnonzero(np.bincount(trimap.ravel(), minlength=256)).tolist()
+    counts = cv2.calcHist([trimap], [0], None, [256], [0, 256])
+    levels = np.flatnonzero(counts).tolist()
     if not set(levels) <= {BACKGROUND, UNKNOWN, FOREGROUND}:
         return f"its trimap holds {levels}, not only {BACKGROUND}, {UNKNOWN} and {FOREGROUND}"
     if UNKNOWN not in levels:
         return "its trimap has no unknown region"
-    for value, wrong, word in (
-        (BACKGROUND, alpha > settings.trimap.clear, "clear"),
-        (FOREGROUND, alpha < settings.trimap.opaque, "opaque"),
+    for value, low, high, word in (
+        (BACKGROUND, settings.trimap.clear + 1, 255, "clear"),
+        (FOREGROUND, 0, settings.trimap.opaque - 1, "opaque"),
     ):
-        count = np.count_nonzero(wrong & (trimap == value))
-        if count:
+        wrong = cv2.bitwise_and(cv2.inRange(alpha, low, high), cv2.inRange(trimap, value, value))
+        if count := cv2.countNonZero(wrong):
             return f"its trimap is {value} at {count:,} px where alpha is not {word}"
     if settings.shards.packing == "jpeg":
         return ""
-    differs = (image != foreground).any(axis=2) & (alpha == 255)
+    count = _unlike(image, foreground, alpha, 255)
     if background is not None:
-        differs |= (image != blend(foreground, alpha, background)).any(axis=2) & (
-            (trimap == UNKNOWN) | (settings.shards.background == "full")
-        )
-    count = np.count_nonzero(differs)
+        blended = blend(foreground, alpha, background)
+        stored = None if settings.shards.background == "full" else UNKNOWN
+        count = max(count, _unlike(image, blended, trimap, stored))
     return f"its image is not the blend of its parts at {count:,} px" if count else ""
+
+
+def _unlike(one: Array, other: Array, mask: Array, value: int | None) -> int:
+    """Count the pixels of two pictures that differ in any channel, where a mask has a value; None for everywhere."""
+    differs = cv2.bitwise_not(cv2.inRange(cv2.absdiff(one, other), (0, 0, 0), (0, 0, 0)))
+    if value is not None:
+        differs = cv2.bitwise_and(differs, cv2.inRange(mask, value, value))
+    return cv2.countNonZero(differs)
 
 
 def _cells(index: Index | None, plan: PlanFile | None, looks: list[_Look]) -> Iterator[Problem]:
