@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from . import __version__
 from .composer.errors import RecipeError
-from .composer.terminal import CLEAN, WITH_FAILURES, duration, explained, size
+from .composer.terminal import CLEAN, FAILED, WITH_FAILURES, duration, explained, size
 
 if TYPE_CHECKING:
     from .composer.build import Progress
@@ -29,6 +29,9 @@ LINE_EVERY = 10.0  # seconds between two lines of progress where there is no ter
 EXIT_CODES = """\b
 Exit codes: 0 all is well; 1 failed; 2 wrong usage or recipe;
 3 finished, but some composites are missing; 130 interrupted."""
+
+LOOK_CODES = """\b
+Exit codes: 0 all is well; 1 something is wrong; 2 wrong usage; 130 interrupted."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -277,6 +280,179 @@ def _dry_fetch(corpus: Any, out: Path, packages: tuple[Path, ...], as_json: bool
         room = f"room needed {size(errand.room)}, of {size(free)} free"
         click.echo(f"  {len(errand.sources)} packages; to download {size(errand.download_bytes)}; {room}")
     return WITH_FAILURES if errand.absent else CLEAN
+
+
+@compose.command(epilog=LOOK_CODES)
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--full", is_flag=True, help="Look at every composite's pixels, not at a sample.")
+@click.option("--verify", is_flag=True, help="Prove that every byte and every composite is as planned.")
+@click.option(
+    "--repair", is_flag=True, help="With --verify: move bad shards aside, so that a build renders them again."
+)
+@click.option("--show", "name", metavar="KEY", help="Show one composite: its key, its number, or random.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="With --show: write a picture file."
+)
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write one self-contained HTML file.")
+@click.option("--diff", "other", type=click.Path(path_type=Path), help="Say what differs from another dataset.")
+@click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def inspect(
+    dataset: Path,
+    full: bool,
+    verify: bool,
+    repair: bool,
+    name: str | None,
+    output: Path | None,
+    report: Path | None,
+    other: Path | None,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    """Look at a dataset: what it holds, how it is spread, what is missing or damaged.
+
+    \b
+    Examples:
+      matting-compose inspect dataset                     a summary
+      matting-compose inspect dataset --verify            every byte, every composite
+      matting-compose inspect dataset --show random -o panel.png
+      matting-compose inspect dataset --report look.html  to open in a browser
+      matting-compose inspect dataset --diff other        what differs; exit code 1 if anything does
+      matting-compose inspect dataset --verify --repair   and make room for what a build will mend
+    """
+    with explained():
+        if repair and not verify:
+            raise click.UsageError("--repair goes with --verify")
+        if output and name is None:
+            raise click.UsageError("--output goes with --show")
+        if sum((verify, name is not None, report is not None, other is not None)) > 1:
+            raise click.UsageError("--verify, --show, --report and --diff are asked for one at a time")
+        if verify:
+            code = _verify(dataset, repair, jobs, as_json)
+        elif name is not None:
+            code = _show(dataset, name, output, as_json)
+        elif report:
+            code = _report(dataset, report, as_json)
+        elif other:
+            code = _diff(dataset, other, full, as_json)
+        else:
+            code = _summary(dataset, full, as_json)
+    sys.exit(code)
+
+
+def _diff(dataset: Path, other: Path, full: bool, as_json: bool) -> int:
+    from .composer.diff import compare
+    from .composer.printing import print_difference, progress
+
+    with progress() as report:
+        found = compare(dataset, other, full=full, on_progress=report)
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+    else:
+        print_difference(found)
+    return CLEAN if found.same else FAILED
+
+
+def _show(dataset: Path, name: str, output: Path | None, as_json: bool) -> int:
+    from .composer.panel import panel, read_composite, write_panel
+    from .composer.printing import print_panel
+
+    sample = read_composite(dataset, name)
+    picture = panel(sample)
+    if output:
+        write_panel(picture, output)
+    if as_json:
+        click.echo(json.dumps(asdict(sample.row)))
+    else:
+        print_panel(sample.row, None if output and not sys.stdout.isatty() else picture)
+    return CLEAN
+
+
+def _report(dataset: Path, path: Path, as_json: bool) -> int:
+    from .composer.html import write_report
+    from .composer.printing import progress
+
+    start = time.monotonic()
+    with progress() as report:
+        summary = write_report(dataset, path, on_progress=report)
+    if as_json:
+        click.echo(json.dumps(asdict(summary)))
+    click.echo(f"{path}: {size(path.stat().st_size)}, in {duration(time.monotonic() - start)}", err=True)
+    return CLEAN
+
+
+@compose.command(epilog=LOOK_CODES)
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--to",
+    type=click.Choice(["png", "webdataset"]),
+    required=True,
+    help="png: folders merged, alpha, trimap, fg, bg, with lists; webdataset: tar files.",
+)
+@click.option("--split", type=click.Choice(["train", "validation"]), help="Only this split.")
+@click.option("--foreground", "foregrounds", multiple=True, metavar="NAME", help="Only this foreground; repeatable.")
+@click.option("--count", type=click.IntRange(min=1), help="Only so many, spread evenly.")
+@click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def export(
+    dataset: Path,
+    out: Path,
+    to: Literal["png", "webdataset"],
+    split: str | None,
+    foregrounds: tuple[str, ...],
+    count: int | None,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    """Write a dataset, or a part of it, as what other programs read.
+
+    An export that was stopped goes on when the same command is run again.
+
+    \b
+    Examples:
+      matting-compose export dataset pictures --to png --count 100
+      matting-compose export dataset tars --to webdataset --split train
+    """
+    with explained():
+        from .composer.export import export as write
+        from .composer.printing import progress
+
+        with progress() as report:
+            result = write(
+                dataset, out, to, split=split, foregrounds=foregrounds, count=count, jobs=jobs, on_progress=report
+            )
+        if as_json:
+            click.echo(json.dumps(asdict(result)))
+        click.echo(f"{out}: {result.composites:,} composites in {result.files:,} files", err=True)
+
+
+def _verify(dataset: Path, repair: bool, jobs: int, as_json: bool) -> int:
+    from .composer.printing import print_verdict, progress
+    from .composer.verify import move_aside, verify
+
+    with progress() as report:
+        verdict = verify(dataset, jobs=jobs, on_progress=report)
+    if repair:
+        verdict = move_aside(dataset, verdict)
+    if as_json:
+        click.echo(json.dumps(asdict(verdict)))
+    else:
+        print_verdict(verdict)
+    return FAILED if verdict.problems else CLEAN
+
+
+def _summary(dataset: Path, full: bool, as_json: bool) -> int:
+    from .composer.inspect import summarise
+    from .composer.printing import print_summary, progress
+
+    with progress() as report:
+        summary = summarise(dataset, full=full, on_progress=report)
+    if as_json:
+        click.echo(json.dumps(asdict(summary)))
+    else:
+        print_summary(summary)
+    return CLEAN
 
 
 def _build(recipe: Any, out: Path, jobs: int, as_json: bool) -> int:

@@ -24,6 +24,7 @@ import zstandard
 from filelock import FileLock, Timeout
 
 from . import dataset
+from .checksums import CHECKSUMS, write_checksums
 from .errors import BuildError
 from .plan import Plan, ShardPlan, make_plan
 from .recipe import Recipe
@@ -95,6 +96,7 @@ def build(
         shards = _folder(out / "shards")
         _remove_temporaries(out)
         done = _committed(plan, out)
+        (out / CHECKSUMS).unlink(missing_ok=True)  # until all is done, it would speak of what was
         left = [shard for shard in plan.shards if shard.index not in done or done[shard.index]["failures"]]
         with _watched(plan, done, out, on_progress):
             rendered, peak = _run((_task(plan, shard, shards, done) for shard in left), len(left), jobs, done)
@@ -288,7 +290,7 @@ def _watched(
 
 
 def _write_index(plan: Plan, out: Path, done: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    """Write the index and the contact sheet."""
+    """Write the index, the contact sheet and the checksums."""
     sidecars = [done[shard.index] for shard in plan.shards]
     _refuse_mixed_inputs(sidecars)
     listed = ("file", "index", "split", "composites", "bytes", "sha256")
@@ -316,6 +318,9 @@ def _write_index(plan: Plan, out: Path, done: dict[int, dict[str, Any]]) -> dict
     write_json(out / dataset.INDEX, index)
     if index["composites"]:
         write_contact_sheet(dataset.open_dataset(out), out / CONTACT_SHEET)
+    small = [PLAN, dataset.INDEX, *([CONTACT_SHEET] if index["composites"] else [])]
+    small += [f"shards/{Path(sidecar['file']).stem}.json" for sidecar in sidecars]
+    write_checksums(out, {f"shards/{sidecar['file']}": sidecar["sha256"] for sidecar in sidecars}, small)
     return index
 
 

@@ -32,11 +32,11 @@ def contact_sheet(dataset: Dataset, rows: int = 4, columns: int = 6) -> Array:
     for place, index in enumerate(picks):
         sample = dataset[index]
         y, x = GAP + place // columns * height, GAP + place % columns * width
-        sheet[y : y + CELL, x : x + CELL] = _fit(sample.image, CELL)
+        sheet[y : y + CELL, x : x + CELL] = fit(sample.image, CELL)
         small = CELL // 3
-        parts = (_grey(sample.trimap), _grey(sample.alpha), _cutout(sample.foreground, sample.alpha))
+        parts = (grey(sample.trimap), grey(sample.alpha), cutout(sample.foreground, sample.alpha))
         for i, part in enumerate(parts):
-            sheet[y + CELL : y + CELL + small, x + i * small : x + (i + 1) * small] = _fit(part, small)
+            sheet[y + CELL : y + CELL + small, x + i * small : x + (i + 1) * small] = fit(part, small)
     return sheet
 
 
@@ -53,7 +53,7 @@ def write_contact_sheet(dataset: Dataset, path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
-def _fit(picture: Array, side: int) -> Array:
+def fit(picture: Array, side: int) -> Array:
     """Reduce or enlarge to fit a square, centred on light grey."""
     scale = side / max(picture.shape[:2])
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
@@ -64,11 +64,12 @@ def _fit(picture: Array, side: int) -> Array:
     return square
 
 
-def _grey(mask: Array) -> Array:
+def grey(mask: Array) -> Array:
+    """Show a mask (H, W) as a picture (H, W, 3)."""
     return np.repeat(mask[..., None], 3, axis=2)
 
 
-def _cutout(foreground: Array, alpha: Array) -> Array:
+def cutout(foreground: Array, alpha: Array) -> Array:
     """Blend over a checkerboard that stays of one size when the cell is reduced."""
     square = max(1, CHECKERS * max(alpha.shape) // CELL)
     y, x = np.indices(alpha.shape) // square

@@ -56,6 +56,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     adobe = make_adobe(folder)
     for root, names in ((adobe.training, adobe.training_names), (adobe.test, adobe.test_names)):
         (root / "two.txt").write_text("\n".join(names[:2]))
+    (folder / "elsewhere").symlink_to(folder / "dataset")  # another copy of what the README builds
     return folder
 
 

@@ -1,0 +1,248 @@
+"""Documents: a dataset's JSON files as typed values. They are untrusted: each is checked before it is used.
+
+What is checked is the shape, not the truth: whether they agree with each other and with the shards, `verify` says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+
+from .build import PLAN
+from .dataset import INDEX, VERSION, read_index
+from .errors import DatasetError
+from .layouts import Entry
+from .plan import VERSION as PLAN_VERSION
+from .plan import Plan
+from .recipe import Recipe
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ShardName = Annotated[str, Field(pattern=r"^shard-[0-9]{5,9}\.h5$")]
+Split = Literal["train", "validation"]
+
+
+class _Document(BaseModel):
+    """Strict about what it knows, and indifferent to what a later writer may add."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+Model = TypeVar("Model", bound=_Document)
+
+
+class FailureRecord(_Document):
+    """A composite that could not be made: see `render.Failure`."""
+
+    key: str
+    source: str
+    cause: str
+    detail: str
+
+
+class ExcludedRecord(_Document):
+    """A foreground that was left out on purpose."""
+
+    source: str
+    reason: str
+
+
+class ShardRecord(_Document):
+    """A shard as the index lists it."""
+
+    file: ShardName
+    index: NonNegativeInt
+    split: Split
+    composites: NonNegativeInt
+    bytes: NonNegativeInt
+    sha256: Sha256
+
+
+class InputRecord(_Document):
+    """A file that a shard was made from."""
+
+    bytes: NonNegativeInt
+    sha256: Sha256
+
+
+class Sidecar(ShardRecord):
+    """What lies beside a shard: the index's line, and what it was made from."""
+
+    plan_sha256: Sha256
+    inputs: dict[str, InputRecord]
+    failures: list[FailureRecord]
+
+    def record(self) -> ShardRecord:
+        """Return what of it the index repeats."""
+        return ShardRecord(**{name: getattr(self, name) for name in ShardRecord.model_fields})
+
+
+class TrimapSettings(_Document):
+    """What of a recipe's trimaps can be checked in a finished dataset."""
+
+    strategy: str
+    opaque: Annotated[int, Field(ge=1, le=255)]
+    clear: Annotated[int, Field(ge=0, le=254)]
+
+
+class ShardSettings(_Document):
+    """How a recipe stores composites."""
+
+    packing: str
+    background: Literal["none", "unknown", "full"]
+
+
+class Settings(_Document):
+    """The keys of a dataset's recipe that looking at it needs; others may be newer than this program."""
+
+    seed: NonNegativeInt
+    variants: PositiveInt
+    trimap: TrimapSettings
+    shards: ShardSettings
+
+
+class Index(_Document):
+    """A dataset's index, `dataset.json`."""
+
+    version: PositiveInt
+    plan_sha256: Sha256
+    composites: NonNegativeInt
+    planned: NonNegativeInt
+    foregrounds: NonNegativeInt
+    backgrounds: NonNegativeInt
+    bytes: NonNegativeInt
+    recipe: dict[str, Any]
+    shards: list[ShardRecord]
+    failures: list[FailureRecord]
+    excluded: list[ExcludedRecord]
+    made_with: dict[str, str]
+
+    @property
+    def settings(self) -> Settings:
+        """The recipe's keys that are looked at."""
+        return Settings.model_validate(self.recipe)
+
+
+class _PlanDocument(_Document):
+    plan_sha256: Sha256
+    plan_version: PositiveInt
+    recipe: dict[str, Any]
+    shape: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
+    foregrounds: list[Annotated[list[str], Field(min_length=3)]]
+    backgrounds: Annotated[list[str], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """A plan as a dataset's folder holds it.
+
+    Attributes
+    ----------
+    plan : with every draw and pairing, but without the places where pictures lie; sizes are unknown
+    recipe : as it is written
+    declared, computed : the hash that the file states, and the one over what it says
+    """
+
+    plan: Plan
+    recipe: dict[str, Any]
+    declared: str
+    computed: str
+
+
+def load_index(folder: Path) -> Index:
+    """Read a dataset's index.
+
+    Raises
+    ------
+    DatasetError : the folder holds no dataset, an unfinished one, one of a newer version, or a damaged index
+    """
+    try:
+        document = read_index(folder)
+    except (KeyError, TypeError, RecursionError) as error:
+        raise DatasetError(f"{folder / INDEX}: damaged ({error!r}); run the build again to restore it") from None
+    index = _validated(Index, document, folder / INDEX, "run the build again to restore it")
+    _validated(Settings, index.recipe, folder / INDEX, "run the build again to restore it")
+    names = [shard.file for shard in index.shards]
+    if len(set(names)) < len(names):
+        raise DatasetError(f"{folder / INDEX}: damaged (a shard is listed twice); run the build again to restore it")
+    if index.version != VERSION:
+        raise DatasetError(f"{folder / INDEX}: of version {index.version}; this program knows version {VERSION}")
+    return index
+
+
+def load_sidecar(path: Path) -> Sidecar:
+    """Read a shard's sidecar.
+
+    Raises
+    ------
+    DatasetError : it is missing or damaged
+    """
+    return _validated(Sidecar, _read(path), path, "build again to render the shard anew")
+
+
+def load_plan(folder: Path) -> PlanFile:
+    """Read a dataset's plan.
+
+    Raises
+    ------
+    DatasetError : it is missing, damaged, or of another version of the plan's rules
+    """
+    path = folder / PLAN
+    document = _read(path)
+    way_out = "restore it from a copy, or build into another folder"
+    found = _validated(_PlanDocument, document, path, way_out)
+    if found.plan_version != PLAN_VERSION:
+        raise DatasetError(f"{path}: of plan version {found.plan_version}; this program knows version {PLAN_VERSION}")
+    content = {key: value for key, value in document.items() if key != "plan_sha256"}
+    # Where pictures come from decides no draw and no pairing, so that any layout stands for the one that is written.
+    anywhere = {"foregrounds": {"layout": "procedural"}, "backgrounds": {"layout": "procedural"}}
+    try:
+        recipe = Recipe.model_validate({**found.recipe, **anywhere})
+    except ValidationError as error:
+        raise DatasetError(f"{path}: damaged (recipe: {_first(error)}); {way_out}") from None
+    plan = Plan(
+        recipe=recipe,
+        foregrounds=tuple(Entry(key=entry[0], image=entry[1]) for entry in found.foregrounds),
+        splits=tuple(entry[2] for entry in found.foregrounds),
+        backgrounds=tuple(found.backgrounds),
+        sizes=(None,) * len(found.foregrounds),
+        excluded=(),
+        shape=(found.shape[0], found.shape[1]),
+    )
+    return PlanFile(plan, found.recipe, found.plan_sha256, _digest(content))
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """Hash a plan's document as `Plan.sha256` does."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: missing") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(value, dict):
+        raise DatasetError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _validated(model: type[Model], document: dict[str, Any], path: Path, way_out: str) -> Model:
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise DatasetError(f"{path}: damaged ({_first(error)}); {way_out}") from None
+
+
+def _first(error: ValidationError) -> str:
+    """Say pydantic's first finding in a line."""
+    found = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in found["loc"])
+    return f"{place or 'it'}: {found['msg']}"

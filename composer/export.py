@@ -1,0 +1,326 @@
+"""Export: a dataset, or a part of it, as what other programs read: trees of PNG files, or WebDataset tar files.
+
+Each of the dataset's shards is exported by one task, and each file is written under a temporary name first, so an
+export that was stopped goes on where it stopped. Names come from elsewhere: none can leave the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .dataset import Sample, open_dataset
+from .documents import load_index
+from .errors import DatasetError
+from .inspect import OnProgress, absent_shards, open_shard, read_rows, source_notes
+from .render import TEMPORARY, disk_error, read_json, write_json, write_text
+from .shard import Row
+from .words import shown
+from .workers import in_processes
+
+Array = NDArray[np.uint8]
+Form = Literal["png", "webdataset"]
+
+RECORD = "export.json"
+FORMAT = "matting-compose/export"
+PNG_LEVEL = 3  # half of the time of OpenCV's own, for files a few per cent larger
+LONGEST_NAME = 180  # bytes: file systems allow 255, and endings are to come
+UNSAFE = frozenset('<>:"|?*\\%')  # what some file systems refuse, and our own escape
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export made.
+
+    Attributes
+    ----------
+    out, to : where, and as what
+    composites : in it, those of earlier runs included
+    written : composites of which this run wrote something
+    files : pictures, or tar files
+    parts : what each composite comes with
+    """
+
+    out: str
+    to: str
+    composites: int
+    written: int
+    files: int
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One shard's share of an export; it travels to a worker by pickle."""
+
+    dataset: Path
+    out: Path
+    to: Form
+    shard: int
+    split: str
+    numbers: tuple[int, ...]
+
+
+def export(
+    folder: str | Path,
+    out: str | Path,
+    to: Form,
+    *,
+    split: str | None = None,
+    foregrounds: Sequence[str] = (),
+    count: int | None = None,
+    jobs: int = -1,
+    on_progress: OnProgress | None = None,
+) -> ExportResult:
+    """Export a dataset.
+
+    Parameters
+    ----------
+    folder : the dataset's
+    out : a new folder, or one in which the same export was stopped
+    to : ``png`` or ``webdataset``
+    split, foregrounds, count : what to take: of one split, of these foregrounds, so many spread evenly over the rest
+    jobs : worker processes; -1 for one per core
+
+    Raises
+    ------
+    DatasetError : the dataset is none or damaged, nothing in it is asked for, or `out` holds something else
+    BuildError : `out` cannot be written
+    """
+    folder, out = Path(folder), Path(out)
+    index = load_index(folder)
+    if absent := absent_shards(folder, index):
+        raise DatasetError(f"{folder}: {absent[0]} is missing or of another size; build again to restore it")
+    with closing(open_dataset(folder)) as dataset:
+        rows = read_rows(dataset)
+        splits = {number: dataset.shards[dataset.locate(number)[0]].split for number in rows}
+        chosen = _choose(rows, splits, split, foregrounds, count)
+        _refuse_clashes(rows[number].key for number in chosen)
+        by_shard: dict[int, list[int]] = {}
+        for number in chosen:
+            by_shard.setdefault(dataset.locate(number)[0], []).append(number)
+        tasks = [
+            _Task(folder.absolute(), out.absolute(), to, shard, dataset.shards[shard].split, tuple(numbers))
+            for shard, numbers in by_shard.items()
+        ]
+    stores_background = index.settings.shards.background == "full"
+    selection = {"split": split, "foregrounds": sorted(foregrounds), "count": count}
+    record = {"format": FORMAT, "to": to, "plan_sha256": index.plan_sha256, "selection": selection}
+    notes = [{key: shown(text or "") for key, text in asdict(note).items()} for note in source_notes(index.recipe)]
+    try:
+        _begin(out, record)
+        written = _run(tasks, jobs, len(chosen), on_progress)
+        files = _list_pngs(out, tasks, rows, stores_background) if to == "png" else _list_tars(out, tasks)
+        write_json(out / RECORD, {**record, "complete": True, "composites": len(chosen), "sources": notes})
+    except OSError as error:
+        raise disk_error(error, out) from None
+    parts = ("image", "trimap", "alpha", "foreground", *(("background",) if stores_background else ()))
+    return ExportResult(str(out), to, len(chosen), written, files, parts)
+
+
+def _choose(
+    rows: dict[int, Row],
+    splits: dict[int, str],
+    split: str | None,
+    foregrounds: Sequence[str],
+    count: int | None,
+) -> list[int]:
+    """Return the numbers of the composites that are asked for, ascending."""
+    known = {row.foreground for row in rows.values()}
+    for name in foregrounds:
+        if name not in known:
+            some = ", ".join(shown(other) for other in sorted(known)[:5])
+            raise DatasetError(f"no foreground is called '{shown(name)}'; there are {some} …")
+    wanted = set(foregrounds) or known
+    chosen = [n for n, row in rows.items() if row.foreground in wanted and split in (None, splits[n])]
+    if not chosen:
+        raise DatasetError("nothing to export: no composite is of that split and of those foregrounds")
+    if count is not None and count < len(chosen):
+        chosen = [chosen[int((i + 0.5) * len(chosen) / count)] for i in range(count)]
+    return chosen
+
+
+def file_name(name: str) -> str:
+    """Make a name that is safe in any folder out of any name: different ones stay different.
+
+    Folders in it stay folders. What could leave them, or is refused by some file system, is written as ``%`` and the
+    hex of its UTF-8 bytes; what is too long ends in its digest.
+    """
+    return "/".join(_safe_part(part) for part in name.split("/"))
+
+
+def _safe_part(part: str) -> str:
+    coded = "".join(c if c.isprintable() and c not in UNSAFE else _escaped(c) for c in part)
+    if not coded or coded[0] in ". " or coded[-1] in ". ":  # hidden, or cut off by some file systems; and . and ..
+        coded = "".join(_escaped(c) if c in ". " else c for c in coded) or "%"
+    if len(coded.encode()) > LONGEST_NAME:
+        digest = hashlib.sha256(coded.encode()).hexdigest()[:16]
+        coded = coded.encode()[: LONGEST_NAME - 17].decode(errors="ignore") + "~" + digest
+    return coded
+
+
+def _escaped(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
+
+
+def _refuse_clashes(keys: Iterable[str]) -> None:
+    """Make sure that no two composites get one file where a file system does not tell case apart."""
+    names = Counter(file_name(key).casefold() for key in keys)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise DatasetError(f"two composites would both be called '{shown(twice[0])}' where case does not count")
+
+
+def _begin(out: Path, record: dict[str, Any]) -> None:
+    """Claim the folder, or make sure that it is the same export that goes on."""
+    old = read_json(out / RECORD)
+    if old is None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise DatasetError(f"{out}: is not empty, and holds no export to go on with; choose another folder")
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / RECORD, {**record, "complete": False})
+        return
+    for key, value in record.items():
+        if old.get(key) != value:
+            raise DatasetError(f"{out}: holds another export ({key} is {old.get(key)!r}); choose another folder")
+
+
+def _run(tasks: list[_Task], jobs: int, total: int, on_progress: OnProgress | None) -> int:
+    written = done = 0
+    for fresh, count in in_processes(_export_shard, tasks, jobs):
+        written += fresh
+        done += count
+        if on_progress:
+            on_progress("composites", done, total)
+    return written
+
+
+def _export_shard(task: _Task) -> tuple[int, int]:
+    """Export one shard; return how many composites were written, and how many there are."""
+    cv2.setNumThreads(1)  # the processes are the parallelism
+    with closing(open_dataset(task.dataset)) as dataset:
+        rows = open_shard(dataset, task.shard).rows
+        start = sum(shard.composites for shard in dataset.shards[: task.shard])
+        chosen = [(number, rows[number - start]) for number in task.numbers]
+        if task.to == "webdataset":
+            tar = task.out / _tar_name(task)
+            if tar.is_file():
+                return 0, len(chosen)
+            _write_tar(tar, (_tar_members(dataset[number]) for number, _ in chosen))
+            return len(chosen), len(chosen)
+        full = dataset.reader(task.shard).header.background == "full"
+        written = 0
+        for number, row in chosen:
+            missing = [path for path in _png_paths(row, full).values() if not (task.out / path).is_file()]
+            if missing:
+                _write_pngs(task.out, dataset[number], missing, full)
+                written += 1
+        return written, len(chosen)
+
+
+def _png_paths(row: Row, background: bool) -> dict[str, str]:
+    """Say where a composite's pictures lie; all of one foreground share its colours and its alpha."""
+    key, foreground = file_name(row.key), file_name(row.foreground)
+    paths = {"merged": key, "alpha": foreground, "trimap": key, "fg": foreground, **({"bg": key} if background else {})}
+    return {folder: f"{folder}/{name}.png" for folder, name in paths.items()}
+
+
+def _write_pngs(out: Path, sample: Sample, missing: list[str], background: bool) -> None:
+    pictures: dict[str, Array | None] = {
+        "merged": sample.image,
+        "alpha": sample.alpha,
+        "trimap": sample.trimap,
+        "fg": sample.foreground,
+        "bg": sample.background,
+    }
+    for folder, path in _png_paths(sample.row, background).items():
+        picture = pictures[folder]
+        if path in missing and picture is not None:
+            _write_file(out / path, _png(picture))
+
+
+def _png(picture: Array) -> bytes:
+    ordered = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".png", ordered, [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
+    if not done:
+        raise DatasetError(f"a picture of {picture.shape} could not be coded as PNG")
+    return bytes(data)
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{hashlib.sha256(path.name.encode()).hexdigest()[:16]}.{os.getpid()}{TEMPORARY}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _tar_name(task: _Task) -> str:
+    return f"{task.split}-{task.shard:06d}.tar"
+
+
+def _tar_members(sample: Sample) -> Iterator[tuple[str, bytes]]:
+    """Yield a composite's files in a tar. A key ends at its first full stop there, so it must hold none."""
+    key = file_name(sample.row.key).replace(".", "%2E")
+    pictures = (
+        ("image", sample.image),
+        ("trimap", sample.trimap),
+        ("alpha", sample.alpha),
+        ("foreground", sample.foreground),
+        ("background", sample.background),
+    )
+    for name, picture in pictures:
+        if picture is not None:
+            yield f"{key}.{name}.png", _png(picture)
+    yield f"{key}.json", json.dumps(asdict(sample.row)).encode()
+
+
+def _write_tar(path: Path, samples: Iterator[Iterator[tuple[str, bytes]]]) -> None:
+    """Write a tar file whole or not at all; it holds no times and no owners."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
+            for members in samples:
+                for name, data in members:
+                    info = tarfile.TarInfo(name)
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _list_pngs(out: Path, tasks: list[_Task], rows: dict[int, Row], background: bool) -> int:
+    """Write the lists, for each split: JSON as mmagic reads it, and text, a line each: merged, alpha, trimap."""
+    paths: set[str] = set()
+    for split in sorted({task.split for task in tasks}):
+        numbers = [number for task in tasks if task.split == split for number in task.numbers]
+        listed = [_png_paths(rows[number], background) for number in numbers]
+        write_text(out / f"{split}.json", json.dumps(listed, ensure_ascii=False, indent=1) + "\n")
+        lines = ("\t".join(entry[folder] for folder in ("merged", "alpha", "trimap")) for entry in listed)
+        write_text(out / f"{split}.txt", "".join(f"{line}\n" for line in lines))
+        paths.update(path for entry in listed for path in entry.values())
+    return len(paths)
+
+
+def _list_tars(out: Path, tasks: list[_Task]) -> int:
+    """Write an index for each split in the form of WebDataset's own: file names and numbers of samples."""
+    for split in sorted({task.split for task in tasks}):
+        listed = [{"url": _tar_name(t), "nsamples": len(t.numbers)} for t in tasks if t.split == split]
+        write_json(out / f"{split}.json", {"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": listed})
+    return len(tasks)

@@ -1,0 +1,158 @@
+"""Panel: one composite looked at closely, as a picture for a file or for the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .dataset import Sample, open_dataset
+from .documents import load_index
+from .errors import DatasetError
+from .inspect import read_rows
+from .report import cutout, fit, grey
+from .shard import Row
+from .words import shown
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+Array = NDArray[np.uint8]
+
+CELL = 440  # px, a picture's side
+GAP = 8
+CAPTION = 26  # px, a caption's height
+HARD = 0.02  # what a change at an opaque or clear pixel counts, beside one at a fractional pixel
+DETAIL = 9  # the detail's side is this part of the composite's longer side,
+SMALLEST_DETAIL = 32  # but at least so many px
+UPPER_HALF = "▀"
+
+
+def read_composite(folder: Path, name: str) -> Sample:
+    """Read the composite that is meant: a key, a number, or ``random``.
+
+    A number is that of the dataset's order; negative ones count from the end. Where a key looks like a number, the
+    key is meant.
+
+    Raises
+    ------
+    DatasetError : there is none such, or the dataset is none or damaged
+    """
+    load_index(folder)
+    with closing(open_dataset(folder)) as dataset:
+        rows = read_rows(dataset)
+        if not rows:
+            raise DatasetError(f"{folder}: holds no composite")
+        return dataset[_find(rows, name)]
+
+
+def _find(rows: dict[int, Row], name: str) -> int:
+    for number, row in rows.items():
+        if row.key == name:
+            return number
+    if name == "random":
+        return int(np.random.default_rng().integers(len(rows)))
+    if re.fullmatch(r"-?[0-9]{1,12}", name) and -len(rows) <= int(name) < len(rows):
+        return int(name) % len(rows)
+    raise DatasetError(
+        f"no composite is called '{shown(name)}': expected a key such as '{shown(rows[0].key)}', a number up to"
+        f" {len(rows) - 1}, or random"
+    )
+
+
+def panel(sample: Sample) -> Array:
+    """Lay out a composite: above it, its trimap and its alpha; below the cut-out and the finest detail, enlarged.
+
+    Returns
+    -------
+    (H, W, 3) uint8 RGB
+    """
+    y, x, side = finest_detail(sample.alpha)
+    window = np.s_[y : y + side, x : x + side]
+    marked = np.asarray(sample.image.copy(), np.uint8)
+    thick = max(1, max(sample.alpha.shape) // CELL * 2)
+    cv2.rectangle(marked, (x, y), (x + side - 1, y + side - 1), (255, 255, 0), thick)
+    cells = (
+        ("composite", marked),
+        ("trimap", grey(sample.trimap)),
+        ("alpha", grey(sample.alpha)),
+        ("cut-out", cutout(sample.foreground, sample.alpha)),
+        (f"detail, {side} px", _enlarged(sample.image[window])),
+        ("its alpha", _enlarged(grey(sample.alpha[window]))),
+    )
+    height, width = CELL + CAPTION + GAP, CELL + GAP
+    sheet = np.full((2 * height + GAP, 3 * width + GAP, 3), 255, np.uint8)
+    for place, (caption, picture) in enumerate(cells):
+        top, left = GAP + place // 3 * height, GAP + place % 3 * width
+        sheet[top : top + CELL, left : left + CELL] = fit(picture, CELL)
+        at = (left, top + CELL + CAPTION - 8)
+        cv2.putText(sheet, caption, at, cv2.FONT_HERSHEY_SIMPLEX, 0.55, (40, 40, 40), 1, cv2.LINE_AA)
+    return sheet
+
+
+def finest_detail(alpha: Array) -> tuple[int, int, int]:
+    """Find the square with the most hair-like detail: where alpha changes most often.
+
+    Parameters
+    ----------
+    alpha : (H, W) uint8
+
+    Returns
+    -------
+    its corner (y, x) and its side, px; inside the picture
+    """
+    height, width = alpha.shape
+    side = min(height, width, max(SMALLEST_DETAIL, max(height, width) // DETAIL))
+    # A second derivative is strong at strands and weak along a soft but straight edge; a hard edge is no strand.
+    change = np.abs(cv2.Laplacian(alpha, cv2.CV_32F))
+    change[(alpha == 0) | (alpha == 255)] *= HARD
+    sums = cv2.boxFilter(change, cv2.CV_32F, (side, side), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+    inside = sums[: height - side + 1, : width - side + 1]
+    y, x = np.unravel_index(int(inside.argmax()), inside.shape)
+    return int(y), int(x), side
+
+
+def write_panel(picture: Array, path: Path) -> None:
+    """Write a panel in the format that the file's name says: PNG, JPEG or WebP.
+
+    Raises
+    ------
+    DatasetError : it cannot be written
+    """
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise DatasetError(f"{path}: expected a name that ends in .png, .jpg or .webp")
+    done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise DatasetError(f"{path}: the picture could not be coded")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(data))
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def half_blocks(picture: Array, columns: int) -> Iterator[Text]:
+    """Yield a picture's lines for a terminal of 24-bit colour: two pixels a character, one above the other."""
+    from rich.color import Color
+    from rich.style import Style
+    from rich.text import Text
+
+    rows = max(2, round(columns * picture.shape[0] / picture.shape[1]) // 2 * 2)
+    small = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
+    for upper, lower in zip(small[::2], small[1::2], strict=True):
+        line = Text()
+        for above, below in zip(upper.tolist(), lower.tolist(), strict=True):
+            line.append(UPPER_HALF, Style(color=Color.from_rgb(*above), bgcolor=Color.from_rgb(*below)))
+        yield line
+
+
+def _enlarged(picture: Array) -> Array:
+    """Enlarge so that each pixel is seen as a square."""
+    factor = max(1, CELL // max(picture.shape[:2]))
+    return np.asarray(np.repeat(np.repeat(picture, factor, axis=0), factor, axis=1), np.uint8)

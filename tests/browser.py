@@ -1,0 +1,130 @@
+"""A real browser, driven through its debugging pipe: no package is needed, only Chromium or Chrome."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe",
+)  # fmt: skip
+
+
+def find_browser() -> str | None:
+    """Return a browser's path; None where there is none."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+class Browser:
+    """One page in a headless browser. Use as a context manager."""
+
+    def __init__(self, executable: str, profile: Path) -> None:
+        command_read, self._send = os.pipe()
+        self._receive, answer_write = os.pipe()
+
+        def move_pipes() -> None:  # the browser listens on 3 and answers on 4
+            high = [os.dup(fd) for fd in (command_read, answer_write)]
+            high = [os.dup(fd) if fd in (3, 4) else fd for fd in high]
+            os.dup2(high[0], 3)
+            os.dup2(high[1], 4)
+
+        self._process = subprocess.Popen(
+            [executable, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            preexec_fn=move_pipes, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(command_read)
+        os.close(answer_write)
+        self._buffer = b""
+        self._count = 0
+        self._session: str | None = None
+        self.requests: list[str] = []
+        self.errors: list[str] = []
+        target = self.command("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            self.command(f"{domain}.enable")
+
+    def __enter__(self) -> Browser:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._send)
+        os.close(self._receive)
+
+    def command(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Send a command of the DevTools protocol, and wait for its answer; note what happens meanwhile."""
+        self._count += 1
+        message: dict[str, Any] = {"id": self._count, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._send, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._read()
+            if answer.get("id") == self._count:
+                assert "error" not in answer, answer
+                result = answer["result"]
+                assert isinstance(result, dict)
+                return result
+
+    def open(self, url: str) -> None:
+        """Open a page, and wait until it has loaded."""
+        self._loaded = False
+        self.command("Page.navigate", url=url)
+        while not self._loaded:
+            self._read()
+
+    def evaluate(self, expression: str) -> Any:
+        """Return an expression's value in the page."""
+        answer = self.command("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def press(self, key: str) -> None:
+        """Press and release a key."""
+        text = {"Enter": "\r", " ": " "}.get(key, key if len(key) == 1 else "")
+        codes = {"Enter": 13, "Escape": 27, "Tab": 9, "ArrowLeft": 37, "ArrowRight": 39}
+        common = {"key": key, "code": key, "windowsVirtualKeyCode": codes.get(key, ord(key[0]))}
+        self.command("Input.dispatchKeyEvent", type="keyDown", **common, **({"text": text} if text else {}))
+        self.command("Input.dispatchKeyEvent", type="keyUp", **common)
+
+    def resize(self, width: int, height: int, mobile: bool = False) -> None:
+        """Set the page's size, px."""
+        scale = 2 if mobile else 1
+        self.command(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=mobile
+        )
+
+    def screenshot(self, path: Path) -> None:
+        """Write what is seen as PNG."""
+        path.write_bytes(base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"]))
+
+    def _read(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            data = os.read(self._receive, 1 << 20)
+            assert data, "the browser has ended"
+            self._buffer += data
+        text, _, self._buffer = self._buffer.partition(b"\0")
+        message = json.loads(text)
+        assert isinstance(message, dict)
+        method, parameters = message.get("method"), message.get("params", {})
+        if method == "Page.loadEventFired":
+            self._loaded = True
+        elif method == "Network.requestWillBeSent":
+            self.requests.append(parameters["request"]["url"])
+        elif method == "Runtime.exceptionThrown":
+            self.errors.append(str(parameters["exceptionDetails"]))
+        elif method == "Log.entryAdded":
+            self.errors.append(str(parameters["entry"]))
+        return message

@@ -1,0 +1,181 @@
+"""Exports: others read the same pixels, an interrupted one goes on, and no name leaves the folder."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from conftest import Pictures, call
+from matting_compose.composer import open_dataset
+from matting_compose.composer.errors import DatasetError
+from matting_compose.composer.export import export, file_name
+
+
+def pixels(source: Path | io.BytesIO) -> np.ndarray:
+    with Image.open(source) as picture:
+        return np.asarray(picture)
+
+
+def test_png_folders_hold_the_same_pixels(finished: Path, tmp_path: Path) -> None:
+    """Read back with Pillow through the JSON lists: every part of every composite, each split in its own list."""
+    done = call("export", str(finished), str(tmp_path / "out"), "--to", "png", "-j", "2", "--json")
+    assert done.code == 0, done.err
+    assert (done.json["composites"], done.json["written"]) == (20, 20)
+    samples = {sample.row.key: sample for sample in open_dataset(finished)}
+    names = {"merged": "image", "alpha": "alpha", "trimap": "trimap", "fg": "foreground", "bg": "background"}
+    for split, expected in (("train", 16), ("validation", 4)):
+        entries = json.loads((tmp_path / "out" / f"{split}.json").read_text(encoding="utf-8"))
+        assert len(entries) == expected
+        for entry in entries:
+            sample = samples.pop(Path(entry["merged"]).stem)
+            assert entry.keys() == names.keys()
+            for folder, part in names.items():
+                np.testing.assert_array_equal(pixels(tmp_path / "out" / entry[folder]), getattr(sample, part))
+        lines = (tmp_path / "out" / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+        assert [line.split("\t") for line in lines] == [[e["merged"], e["alpha"], e["trimap"]] for e in entries]
+    assert not samples
+    assert done.json["files"] == len(list((tmp_path / "out").rglob("*.png"))) == 20 * 3 + 5 * 2
+
+
+def test_tars_hold_the_same_pixels(finished: Path, tmp_path: Path) -> None:
+    """Files of one key stand together, split from it at the first full stop, as WebDataset wants it."""
+    done = call("export", str(finished), str(tmp_path / "out"), "--to", "webdataset", "-j", "1")
+    assert done.code == 0, done.err
+    samples = {sample.row.key: sample for sample in open_dataset(finished)}
+    index = json.loads((tmp_path / "out" / "train.json").read_text())
+    assert index["wids_version"] == 1
+    assert sum(shard["nsamples"] for shard in index["shardlist"]) == 16
+    for path in sorted((tmp_path / "out").glob("*.tar")):
+        with tarfile.open(path) as tar:
+            seen: list[str] = []
+            for member in tar:
+                key, _, ending = member.name.partition(".")
+                if not seen or seen[-1] != key:
+                    seen.append(key)
+                data = tar.extractfile(member)
+                assert data is not None
+                content = io.BytesIO(data.read())
+                if ending == "json":
+                    assert json.load(content)["key"] == key
+                else:
+                    expected = getattr(samples[key], ending.removesuffix(".png"))
+                    np.testing.assert_array_equal(pixels(content), expected)
+                assert (member.mtime, member.uid, member.uname) == (0, 0, "")
+            assert len(set(seen)) == len(seen)
+            for key in seen:
+                del samples[key]
+    assert not samples
+
+
+def test_webdataset_reads_it(finished: Path, tmp_path: Path) -> None:
+    """The library itself, where it is installed."""
+    if find_spec("webdataset") is None:
+        pytest.skip("webdataset is not installed: the tar files are read with tarfile only")
+    export(finished, tmp_path / "out", "webdataset", split="validation", jobs=1)
+    code = (  # in its own process: it leaves its files open
+        "import glob, sys, webdataset as w\n"
+        "for s in w.WebDataset(sorted(glob.glob(sys.argv[1])), shardshuffle=False).decode('rgb8'):\n"
+        "    print(s['__key__'], *s['image.png'].shape, s['image.png'].sum(), s['json']['erode'])"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "out" / "*.tar")]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    validation = [sample for sample in open_dataset(finished) if sample.row.foreground == "disc 1"]
+    assert sorted(found) == sorted(
+        " ".join(map(str, (s.row.key, *s.image.shape, s.image.sum(), s.row.erode))) for s in validation
+    )
+
+
+def test_a_part_can_be_exported(finished: Path, tmp_path: Path) -> None:
+    """By split, by foreground, by number; and nothing is an error."""
+    assert export(finished, tmp_path / "a", "png", split="validation", jobs=1).composites == 4
+    assert export(finished, tmp_path / "b", "png", foregrounds=["disc 0", "disc 4"], count=3, jobs=1).composites == 3
+    listed = json.loads((tmp_path / "b" / "train.json").read_text())
+    assert {entry["fg"] for entry in listed} == {"fg/disc 0.png", "fg/disc 4.png"}
+    with pytest.raises(DatasetError, match="no foreground is called 'disc 9'"):
+        export(finished, tmp_path / "c", "png", foregrounds=["disc 9"], jobs=1)
+    with pytest.raises(DatasetError, match="nothing to export"):
+        export(finished, tmp_path / "c", "png", foregrounds=["disc 0"], split="validation", jobs=1)
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("to", ["png", "webdataset"])
+def test_an_export_that_was_stopped_goes_on(finished: Path, tmp_path: Path, to: str) -> None:
+    """Only what is missing is written, and the bytes are those of an export in peace."""
+    out = tmp_path / "out"
+    arguments = ("export", str(finished), str(out), "--to", to, "-j", "1", "--json")
+    assert call(*arguments).code == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    gone = next(path for path in before if path.suffix == (".tar" if to == "webdataset" else ".png"))
+    gone.unlink()
+    (out / "train.json").unlink()
+    again = call(*arguments)
+    assert again.code == 0
+    assert 1 <= again.json["written"] < 20
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_other_folders_are_left_alone(finished: Path, tmp_path: Path) -> None:
+    """A folder with something else in it, or with another export, is refused."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(DatasetError, match="is not empty"):
+        export(finished, tmp_path / "mine", "png", jobs=1)
+    export(finished, tmp_path / "out", "png", count=1, jobs=1)
+    with pytest.raises(DatasetError, match="another export"):
+        export(finished, tmp_path / "out", "png", count=2, jobs=1)
+
+
+def test_hostile_names_stay_in_the_folder(tmp_path: Path) -> None:
+    """Full stops, spaces, quotes, folders, letters of all sorts: as files below the output, all of them."""
+    pictures = Pictures.make(tmp_path / "pictures")
+    names = ["..hidden", "a, \"b\" 'c'", "sub/ü 漢字", "x.y.z", "100%"]
+    cutouts = sorted(pictures.cutouts.iterdir())
+    for i, name in enumerate(names):
+        target = pictures.cutouts / f"{name}.png"
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(cutouts[i % 5].read_bytes())
+    dataset = tmp_path / "d"
+    assert call(*pictures.arguments(dataset, "-j", "1", "--variants", "1")).code == 0
+    before = set(tmp_path.rglob("*"))
+    for to in ("png", "webdataset"):
+        export(dataset, tmp_path / "out" / to, to, jobs=1)  # type: ignore[arg-type]
+    new = set(tmp_path.rglob("*")) - before
+    assert all((tmp_path / "out") in (path, *path.parents) for path in new)
+    assert len(list((tmp_path / "out" / "png" / "merged").rglob("*.png"))) == 10
+    keys = set()
+    for path in (tmp_path / "out" / "webdataset").glob("*.tar"):
+        with tarfile.open(path) as tar:
+            keys |= {name.partition(".")[0] for name in tar.getnames()}
+    assert len(keys) == 10
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_file_names_are_safe_and_unmistakable(one: str, other: str) -> None:
+    """No part is empty, hidden, a parent or too long; different names stay different."""
+    for part in file_name(one).split("/"):
+        assert part
+        assert part[0] not in ". "
+        assert part[-1] not in ". "
+        assert len(part.encode()) < 200
+        assert "\\" not in part
+        assert "\0" not in part
+    assert (file_name(one) == file_name(other)) == (one == other)
+
+
+def test_parents_are_coded_and_long_names_cut() -> None:
+    """A file system allows 255 bytes; a name that asks for a parent folder gets a file of that name."""
+    assert file_name("../../etc/passwd") == "%2E%2E/%2E%2E/etc/passwd"
+    long, longer = "漢" * 200, "漢" * 201
+    assert len(file_name(long).encode()) <= 180
+    assert file_name(long) != file_name(longer)

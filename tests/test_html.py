@@ -1,0 +1,157 @@
+"""The report: one file that says what the summary says, in a real browser, and in which no name can do harm."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import Browser, find_browser
+
+from conftest import Pictures, call, save, soft_disc
+from matting_compose.composer import open_dataset
+from matting_compose.composer.html import WORST, write_report
+
+HOSTILE = """x"'><img src=x onerror=document.title=1> </script><!-- ü \u202e""".replace("/", "\u2215")
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build a dataset whose names are HTML, with a picture that fails, and write its report."""
+    pictures = Pictures.make(tmp_path_factory.mktemp("html") / "pictures")
+    foreground, alpha = soft_disc(60, 60, 9)
+    save(pictures.cutouts / "plain.png", np.dstack([foreground, alpha]))
+    (pictures.cutouts / "plain.png").rename(pictures.cutouts / f"{HOSTILE}.png")
+    (pictures.cutouts / f"broken {HOSTILE}.png").write_bytes(b"no picture")
+    photo = pictures.photos / "COCO_000000000000.jpg"
+    photo.rename(photo.with_name(f"{HOSTILE}.jpg"))
+    out = pictures.root / "<b>&amp; dataset"
+    assert call(*pictures.arguments(out, "-j", "1")).code == 3
+    done = call("inspect", str(out), "--report", str(pictures.root / "report.html"))
+    assert done.code == 0, done.err
+    return pictures.root / "report.html"
+
+
+def test_a_report_is_one_file(hostile: Path) -> None:
+    """It refers to nothing outside itself, says who may run in it, and names what failed, escaped."""
+    text = hostile.read_text(encoding="utf-8")
+    markup = re.sub(r"<script.*?</script>|<style.*?</style>", "", text, flags=re.DOTALL)
+    assert not re.findall(r"(?:src|href)\s*=", markup.replace("img src=x", ""))
+    assert "default-src 'none'" in markup
+    assert "<img" not in markup
+    assert "&lt;img src=x" in markup
+    assert "not-an-image" in markup
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])  # type: ignore[index]
+    assert {cell["key"] for cell in data["cells"]} == {
+        row.key for row in open_dataset(hostile.parent / "<b>&amp; dataset").rows()
+    }
+
+
+def test_worst_cases_come_first(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest and smallest unknown regions and the strongest enlargements are those of all composites."""
+    monkeypatch.setattr("matting_compose.composer.html.WORST", 2)
+    monkeypatch.setattr("matting_compose.composer.html.CELLS", 8)
+    write_report(finished, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    cells = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])["cells"]  # type: ignore[index]
+    samples = list(open_dataset(finished))
+    unknown = {sample.row.key: float((sample.trimap == 128).mean()) for sample in samples}
+    scales = {sample.row.key: sample.row.scale for sample in samples}
+
+    def flagged(why: str) -> set[str]:
+        return {cell["key"] for cell in cells if why in cell["why"]}
+
+    def extremes(figures: dict[str, float], sign: int) -> set[str]:
+        order = sorted(figures, key=lambda key: sign * figures[key])
+        own = {key.rpartition("_")[0]: key for key in reversed(order)}
+        return set(sorted(own.values(), key=order.index)[:2])
+
+    assert flagged("smallest unknown region") == extremes(unknown, 1)
+    assert flagged("largest unknown region") == extremes(unknown, -1)
+    assert flagged("strongest enlargement") == extremes(scales, -1)
+    assert all(cell["why"] for cell in cells[:4])
+    assert {cell["foreground"] for cell in cells} == {sample.row.foreground for sample in samples}
+    assert WORST > 2
+
+
+def test_without_jinja2_it_says_what_to_install(finished: Path, tmp_path: Path) -> None:
+    """The extra is named, and nothing is written."""
+    (tmp_path / "jinja2.py").write_text("raise ImportError")
+    import subprocess
+
+    from conftest import COMMAND
+
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [str(COMMAND), "inspect", str(finished), "--report", str(tmp_path / "r.html")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "matting-compose[report]" in done.stderr
+    assert not (tmp_path / "r.html").exists()
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Browser:
+    """Start a browser; without one, the test is skipped."""
+    executable = find_browser()
+    if executable is None:
+        pytest.skip("no Chromium or Chrome is installed (apt-get install chromium): the report is not opened")
+    return Browser(executable, tmp_path / "profile")
+
+
+def test_in_a_browser(hostile: Path, tmp_path: Path, browser: Browser) -> None:
+    """It draws itself, loads nothing, runs no name; views, filter, dialog and keys work; it fits a phone."""
+    with browser as page:
+        shutil.copy(hostile, tmp_path / "report.html")
+        page.open((tmp_path / "report.html").as_uri())
+        assert [url for url in page.requests if not url.startswith("data:")] == [(tmp_path / "report.html").as_uri()]
+        assert page.evaluate("document.title").startswith("<b>&amp; dataset")
+        assert page.evaluate("document.querySelectorAll('img[src=x]').length") == 0
+        count = page.evaluate("document.querySelectorAll('#sheet li').length")
+        assert count == 24
+        assert page.evaluate(
+            "Promise.all([...document.images].map(i => i.decode())).then(() => "
+            "[...document.images].every(i => i.naturalWidth > 1))"
+        )
+
+        page.press("2")
+        assert page.evaluate("[...document.querySelectorAll('#sheet img')].every(i => i.alt === 'trimap')")
+        page.press("4")
+        assert page.evaluate("document.querySelector('#sheet img').className") == "cutout"
+        page.evaluate("const f = document.forms[0].elements.filter; f.value = 'onerror';"
+                      "f.dispatchEvent(new Event('input', {bubbles: true}))")  # fmt: skip
+        assert page.evaluate("document.querySelectorAll('#sheet li').length") == 4
+        assert page.evaluate("document.getElementById('status').textContent").startswith("4 of 24")
+
+        page.evaluate("document.querySelector('#sheet button').focus()")
+        page.press("Enter")
+        assert page.evaluate("document.getElementById('one').open")
+        first = page.evaluate("document.getElementById('key').textContent")
+        assert "<img src=x" in first
+        page.press("ArrowRight")
+        second = page.evaluate("document.getElementById('key').textContent")
+        assert second != first
+        assert page.evaluate("document.querySelectorAll('#facts dd').length") == 6
+        page.press("Escape")
+        assert not page.evaluate("document.getElementById('one').open")
+        assert page.evaluate("document.activeElement.textContent").startswith(second)
+
+        page.resize(360, 740, mobile=True)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        page.screenshot(tmp_path / "phone.png")
+        assert (tmp_path / "phone.png").stat().st_size > 5_000
+        assert page.errors == []
+
+
+def test_a_name_that_got_through_would_still_not_run(hostile: Path, tmp_path: Path, browser: Browser) -> None:
+    """The page's policy refuses any script but its own, inline handlers and connections included."""
+    text = hostile.read_text(encoding="utf-8")
+    planted = "<img src=x onerror=\"document.title='ran'\"><script>document.title='ran'</script>"
+    (tmp_path / "planted.html").write_text(text.replace("<main>", f"<main>{planted}"), encoding="utf-8")
+    with browser as page:
+        page.open((tmp_path / "planted.html").as_uri())
+        assert page.evaluate("document.title") != "ran"
+        assert any("Content Security Policy" in error for error in page.errors)
