@@ -1,0 +1,104 @@
+"""Cutout: what a matte is for. Foreground colours, the cut-out, it on a new background, and all of it in one panel."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..composer.composite import blend, fit_background, place_background
+from .methods import pymatting
+
+__all__ = ["estimate_foreground", "on_background", "panel"]
+
+Picture = NDArray[np.uint8]
+Matte = NDArray[np.float32]
+
+CELL: Final = 640  # px, the longer side of a panel's pictures
+GAP: Final = 8  # px
+SQUARE: Final = 16  # px, of the checkerboard
+
+
+def estimate_foreground(image: Picture, alpha: Matte) -> Picture:
+    """Estimate the foreground's own colours, which in the image are mixed with the background's: F of I = αF + (1−α)B.
+
+    By Germer et al., Fast Multi-Level Foreground Estimation, 2020 (pymatting), on the subject's bounding box.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 RGB
+    alpha : (H, W) float32 in 0..1
+
+    Returns
+    -------
+    (H, W, 3) uint8 RGB; the image itself outside the bounding box
+
+    Raises
+    ------
+    MatteError : pymatting is not installed
+    """
+    x, y, width, height = cv2.boundingRect((alpha > 0).view(np.uint8))
+    foreground = image.copy()
+    if width and height:
+        there = slice(y, y + height), slice(x, x + width)
+        colours = pymatting().estimate_foreground_ml(image[there].astype(np.float32) / 255, alpha[there])
+        foreground[there] = np.rint(np.clip(colours, 0, 1) * 255)
+    return foreground
+
+
+def on_background(foreground: Picture, alpha: Picture, background: Picture) -> Picture:
+    """Blend over a new background, which is scaled until it just covers, and centred.
+
+    Parameters
+    ----------
+    foreground : (H, W, 3) uint8 RGB
+    alpha : (H, W) uint8
+    background : (h, w, 3) uint8 RGB
+
+    Returns
+    -------
+    (H, W, 3) uint8 RGB
+    """
+    size = alpha.shape[0], alpha.shape[1]
+    there = background.shape[0], background.shape[1]
+    placement = place_background(there, size, enlarge="always", offset=(0.5, 0.5))
+    return blend(foreground, alpha, fit_background(background, size, placement))
+
+
+def panel(image: Picture, trimap: Picture, alpha: Picture, *more: Picture) -> Picture:
+    """Lay a result out side by side: image, trimap, alpha, the cut-out of the first of `more` on a checkerboard (or of
+    the image itself), and the rest of `more` as they are. Large pictures are reduced.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 RGB
+    trimap, alpha : (H, W) uint8
+    more : (H, W, 3) uint8 RGB: the foreground's colours, then the composite
+
+    Returns
+    -------
+    (h, w, 3) uint8 RGB
+    """
+    scale = min(1.0, CELL / max(alpha.shape))
+    size = (max(1, round(alpha.shape[1] * scale)), max(1, round(alpha.shape[0] * scale)))
+
+    def small(picture: Picture) -> Picture:
+        reduced = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return reduced if reduced.ndim == 3 else np.repeat(reduced[..., None], 3, axis=2)
+
+    colours = small(more[0] if more else image)
+    cut = blend(colours, np.ascontiguousarray(small(alpha)[..., 0]), _checkerboard(size))
+    cells = [small(image), small(trimap), small(alpha), cut, *(small(picture) for picture in more[1:])]
+    sheet = np.full((size[1] + 2 * GAP, len(cells) * (size[0] + GAP) + GAP, 3), 255, np.uint8)
+    for place, cell in enumerate(cells):
+        x = GAP + place * (size[0] + GAP)
+        sheet[GAP : GAP + size[1], x : x + size[0]] = cell
+    return sheet
+
+
+def _checkerboard(size: tuple[int, int]) -> Picture:
+    x, y = (np.arange(side) // SQUARE for side in size)
+    board = np.where((y[:, None] + x) % 2, 205, 150).astype(np.uint8)
+    return np.repeat(board[..., None], 3, axis=2)
