@@ -180,3 +180,140 @@ def _progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
             left = (now - start) / done * (total - done) if done else 0
             click.echo(f"{done:,}/{total:,} {what}, about {left:,.0f} s left", err=True)
         yield item
+
+
+@click.command(context_settings=HELP)
+@click.version_option(__version__, prog_name="matting-evaluate")
+@click.option("--predictions", type=A_PATH, multiple=True, help="Folder of predicted alphas; repeatable.")
+@click.option("--truths", type=A_PATH, help="Folder of true alphas.")
+@click.option("--trimaps", type=A_PATH, help="Folder of trimaps: their unknown region is graded.")
+@click.option("--images", type=A_PATH, help="Folder of images, for the methods that make mattes.")
+@click.option("--dataset", type=A_PATH, help="Instead of folders: a dataset that matting-compose built.")
+@click.option(
+    "--split",
+    type=click.Choice(["auto", "train", "validation", "all"]),
+    default="auto",
+    show_default="validation where there is any, else all",
+    help="Which composites of the dataset.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Only so many pictures, spread evenly over all.")
+@click.option("--checkpoint", type=A_PATH, help="A trained network; adds the method mnet where none is given.")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    type=click.Choice((*METHODS, "perfect-mask")),
+    help="Also grade this method's mattes; repeatable. perfect-mask is the truth, thresholded.",
+)
+@click.option("--whole", is_flag=True, help="Grade whole pictures, as SHM does, also where there are trimaps.")
+@click.option("-o", "--out", type=A_PATH, help="Folder for scores.csv, scores.json and worst.html.")
+@click.option("--worst", type=click.IntRange(0), default=12, show_default=True, help="Cases on the page, each method.")
+@click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Processes.")
+@_making
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+def evaluate(
+    predictions: tuple[Path, ...],
+    truths: Path | None,
+    trimaps: Path | None,
+    images: Path | None,
+    dataset: Path | None,
+    split: str,
+    limit: int | None,
+    checkpoint: Path | None,
+    methods: tuple[str, ...],
+    whole: bool,
+    out: Path | None,
+    worst: int,
+    jobs: int,
+    device: str,
+    tile: int,
+    max_side: int | None,
+    as_json: bool,
+) -> None:
+    """Grade mattes: SAD, MSE, gradient and connectivity errors as Composition-1k's evaluation defines them.
+
+    Over the unknown region where there are trimaps, else (or with --whole) over whole pictures, as in SHM's table.
+    A missing, extra or mis-sized prediction is an error.
+
+    \b
+    Examples:
+      matting-evaluate --predictions mattes/ --truths alpha/ --trimaps trimaps/
+      matting-evaluate --checkpoint last.pt --dataset dataset -o scores
+      matting-evaluate --images photos/ --trimaps trimaps/ --truths alpha/ --checkpoint last.pt
+          --method mnet --method closed-form --method knn --method perfect-mask --method trimap
+    """
+    if checkpoint and not methods:
+        methods = ("mnet",)
+    _check_usage(predictions, truths, dataset, methods, checkpoint, jobs)
+    if tile % 16:
+        raise click.UsageError(f"--tile takes a multiple of 16, such as {tile // 16 * 16}")
+    with _explained():
+        from .cases import dataset_cases, folder_cases
+        from .evaluate import Competitor
+        from .evaluate import evaluate as grade
+        from .methods import Settings, prepare
+        from .scoresheet import as_document, as_table, write_scoresheet
+
+        settings = Settings(checkpoint, device, tile, max_side)
+        cases: list[Any] = (
+            dataset_cases(dataset, split)  # type: ignore[arg-type]  # click has checked the choice
+            if dataset
+            else folder_cases(truths, trimaps=trimaps, images=images, predictions=predictions)  # type: ignore[arg-type]
+        )
+        if limit and limit < len(cases):
+            cases = [cases[(2 * i + 1) * len(cases) // (2 * limit)] for i in range(limit)]
+        competitors = [Competitor(_name(folder, predictions), folder=folder) for folder in predictions]
+        for method in dict.fromkeys(methods):
+            prepare(method, settings)
+            competitors.append(Competitor(method, method=method))
+        with _counter("mattes") as show:
+            result = grade(
+                cases, competitors, settings, whole=whole, jobs=jobs, worst=worst if out else 0, on_progress=show
+            )
+        if out:
+            write_scoresheet(result, out)
+    click.echo(json.dumps(as_document(result)) if as_json else as_table(result))
+    if out:
+        click.echo(f"Look at {out / 'worst.html'}", err=True)
+
+
+def _check_usage(
+    predictions: tuple[Path, ...],
+    truths: Path | None,
+    dataset: Path | None,
+    methods: tuple[str, ...],
+    checkpoint: Path | None,
+    jobs: int,
+) -> None:
+    if jobs == 0 or jobs < -1:
+        raise click.UsageError("--jobs takes a number from 1, or -1 for one per core")
+    if (dataset is None) == (truths is None):
+        raise click.UsageError("give either --dataset, or --truths and what goes with them")
+    if dataset and predictions:
+        raise click.UsageError("--predictions go with --truths; a dataset is graded with --checkpoint or --method")
+    if not predictions and not methods:
+        raise click.UsageError("nothing to grade: give --predictions, --checkpoint or --method")
+    if set(methods) & set(NETWORK) and not checkpoint:
+        raise click.UsageError(f"--method {' and '.join(NETWORK)} need a --checkpoint")
+
+
+def _name(folder: Path, folders: tuple[Path, ...]) -> str:
+    """Name a folder of predictions; in full where two are called alike."""
+    return folder.name if [other.name for other in folders].count(folder.name) == 1 else str(folder)
+
+
+@contextmanager
+def _counter(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a count of work done: live on a terminal, else a line now and then."""
+    start = last = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        now, live = time.monotonic(), sys.stderr.isatty()
+        if now - last >= (0.2 if live else LINE_EVERY) or (live and done == total):
+            last = now
+            left = (now - start) / done * (total - done)
+            text = f"{done:,}/{total:,} {what}, about {left:,.0f} s left"
+            click.echo(f"\r  {text}  " if live else text, err=True, nl=not live or done == total)
+
+    yield show

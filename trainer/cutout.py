@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import cv2
@@ -9,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..composer.composite import blend, fit_background, place_background
+from ..composer.sources import reduced_size
 from .methods import pymatting
 
-__all__ = ["estimate_foreground", "on_background", "panel"]
+__all__ = ["estimate_foreground", "on_background", "panel", "side_by_side"]
 
 Picture = NDArray[np.uint8]
 Matte = NDArray[np.float32]
@@ -81,24 +83,35 @@ def panel(image: Picture, trimap: Picture, alpha: Picture, *more: Picture) -> Pi
     -------
     (h, w, 3) uint8 RGB
     """
-    scale = min(1.0, CELL / max(alpha.shape))
-    size = (max(1, round(alpha.shape[1] * scale)), max(1, round(alpha.shape[0] * scale)))
+    cut = blend(more[0] if more else image, alpha, _checkerboard(alpha.shape))
+    return side_by_side((image, trimap, alpha, cut, *more[1:]), CELL)
 
-    def small(picture: Picture) -> Picture:
-        reduced = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-        return reduced if reduced.ndim == 3 else np.repeat(reduced[..., None], 3, axis=2)
 
-    colours = small(more[0] if more else image)
-    cut = blend(colours, np.ascontiguousarray(small(alpha)[..., 0]), _checkerboard(size))
-    cells = [small(image), small(trimap), small(alpha), cut, *(small(picture) for picture in more[1:])]
-    sheet = np.full((size[1] + 2 * GAP, len(cells) * (size[0] + GAP) + GAP, 3), 255, np.uint8)
-    for place, cell in enumerate(cells):
-        x = GAP + place * (size[0] + GAP)
-        sheet[GAP : GAP + size[1], x : x + size[0]] = cell
+def side_by_side(pictures: Sequence[Picture], cell: int) -> Picture:
+    """Lay pictures of one size out in a row on white, reduced where they are larger than a cell.
+
+    Parameters
+    ----------
+    pictures : (H, W, 3) uint8 RGB or (H, W) uint8
+    cell : px, the longer side of a picture at most
+
+    Returns
+    -------
+    (h, w, 3) uint8 RGB
+    """
+    full = pictures[0].shape
+    height, width = reduced_size(full[:2], cell)
+    sheet = np.full((height + 2 * GAP, len(pictures) * (width + GAP) + GAP, 3), 255, np.uint8)
+    for place, picture in enumerate(pictures):
+        small = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        x = GAP + place * (width + GAP)
+        sheet[GAP : GAP + height, x : x + width] = small if small.ndim == 3 else small[..., None]
     return sheet
 
 
-def _checkerboard(size: tuple[int, int]) -> Picture:
-    x, y = (np.arange(side) // SQUARE for side in size)
+def _checkerboard(size: tuple[int, ...]) -> Picture:
+    """Draw a checkerboard whose squares keep their size when the picture is reduced to a cell."""
+    square = max(SQUARE, SQUARE * max(size) // CELL)
+    y, x = (np.arange(side) // square for side in size)
     board = np.where((y[:, None] + x) % 2, 205, 150).astype(np.uint8)
     return np.repeat(board[..., None], 3, axis=2)

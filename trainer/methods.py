@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..composer.errors import MattingComposeError
 from ..composer.sources import reduced_size
 from ..composer.trimap import BACKGROUND, FOREGROUND
+from .resize import enlarged, known_from, reduced_trimap
 
 if TYPE_CHECKING:
     from .mnet import MNet
@@ -149,16 +150,12 @@ def _classical(method: str, image: Picture, trimap: Picture, max_side: int | Non
     if not ((trimap == FOREGROUND).any() and (trimap == BACKGROUND).any()):
         raise MatteError(f"{method} needs known foreground and known background, and the trimap lacks one of them")
     estimate = getattr(pymatting(), CLASSICAL[method])
-    size = reduced_size(trimap.shape, max_side)
-    if size == trimap.shape:
-        alpha = estimate(image / 255, trimap / 255)
-    else:
-        from .predict import reduced_trimap
-
-        small = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
-        alpha = estimate(small / 255, reduced_trimap(trimap, size) / 255)
-        alpha = cv2.resize(alpha, trimap.shape[::-1], interpolation=cv2.INTER_CUBIC)
-    alpha = np.clip(alpha, 0, 1).astype(np.float32)
-    alpha[trimap == BACKGROUND] = 0
-    alpha[trimap == FOREGROUND] = 1
-    return np.asarray(alpha, np.float32)
+    small, hint, size = image, trimap, reduced_size(trimap.shape, max_side)
+    if size != trimap.shape:
+        small = np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+        hint = reduced_trimap(trimap, size)
+    try:
+        alpha = estimate(small / 255, hint / 255)
+    except ValueError as error:  # a trimap without anything known after reduction, a solver that does not converge
+        raise MatteError(f"{method} failed: {error}") from None
+    return known_from(trimap, enlarged(alpha.astype(np.float32), trimap.shape))

@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from ..composer.sources import reduced_size
-from ..composer.trimap import BACKGROUND, FOREGROUND, UNKNOWN
+from ..composer.trimap import UNKNOWN
 from .mnet import MNet, fuse, network_input
+from .resize import enlarged, known_from, reduced_trimap
 
 __all__ = ["BLEND", "CONTEXT", "STRIDE", "TILE", "predict_alpha"]
 
@@ -66,14 +67,7 @@ def predict_alpha(
     height, width = reduced_size(trimap.shape, max_side)
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     alpha = _tiled(network, np.asarray(small, np.uint8), reduced_trimap(trimap, (height, width)), tile)
-    large = cv2.resize(alpha, trimap.shape[::-1], interpolation=cv2.INTER_CUBIC)
-    return _known_from(trimap, np.clip(large, 0, 1, dtype=np.float32))
-
-
-def reduced_trimap(trimap: Picture, size: tuple[int, int]) -> Picture:
-    """Reduce a trimap to (height, width) px: what is not wholly background or foreground becomes unknown."""
-    mixed = cv2.resize(trimap, size[::-1], interpolation=cv2.INTER_AREA)
-    return np.where((mixed == BACKGROUND) | (mixed == FOREGROUND), mixed, UNKNOWN).astype(np.uint8)
+    return known_from(trimap, enlarged(alpha, trimap.shape))
 
 
 def _check(image: Picture, trimap: Picture, tile: int) -> None:
@@ -95,7 +89,7 @@ def _tiled(network: MNet, image: Picture, trimap: Picture, tile: int) -> Matte:
             # Where nothing unknown would be kept, the trimap has the answer.
             if ((trimap[there] == UNKNOWN) & (weights > 0)).any():
                 alpha[there] += weights * _network_alpha(network, image[there], trimap[there])
-    return _known_from(trimap, alpha)
+    return known_from(trimap, alpha)
 
 
 def _spans(length: int, tile: int) -> list[Span]:
@@ -127,10 +121,3 @@ def _network_alpha(network: MNet, image: Picture, trimap: Picture) -> Matte:
     masks = torch.from_numpy(np.ascontiguousarray(trimap))[None].to(device)  # (1, H, W)
     alpha = fuse(network(network_input(picture, masks)), masks)  # (1, 1, H, W)
     return np.asarray(alpha[0, 0].float().cpu().numpy(), np.float32)
-
-
-def _known_from(trimap: Picture, alpha: Matte) -> Matte:
-    """Set what the trimap knows, in place: `fuse` for a whole picture at once."""
-    alpha[trimap == BACKGROUND] = 0
-    alpha[trimap == FOREGROUND] = 1
-    return alpha
