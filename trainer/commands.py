@@ -317,3 +317,41 @@ def _counter(what: str) -> Iterator[Callable[[int, int], None]]:
             click.echo(f"\r  {text}  " if live else text, err=True, nl=not live or done == total)
 
     yield show
+
+
+@click.command(context_settings=HELP)
+@click.version_option(__version__, prog_name="matting-export")
+@click.argument("checkpoint", type=A_PATH)
+@click.option("-o", "--out", type=A_PATH, required=True, help="File to write: .onnx or .safetensors.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def export(checkpoint: Path, out: Path, as_json: bool) -> None:
+    """Write a trained network for other programs, and prove the file against torch.
+
+    ONNX takes image and trimap as bytes, of any size, and gives the fused alpha. Safetensors holds the weights;
+    matting-predict and matting-evaluate take it in place of a checkpoint.
+
+    \b
+    Examples:
+      matting-export last.pt -o mnet.onnx
+      matting-export last.pt -o mnet.safetensors
+    """
+    if out.suffix not in (".onnx", ".safetensors"):
+        raise click.UsageError(f"--out ends in .onnx or .safetensors, not '{out.suffix}'")
+    with _explained():
+        from .methods import Settings, network_of
+
+        network = network_of(Settings(checkpoint, "cpu"))
+        from .export import check_onnx, export_onnx, export_safetensors
+
+        result: dict[str, Any] = {"out": str(out)}
+        if out.suffix == ".onnx":
+            export_onnx(network, out)
+            parity = check_onnx(network, out)
+            result |= {"pictures": parity.pictures, "largest": parity.largest, "mean": parity.mean}
+            told = f"alphas of {parity.pictures} pictures differ from torch's by at most {parity.largest:.1e}"
+        else:
+            export_safetensors(network, out)
+            told = "weights under the keys of the state_dict"
+    if as_json:
+        click.echo(json.dumps(result))
+    click.echo(f"{out}: {out.stat().st_size / 1e6:,.1f} MB; {told}", err=True)

@@ -23,7 +23,17 @@ from .resize import enlarged, known_from, reduced_trimap
 if TYPE_CHECKING:
     from .mnet import MNet
 
-__all__ = ["CLASSICAL", "METHODS", "NETWORK", "MatteError", "Settings", "make_matte", "prepare", "to_bytes"]
+__all__ = [
+    "CLASSICAL",
+    "METHODS",
+    "NETWORK",
+    "MatteError",
+    "Settings",
+    "make_matte",
+    "network_of",
+    "prepare",
+    "to_bytes",
+]
 
 Picture = NDArray[np.uint8]
 Matte = NDArray[np.float32]
@@ -80,7 +90,7 @@ def make_matte(method: str, image: Picture, trimap: Picture, settings: Settings)
     if method in NETWORK:
         from .predict import predict_alpha
 
-        network = _network(settings.checkpoint, settings.device)
+        network = network_of(settings)
         alpha = predict_alpha(network, image, trimap, tile=settings.tile, max_side=settings.max_side)
         return alpha if method == "mnet" else (alpha >= 0.5).astype(np.float32)
     if method == "trimap":
@@ -98,7 +108,7 @@ def prepare(method: str, settings: Settings) -> None:
     MatteError : as `make_matte`
     """
     if method in NETWORK:
-        _network(settings.checkpoint, settings.device)
+        network_of(settings)
     elif method in CLASSICAL:
         pymatting()
 
@@ -124,14 +134,25 @@ def pymatting() -> Any:
     return package
 
 
-@lru_cache(maxsize=1)
-def _network(checkpoint: Path | None, device: str) -> MNet:
-    if checkpoint is None:
+def network_of(settings: Settings) -> MNet:
+    """Load the network, once.
+
+    Raises
+    ------
+    MatteError : there is no checkpoint, PyTorch, or such a device, or the file is not what it should be
+    """
+    if settings.checkpoint is None:
         raise MatteError(f"{' and '.join(NETWORK)} need a checkpoint: the file that training wrote")
+    return _load(settings.checkpoint, settings.device)
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path, device: str) -> MNet:
     try:
         import torch
 
         from .checkpoint import load_network
+        from .export import load_safetensors
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
@@ -139,9 +160,13 @@ def _network(checkpoint: Path | None, device: str) -> MNet:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return load_network(checkpoint).to(device)
-    except (ValueError, OSError) as error:
+        network = load_safetensors(path) if path.suffix == ".safetensors" else load_network(path)
+    except OSError as error:
+        raise MatteError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
         raise MatteError(str(error)) from None
+    try:
+        return network.to(device)
     except (RuntimeError, AssertionError) as error:  # what torch raises for a device that is not there
         raise MatteError(f"device '{device}' cannot be used: {str(error).splitlines()[0]}") from None
 
