@@ -180,15 +180,39 @@ def test_classical_methods_beat_the_trimap(method: str) -> None:
     """On a disc of one colour over another all of pymatting's methods find most of the alpha."""
     pytest.importorskip("pymatting")
     _, alpha = soft_disc(50, 60, 1)
-    colours = np.array([[[230, 40, 30]]]), np.array([[[20, 60, 200]]])
-    image = np.rint(alpha[..., None] / 255 * colours[0] + (1 - alpha[..., None] / 255) * colours[1]).astype(np.uint8)
+    grain = np.random.default_rng(0).normal(0, 4, (50, 60, 3))
+    share, colours = alpha[..., None] / 255, np.array([[230, 40, 30], [20, 60, 200]])
+    image = np.clip(share * colours[0] + (1 - share) * colours[1] + grain, 0, 255).astype(np.uint8)
     trimap = np.where(cv2.dilate((alpha % 255 > 0).view(np.uint8), np.ones((7, 7))) > 0, 128, alpha).astype(np.uint8)
     mattes = [methods.make_matte(name, image, trimap, methods.Settings()) for name in (method, "trimap")]
     found, trivial = (sad(methods.to_bytes(matte), alpha, trimap) for matte in mattes)
     assert found < 0.5 * trivial
-    reduced = methods.make_matte(method, image, trimap, methods.Settings(max_side=40))
+
+
+def test_classical_methods_work_on_reduced_pictures() -> None:
+    """`max_side` is for them too; the trimap's own pixels stay known."""
+    pytest.importorskip("pymatting")
+    image, alpha = soft_disc(50, 60, 1)
+    trimap = np.where(alpha % 255 > 0, 128, alpha).astype(np.uint8)
+    reduced = methods.make_matte("closed-form", image, trimap, methods.Settings(max_side=40))
     assert reduced.shape == alpha.shape
     assert (reduced[trimap == 255] == 1).all()
+    assert (reduced[trimap == 0] == 0).all()
+
+
+def test_a_method_that_fails_has_no_means(tree: Path) -> None:
+    """What it could do is listed, what it could not is named, and the others are graded."""
+    pytest.importorskip("pymatting")
+    trimap = cv2.imread(str(tree / "trimaps" / "disc 1.png"), cv2.IMREAD_UNCHANGED)
+    save(tree / "trimaps" / "disc 1.png", np.maximum(trimap, 128))
+    given = [*folders(tree, "images", "trimaps", "truths"), "--method", "closed-form", "--method", "trimap", "--json"]
+    done = grade(*given)
+    assert done.exit_code == 3
+    result = json.loads(done.stdout)
+    assert [summary["competitor"] for summary in result["summaries"]] == ["trimap"]
+    assert [(f["competitor"], f["image"]) for f in result["failures"]] == [("closed-form", "disc 1")]
+    assert len(result["scores"]) == 5
+    assert "closed-form on disc 1: closed-form needs known foreground and known background" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,7 @@ def evaluate(
     """Grade mattes: SAD, MSE, gradient and connectivity errors as Composition-1k's evaluation defines them.
 
     Over the unknown region where there are trimaps, else (or with --whole) over whole pictures, as in SHM's table.
-    A missing, extra or mis-sized prediction is an error.
+    A missing, extra or mis-sized prediction is an error. A method that fails on a picture has no means.
 
     \b
     Examples:
@@ -241,6 +241,10 @@ def evaluate(
       matting-evaluate --checkpoint last.pt --dataset dataset -o scores
       matting-evaluate --images photos/ --trimaps trimaps/ --truths alpha/ --checkpoint last.pt
           --method mnet --method closed-form --method knn --method perfect-mask --method trimap
+
+    \b
+    Exit codes: 0 all is well; 1 failed; 2 wrong usage;
+    3 finished, but a method failed on some pictures; 130 interrupted.
     """
     if checkpoint and not methods:
         methods = ("mnet",)
@@ -273,8 +277,11 @@ def evaluate(
         if out:
             write_scoresheet(result, out)
     click.echo(json.dumps(as_document(result)) if as_json else as_table(result))
+    for failure in result.failures:
+        click.echo(f"Error: {failure.competitor} on {failure.image}: {failure.reason}", err=True)
     if out:
         click.echo(f"Look at {out / 'worst.html'}", err=True)
+    sys.exit(WITH_FAILURES if result.failures else CLEAN)
 
 
 def _check_usage(

@@ -20,6 +20,7 @@ Matte = NDArray[np.float32]
 
 CELL: Final = 640  # px, the longer side of a panel's pictures
 GAP: Final = 8  # px
+OPAQUE: Final = 1 - 0.5 / 255  # rounds to 255
 SQUARE: Final = 16  # px, of the checkerboard
 
 
@@ -35,7 +36,7 @@ def estimate_foreground(image: Picture, alpha: Matte) -> Picture:
 
     Returns
     -------
-    (H, W, 3) uint8 RGB; the image itself outside the bounding box
+    (H, W, 3) uint8 RGB; the image itself where alpha is opaque, and outside the bounding box
 
     Raises
     ------
@@ -46,7 +47,9 @@ def estimate_foreground(image: Picture, alpha: Matte) -> Picture:
     if width and height:
         there = slice(y, y + height), slice(x, x + width)
         colours = pymatting().estimate_foreground_ml(image[there].astype(np.float32) / 255, alpha[there])
-        foreground[there] = np.rint(np.clip(colours, 0, 1) * 255)
+        # Where nothing of the background shows, the image is the foreground, and smoothing would only blur it.
+        mixed = alpha[there] < OPAQUE
+        foreground[there][mixed] = np.rint(np.clip(colours[mixed], 0, 1) * 255)
     return foreground
 
 

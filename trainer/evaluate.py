@@ -13,15 +13,14 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from ..composer.errors import MattingComposeError
 from .cases import Case, CaseError, Material
 from .cutout import side_by_side
 from .files import list_pictures, read_grey
-from .methods import Settings, make_matte, to_bytes
+from .methods import MatteError, Settings, make_matte, to_bytes
 from .metrics import connectivity_error, gradient_error, mse, sad
 from .trimaps import checked_trimap
 
-__all__ = ["METRICS", "PERFECT", "Competitor", "Evaluation", "Interval", "Score", "Summary", "evaluate"]
+__all__ = ["METRICS", "PERFECT", "Competitor", "Evaluation", "Failure", "Interval", "Score", "Summary", "evaluate"]
 
 Picture = NDArray[np.uint8]
 
@@ -62,6 +61,15 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A matte that a method could not make, and why."""
+
+    competitor: str
+    image: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Interval:
     """A mean and its confidence interval; None where a single foreground leaves nothing to resample."""
 
@@ -87,14 +95,16 @@ class Evaluation:
     Attributes
     ----------
     region : ``unknown`` or ``whole``
-    scores : one for each competitor and case
-    summaries : one for each competitor
+    scores : one for each competitor and case, but for the failures
+    failures : mattes that could not be made
+    summaries : one for each competitor without failures: a mean that leaves out the hardest pictures flatters
     worst : by competitor, the worst scores by SAD and a picture of each: image, trimap, truth, prediction, error;
         a JPEG
     """
 
     region: str
     scores: tuple[Score, ...]
+    failures: tuple[Failure, ...]
     summaries: tuple[Summary, ...]
     worst: dict[str, list[tuple[Score, bytes]]]
 
@@ -123,7 +133,7 @@ def evaluate(
 
     Raises
     ------
-    MattingComposeError : a picture cannot be read, or a matte cannot be made; the name is in the message
+    MattingComposeError : a picture cannot be read or graded; the name is in the message
     """
     folders = {c.folder: list_pictures(c.folder) for c in competitors if c.folder}
     tasks = [
@@ -134,19 +144,27 @@ def evaluate(
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", batch_size=1)
     results = parallel(joblib.delayed(_score)(task, settings, whole, worst > 0) for task in tasks)
     scores: list[Score] = []
+    failures: list[Failure] = []
     kept: dict[str, list[tuple[float, int, bytes]]] = {c.name: [] for c in competitors}
-    for number, (score, picture) in enumerate(results):
-        scores.append(score)
-        if picture:  # of equals the first is kept; the number also keeps pictures from being compared
-            heap = kept[score.competitor]
-            push = heapq.heappush if len(heap) < worst else heapq.heappushpop
-            push(heap, (score.sad, -number, picture))
+    for done, (result, picture) in enumerate(results, 1):
+        if isinstance(result, Failure):
+            failures.append(result)
+        else:
+            if picture:  # of equals the first is kept; the number also keeps pictures from being compared
+                heap = kept[result.competitor]
+                push = heapq.heappush if len(heap) < worst else heapq.heappushpop
+                push(heap, (result.sad, -len(scores), picture))
+            scores.append(result)
         if on_progress:
-            on_progress(number + 1, len(tasks))
+            on_progress(done, len(tasks))
+    failed = {failure.competitor for failure in failures}
     return Evaluation(
         region=_region(cases[0], whole),
         scores=tuple(scores),
-        summaries=tuple(_summary(c.name, [s for s in scores if s.competitor == c.name]) for c in competitors),
+        failures=tuple(failures),
+        summaries=tuple(
+            _summary(c.name, [s for s in scores if s.competitor == c.name]) for c in competitors if c.name not in failed
+        ),
         worst={
             name: [(scores[-number], picture) for _, number, picture in sorted(heap, reverse=True)]
             for name, heap in kept.items()
@@ -161,12 +179,15 @@ class _Task:
     prediction: Path | None
 
 
-def _score(task: _Task, settings: Settings, whole: bool, with_picture: bool) -> tuple[Score, bytes]:
+def _score(task: _Task, settings: Settings, whole: bool, with_picture: bool) -> tuple[Score | Failure, bytes]:
     """Grade one picture: what a worker does."""
     cv2.setNumThreads(1)
     name, who = task.case.name, task.competitor.name
     material = task.case.load()
-    prediction = read_grey(task.prediction) if task.prediction else _predict(task, material, settings)
+    try:
+        prediction = read_grey(task.prediction) if task.prediction else _predict(task, material, settings)
+    except MatteError as error:
+        return Failure(who, name, str(error)), b""
     region = None if whole else material.trimap
     try:
         errors = {key: metric(prediction, material.truth, region) for key, metric in METRICS.items()}
@@ -182,11 +203,8 @@ def _predict(task: _Task, material: Material, settings: Settings) -> Picture:
         return np.where(material.truth >= 128, np.uint8(255), np.uint8(0))
     if material.image is None or material.trimap is None:
         raise CaseError(f"{method} makes mattes of images and trimaps: give --images and --trimaps, or a dataset")
-    try:
-        trimap, _ = checked_trimap(material.trimap, material.truth.shape, name)
-        return to_bytes(make_matte(str(method), material.image, trimap, settings))
-    except MattingComposeError as error:
-        raise CaseError(f"{method} on {name}: {error}") from None
+    trimap, _ = checked_trimap(material.trimap, material.truth.shape, name)
+    return to_bytes(make_matte(str(method), material.image, trimap, settings))
 
 
 def _picture(material: Material, prediction: Picture) -> bytes:

@@ -181,6 +181,6 @@ def _classical(method: str, image: Picture, trimap: Picture, max_side: int | Non
         hint = reduced_trimap(trimap, size)
     try:
         alpha = estimate(small / 255, hint / 255)
-    except ValueError as error:  # a trimap without anything known after reduction, a solver that does not converge
-        raise MatteError(f"{method} failed: {error}") from None
+    except (ValueError, AssertionError) as error:  # a solver that does not converge, a picture too small
+        raise MatteError(f"{method} failed: {error or 'the picture is too small for it'}") from None
     return known_from(trimap, enlarged(alpha.astype(np.float32), trimap.shape))

@@ -26,6 +26,7 @@ def as_document(evaluation: Evaluation) -> dict[str, Any]:
     """Return all of it, but for the pictures, as plain types for JSON."""
     return {
         "region": evaluation.region,
+        "failures": [asdict(failure) for failure in evaluation.failures],
         "summaries": [asdict(summary) for summary in evaluation.summaries],
         "scores": [asdict(score) for score in evaluation.scores],
     }
@@ -93,7 +94,7 @@ def _number(value: float) -> str:
 
 def _csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer = csv.DictWriter(text, rows[0].keys() if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
