@@ -26,7 +26,7 @@ $(VENV)/composing: pyproject.toml
 	touch $@
 
 $(VENV)/developing: pyproject.toml constraints.txt $(VENV)/composing
-	$(PIP) install --constraint constraints.txt --editable '.[train,dev]'
+	$(PIP) install --constraint constraints.txt --editable '.[train,classical,export,report,dev]'
 	mkdir -p $(VENV)/types && ln -sfn ../.. $(VENV)/types/matting_compose  # mypy takes a package's name from its folder's
 	touch $@
 

@@ -1,19 +1,22 @@
-"""Checkpoint: a training's state in one file, written whole or not at all, read without executing anything."""
+"""Checkpoint: a training's state in one file, written whole or not at all, read without executing anything in it."""
 
 from __future__ import annotations
 
 import os
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+from torch import Tensor
 
 from ..composer.errors import TrainingError
 from .mnet import MNet
 
-FORMAT = "matting-compose/checkpoint"
-VERSION = 1
+__all__ = ["FORMAT", "VERSION", "load_checkpoint", "load_network", "save_checkpoint"]
+
+FORMAT: Final = "matting-compose/checkpoint"
+VERSION: Final = 1
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -36,47 +39,76 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint to the CPU's memory, with ``weights_only=True``.
+def load_checkpoint(path: Path) -> Mapping[str, Any]:
+    """Read all that a training saved, to go on with it.
 
     Raises
     ------
     TrainingError : it is missing, truncated, foreign, of a newer version, or holds more than tensors and plain types
     """
-    path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:  # torch stores its tensors as they are: no bomb can hide in them
-            declared = sum(entry.file_size for entry in archive.infolist())
-        if declared > path.stat().st_size:
-            raise TrainingError(f"{path}: not a checkpoint: its content is compressed, to be {declared:,} bytes")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise TrainingError(f"{path}: no such checkpoint") from None
-    except TrainingError:
-        raise
-    except Exception as error:  # readers of a damaged or hostile file raise whatever they stumble over
-        raise TrainingError(
-            f"{path}: damaged, truncated, or no checkpoint ({type(error).__name__}); expected a file that matting-train"
-            " wrote, such as last.pt or best.pt"
-        ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise TrainingError(f"{path}: holds no checkpoint of matting-train; expected its last.pt or best.pt")
-    if not isinstance(state.get("version"), int) or state["version"] > VERSION:
-        raise TrainingError(f"{path}: of version {state.get('version')}; this program reads up to {VERSION}: update it")
-    return state
+        document = _read(path)
+        _check_version(document, path)
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be read ({error.strerror}); is --out the run's folder?") from None
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
+    return document
 
 
 def load_network(path: str | Path) -> MNet:
-    """Build the network that a checkpoint holds, its averaged weights where it has them, ready to predict.
+    """Rebuild the network of a checkpoint, ready to predict: on the CPU, in evaluation mode.
+
+    The averaged weights (``ema``) are taken where training kept some. Nothing in the file is executed, and no more
+    memory is taken than the file has bytes, whatever it declares.
 
     Raises
     ------
-    TrainingError : as `load_checkpoint`, or the weights do not fit the network
+    ValueError : the file is damaged, or is no checkpoint of this program, or of a newer version
+    OSError : it cannot be read
     """
-    state = load_checkpoint(path)
+    path = Path(path)
+    document = _read(path)
+    _check_version(document, path)
+    state = document.get("ema") or document.get("model")
     try:
-        network = MNet(**state["network"])
-        network.load_state_dict(state["ema"] or state["model"])
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise TrainingError(f"{path}: its weights do not fit its network ({error})") from None
+        with torch.device("meta"):  # takes no memory, however large a network the file declares
+            network = MNet(**document["network"])
+        network.load_state_dict(_tensors(state, path), assign=True)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: the checkpoint's network cannot be rebuilt ({reason}); fetch it again") from error
     return network.eval()
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    with path.open("rb") as file:
+        try:
+            document = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # readers of a damaged or hostile file raise whatever they stumble over
+            # Their own words stay in the traceback: torch's advise to load the file all the same.
+            raise ValueError(
+                f"{path}: no checkpoint: the file is damaged, or holds more than plain data ({type(error).__name__});"
+                " give the file that training wrote"
+            ) from error
+    if not isinstance(document, Mapping) or document.get("format") != FORMAT:
+        raise ValueError(f"{path}: no checkpoint of matting-compose; give the file that training wrote")
+    return document
+
+
+def _check_version(document: Mapping[str, Any], path: Path) -> None:
+    version = document.get("version")
+    if not isinstance(version, int) or version > VERSION:
+        raise ValueError(f"{path}: of checkpoint version {version!r}; this program reads up to {VERSION}: update it")
+
+
+def _tensors(state: object, path: Path) -> dict[str, Tensor]:
+    """Check that a state is one of float tensors (and counters) that are really in the file; make them float32."""
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError("it holds no weights")
+    if sum(value.numel() * value.element_size() for value in state.values()) > path.stat().st_size:
+        raise ValueError("its tensors are larger than the file")
+    for key, value in state.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(f"'{key}' holds values that are not finite")
+    return {k: v.float().contiguous() if v.is_floating_point() else v for k, v in state.items()}

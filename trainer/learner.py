@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,7 @@ class Learner:
             "optimiser": self._optimiser.state_dict(),
         }
 
-    def load(self, state: dict[str, Any], path: Path) -> None:
+    def load(self, state: Mapping[str, Any], path: Path) -> None:
         """Go on from a checkpoint's state.
 
         Raises

@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -145,7 +145,13 @@ class _Run:
     """One training between its start and its end, or the next stop."""
 
     def __init__(
-        self, dataset: Dataset, out: Path, config: Config, place: Place, learner: Learner, state: dict[str, Any] | None
+        self,
+        dataset: Dataset,
+        out: Path,
+        config: Config,
+        place: Place,
+        learner: Learner,
+        state: Mapping[str, Any] | None,
     ) -> None:
         self._dataset, self._out, self._config, self._place, self._learner = dataset, out, config, place, learner
         self._step, self._seconds = 0, 0.0
@@ -343,7 +349,7 @@ def _crops_a_step(config: Config, place: Place) -> int:
     return config.stream.batch * config.optimiser.accumulate * place.world
 
 
-def _open_run(out: Path, dataset: Dataset, config: Config, place: Place, resume: bool) -> dict[str, Any] | None:
+def _open_run(out: Path, dataset: Dataset, config: Config, place: Place, resume: bool) -> Mapping[str, Any] | None:
     """Begin a run's folder, or check that the run in it is the one to go on with; return its last state."""
     last = out / LAST
     if not resume:

@@ -1,0 +1,235 @@
+"""Grading: strict about files, the metrics' own numbers, honest means, the same for any number of processes."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from conftest import Pictures, run, save, soft_disc
+from matting_compose.trainer import commands, methods
+from matting_compose.trainer.evaluate import METRICS, bootstrap
+from matting_compose.trainer.metrics import sad
+
+
+def grade(*arguments: object) -> Result:
+    return CliRunner().invoke(commands.evaluate, [str(a) for a in (*arguments, "-j", "1")])
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Truths, trimaps, images, and two sets of predictions: the truth itself, and a blurred one."""
+    for i, (height, width) in enumerate([(60, 70), (48, 90), (80, 51)]):
+        image, alpha = soft_disc(height, width, i)
+        band = cv2.dilate((alpha % 255 > 0).astype(np.uint8), np.ones((9, 9), np.uint8))
+        for folder, picture in {
+            "truths": alpha,
+            "trimaps": np.where(band > 0, 128, alpha).astype(np.uint8),
+            "images": image,
+            "same": alpha,
+            "blurred": cv2.GaussianBlur(alpha, (0, 0), 1 + i),
+        }.items():
+            save(tmp_path / folder / f"disc {i}.png", np.asarray(picture, np.uint8))
+    return tmp_path
+
+
+def folders(tree: Path, *names: str) -> list[str]:
+    return [part for name in names for part in (f"--{name}", str(tree / name))]
+
+
+def test_scores_are_the_metrics_own(tree: Path, tmp_path: Path) -> None:
+    """Per picture, per foreground, on average; over the unknown region, and over whole pictures; JSON and CSV alike."""
+    given = ["--predictions", tree / "same", "--predictions", tree / "blurred", *folders(tree, "truths", "trimaps")]
+    for more in ([], ["--whole"]):
+        result = json.loads(grade(*given, *more, "--json", "-o", tmp_path / "out").stdout)
+        assert result["region"] == ("whole" if more else "unknown")
+        for score in result["scores"]:
+            p, g, t = (
+                cv2.imread(str(tree / folder / f"{score['image']}.png"), cv2.IMREAD_UNCHANGED)
+                for folder in (score["competitor"], "truths", "trimaps")
+            )
+            for key, metric in METRICS.items():
+                assert score[key] == metric(p, g, None if more else t)
+        same, blurred = result["summaries"]
+        assert all(interval["mean"] == 0 for interval in same["means"].values())
+        own = [score["sad"] for score in result["scores"] if score["competitor"] == "blurred"]
+        assert blurred["means"]["sad"]["mean"] == pytest.approx(np.mean(own))
+        assert blurred["means"]["sad"]["low"] < np.mean(own) < blurred["means"]["sad"]["high"]
+        with (tmp_path / "out" / "scores.csv").open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert [float(row["gradient"]) for row in rows] == [score["gradient"] for score in result["scores"]]
+        assert json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8")) == result
+
+
+def test_without_trimaps_whole_pictures_are_graded(tree: Path) -> None:
+    """SHM's variant, and the table says who is better."""
+    done = grade("--predictions", tree / "blurred", "--predictions", tree / "same", *folders(tree, "truths"))
+    assert done.exit_code == 0
+    assert re.search(r"^same +3 +0 \[0, 0\]", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (lambda t: (t / "blurred/disc 1.png").unlink(), "no prediction for disc 1"),
+        (lambda t: (t / "blurred/disc 1.png").rename(t / "blurred/disc 9.png"), "no prediction for disc 1"),
+        (lambda t: save(t / "blurred/extra.png", np.zeros((9, 9), np.uint8)), "no case that expects prediction extra"),
+        (lambda t: save(t / "blurred/disc 1.png", np.zeros((90, 48), np.uint8)), "disc 1.png: 48×90 px, but its truth"),
+        (lambda t: save(t / "trimaps/disc 1.png", np.zeros((9, 48), np.uint8)), "disc 1.png: 48×9 px, but its truth"),
+        (lambda t: (t / "truths/disc 2.png").unlink(), "no truth for disc 2"),
+        (lambda t: (t / "trimaps/disc 2.png").unlink(), "no case that uses truth disc 2"),
+        (lambda t: (t / "blurred/disc 1.png").write_bytes(b"broken"), "disc 1.png: not a picture"),
+        (lambda t: save(t / "blurred/disc 1.bmp", np.zeros((9, 9), np.uint8)), "differ by their endings only"),
+        (lambda t: save(t / "trimaps/disc 1.png", np.zeros((48, 90), np.uint8)), "blurred on disc 1: expected an unkn"),
+        (lambda t: save(t / "trimaps/disc 1.png", np.full((48, 90), 90, np.uint8)), "on disc 1: expected only 0, 128"),
+    ],
+)
+def test_what_does_not_fit_is_an_error_with_its_name(tree: Path, spoil, text: str) -> None:
+    """No prediction is left out of a mean in silence."""
+    spoil(tree)
+    done = grade("--predictions", tree / "blurred", *folders(tree, "truths", "trimaps"))
+    assert done.exit_code == 1
+    assert text in done.stderr
+    assert not done.stdout
+
+
+def test_one_truth_serves_the_numbered_cases_of_composition_1k(tree: Path) -> None:
+    """1,000 trimaps and predictions {name}_{0..19} over 50 truths {name}; foregrounds are the truths."""
+    for folder in ("trimaps", "blurred"):
+        for path in list((tree / folder).glob("*.png")):
+            for i in range(2):
+                (path.parent / f"{path.stem}_{i}.png").write_bytes(path.read_bytes())
+            path.unlink()
+    result = json.loads(grade("--predictions", tree / "blurred", *folders(tree, "truths", "trimaps"), "--json").stdout)
+    assert len(result["scores"]) == 6
+    assert list(result["summaries"][0]["foregrounds"]) == ["disc 0", "disc 1", "disc 2"]
+
+
+def test_any_number_of_processes_gives_the_same(tree: Path) -> None:
+    """Byte for byte, methods included."""
+    given = [*folders(tree, "images", "trimaps", "truths"), "--method", "trimap", "--method", "perfect-mask", "--json"]
+    one = grade(*given)
+    two = CliRunner().invoke(commands.evaluate, [*given, "-j", "2"])
+    assert one.exit_code == 0
+    assert one.stdout == two.stdout
+
+
+def test_the_page_shows_the_worst_cases_first(tree: Path, tmp_path: Path) -> None:
+    """As pictures within the page, so that it can be sent; names are text, whatever they hold."""
+    for folder in ("images", "trimaps", "truths"):
+        (tree / folder / "disc 0.png").rename(tree / folder / "<b>&.png")
+    arguments = ["--method", "trimap", "-o", tmp_path / "out", "--worst", 2, "--json"]
+    result = json.loads(grade(*folders(tree, "images", "trimaps", "truths"), *arguments).stdout)
+    page = (tmp_path / "out" / "worst.html").read_text(encoding="utf-8")
+    worst = sorted(result["scores"], key=lambda score: -score["sad"])[:2]
+    shown = re.findall(r"<figcaption><b>(.*?)</b>", page)
+    assert shown == [score["image"].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for score in worst]
+    assert "<b>&.png" not in page
+    data = base64.b64decode(re.findall(r"base64,([^\"]+)", page)[0])
+    height, width = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape[:2]
+    assert width > 4 * height * 0.5
+
+
+def test_the_interval_resamples_foregrounds() -> None:
+    """A mean over pictures; wider than if pictures were independent; the same at each call; none for one foreground."""
+    rng = np.random.default_rng(3)
+    means = rng.normal(50, 10, 40)
+    interval = bootstrap(means, np.full(40, 20.0))
+    assert interval == bootstrap(means, np.full(40, 20.0))
+    assert interval.mean == pytest.approx(means.mean())
+    half = 1.96 * means.std() / np.sqrt(40)
+    assert interval.high - interval.mean == pytest.approx(half, rel=0.15)
+    assert interval.mean - interval.low == pytest.approx(half, rel=0.15)
+    assert bootstrap(np.array([1.0, 4.0]), np.array([3.0, 1.0])).mean == 1.75
+    assert bootstrap(np.array([5.0]), np.array([20.0])).low is None
+
+
+def test_a_dataset_is_graded_with_a_checkpoint(pictures: Pictures, tmp_path: Path) -> None:
+    """Only its validation foregrounds, where it has some; rivals by the same command; exported weights likewise."""
+    networks = pytest.importorskip("networks")
+    network = networks.lively()
+    checkpoint = networks.checkpoint(tmp_path / "last.pt", network)
+    out = tmp_path / "dataset"
+    assert run(*pictures.arguments(out, "--set", "split.validation=0.4", "-j", "1")).code == 0
+    given = ["--dataset", out, "--checkpoint", checkpoint]
+    done = grade(*given, "--method", "mnet", "--method", "segmentation", "--method", "trimap", "--json")
+    assert done.exit_code == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert [s["competitor"] for s in result["summaries"]] == ["mnet", "segmentation", "trimap"]
+    assert [s["images"] for s in result["summaries"]] == [8, 8, 8]
+    assert len(json.loads(grade(*given, "--split", "all", "--limit", 7, "--json").stdout)["scores"]) == 7
+
+    from matting_compose.composer import open_dataset
+    from matting_compose.trainer.predict import predict_alpha
+
+    dataset, first = open_dataset(out), result["scores"][0]
+    sample = next(s for s in dataset if s.row.key == first["image"])
+    expected = np.rint(predict_alpha(network, sample.image, sample.trimap) * 255).astype(np.uint8)
+    assert first["sad"] == pytest.approx(sad(expected, sample.alpha, sample.trimap))
+
+
+@pytest.mark.parametrize("method", methods.CLASSICAL)
+def test_classical_methods_beat_the_trimap(method: str) -> None:
+    """On a disc of one colour over another all of pymatting's methods find most of the alpha."""
+    pytest.importorskip("pymatting")
+    _, alpha = soft_disc(50, 60, 1)
+    grain = np.random.default_rng(0).normal(0, 4, (50, 60, 3))
+    share, colours = alpha[..., None] / 255, np.array([[230, 40, 30], [20, 60, 200]])
+    image = np.clip(share * colours[0] + (1 - share) * colours[1] + grain, 0, 255).astype(np.uint8)
+    trimap = np.where(cv2.dilate((alpha % 255 > 0).view(np.uint8), np.ones((7, 7))) > 0, 128, alpha).astype(np.uint8)
+    mattes = [methods.make_matte(name, image, trimap, methods.Settings()) for name in (method, "trimap")]
+    found, trivial = (sad(methods.to_bytes(matte), alpha, trimap) for matte in mattes)
+    assert found < 0.5 * trivial
+
+
+def test_classical_methods_work_on_reduced_pictures() -> None:
+    """`max_side` is for them too; the trimap's own pixels stay known."""
+    pytest.importorskip("pymatting")
+    image, alpha = soft_disc(50, 60, 1)
+    trimap = np.where(alpha % 255 > 0, 128, alpha).astype(np.uint8)
+    reduced = methods.make_matte("closed-form", image, trimap, methods.Settings(max_side=40))
+    assert reduced.shape == alpha.shape
+    assert (reduced[trimap == 255] == 1).all()
+    assert (reduced[trimap == 0] == 0).all()
+
+
+def test_a_method_that_fails_has_no_means(tree: Path) -> None:
+    """What it could do is listed, what it could not is named, and the others are graded."""
+    pytest.importorskip("pymatting")
+    trimap = cv2.imread(str(tree / "trimaps" / "disc 1.png"), cv2.IMREAD_UNCHANGED)
+    save(tree / "trimaps" / "disc 1.png", np.maximum(trimap, 128))
+    given = [*folders(tree, "images", "trimaps", "truths"), "--method", "closed-form", "--method", "trimap", "--json"]
+    done = grade(*given)
+    assert done.exit_code == 3
+    result = json.loads(done.stdout)
+    assert [summary["competitor"] for summary in result["summaries"]] == ["trimap"]
+    assert [(f["competitor"], f["image"]) for f in result["failures"]] == [("closed-form", "disc 1")]
+    assert len(result["scores"]) == 5
+    assert "closed-form on disc 1: closed-form needs known foreground and known background" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "either --dataset, or --truths"),
+        (["--truths", "a", "--dataset", "b"], "either --dataset, or --truths"),
+        (["--truths", "a"], "nothing to grade"),
+        (["--truths", "a", "--method", "mnet"], "need a --checkpoint"),
+        (["--truths", "a", "--method", "magic"], "Invalid value for '--method'"),
+        (["--dataset", "b", "--predictions", "a"], "--predictions go with --truths"),
+        (["--truths", "a", "--predictions", "b", "--jobs", "0"], "--jobs takes"),
+        (["--truths", "a", "--method", "trimap", "--tile", "1000"], "--tile takes a multiple of 16"),
+    ],
+)
+def test_wrong_usage_is_explained(arguments: list[str], text: str) -> None:
+    """With exit code 2, and what would be right."""
+    done = CliRunner().invoke(commands.evaluate, arguments)
+    assert done.exit_code == 2
+    assert text in done.stderr

@@ -1,0 +1,364 @@
+"""The commands that use and grade a network: options, progress, exit codes. The work is in the modules they import."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from .. import __version__
+from ..composer.errors import MattingComposeError
+
+CLEAN, FAILED, WITH_FAILURES, INTERRUPTED = 0, 1, 3, 130
+LINE_EVERY = 10.0  # seconds between two lines of progress where there is no terminal
+
+# Names only: the modules that know more import NumPy, and help must not wait for that. A test compares.
+NETWORK = ("mnet", "segmentation")
+METHODS = (
+    *NETWORK,
+    "closed-form",
+    "knn",
+    "learning-based",
+    "large-kernel",
+    "random-walk",
+    "shared",
+    "trimap",
+)
+
+HELP = {"help_option_names": ["-h", "--help"]}
+A_PATH = click.Path(path_type=Path)
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _making(command: F) -> F:
+    """Add the options that say how mattes are made."""
+    for option in (
+        click.option(
+            "--max-side",
+            type=click.IntRange(min=16),
+            help="Reduce larger pictures to this, px, and enlarge their alpha again; SHM tests at 1500.",
+        ),
+        click.option(
+            "--tile", type=click.IntRange(min=512), default=1024, show_default=True,
+            help="Side of what the network sees at once, px; memory grows with its square.",
+        ),
+        click.option(
+            "--device", default="auto", show_default="a GPU if any", help="Where the network runs: cpu, cuda."
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.command(context_settings=HELP)
+@click.version_option(__version__, prog_name="matting-predict")
+@click.argument("inputs", nargs=-1, required=True, type=A_PATH, metavar="[CHECKPOINT] IMAGE...")
+@click.option("--trimap", type=A_PATH, help="Trimap of the image, or a folder of trimaps under the images' names.")
+@click.option("--mask", type=A_PATH, help="Instead: a mask or rough alpha (or a folder), to draw the trimap from.")
+@click.option(
+    "--radius",
+    type=click.FloatRange(0, 500),
+    default=20.0,
+    show_default=True,
+    help="Width of the unknown region on either side of a mask's edge, thousandths of the subject's size.",
+)
+@click.option("-o", "--out", type=A_PATH, required=True, help="The alpha's PNG, or a folder for several.")
+@click.option("--method", type=click.Choice(METHODS), default="mnet", show_default=True, help="How to matte.")
+@click.option("--bits", type=click.Choice(["8", "16"]), default="8", show_default=True, help="Of the alpha.")
+@click.option("--save-trimap", is_flag=True, help="Also write the trimap that was used.")
+@click.option("--cutout", is_flag=True, help="Also an RGBA PNG with the foreground's estimated colours.")
+@click.option("--background", type=A_PATH, help="Also the foreground over this picture.")
+@click.option("--panel", is_flag=True, help="Also a picture that shows all of it.")
+@_making
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def predict(
+    inputs: tuple[Path, ...],
+    trimap: Path | None,
+    mask: Path | None,
+    radius: float,
+    out: Path,
+    method: str,
+    bits: str,
+    save_trimap: bool,
+    cutout: bool,
+    background: Path | None,
+    panel: bool,
+    device: str,
+    tile: int,
+    max_side: int | None,
+    as_json: bool,
+) -> None:
+    """Make the alpha of pictures, at their own size, with a trained network or a rival of it.
+
+    IMAGE is a picture or a folder of them; without --trimap and --mask the trimap is drawn from its own alpha.
+    CHECKPOINT comes first for mnet and for segmentation (which is mnet's alpha, thresholded); the others have none.
+
+    \b
+    Examples:
+      matting-predict last.pt photo.jpg --trimap trimap.png -o alpha.png
+      matting-predict last.pt photos/ --mask masks/ -o mattes/ --cutout --background beach.jpg --panel
+      matting-predict photo.jpg --trimap trimap.png --method closed-form -o alpha.png
+
+    \b
+    Exit codes: 0 all is well; 1 failed; 2 wrong usage;
+    3 finished, but some pictures failed; 130 interrupted.
+    """
+    checkpoint, images = _split(inputs, method)
+    if trimap and mask:
+        raise click.UsageError("--trimap and --mask exclude each other: one of them says what is unknown")
+    if tile % 16:
+        raise click.UsageError(f"--tile takes a multiple of 16, such as {tile // 16 * 16}")
+    with _explained():
+        from .job import Wanted, plan_jobs, run_job
+        from .methods import Settings, prepare
+
+        jobs = plan_jobs(images, trimap, mask, out)
+        settings = Settings(checkpoint, device, tile, max_side)
+        wanted = Wanted(method, settings, int(bits), radius, save_trimap, cutout, background, panel)
+        prepare(method, settings)
+        start, failures = time.monotonic(), {}
+        for job in _progress(jobs, len(jobs), "pictures"):
+            try:
+                for warning in run_job(job, wanted):
+                    click.echo(f"warning: {warning}", err=True)
+            except MattingComposeError as error:
+                failures[str(job.image)] = str(error)
+                click.echo(f"Error: {error}", err=True)
+        seconds = round(time.monotonic() - start, 3)
+    done = [str(job.out) for job in jobs if str(job.image) not in failures]
+    if as_json:
+        click.echo(json.dumps({"written": done, "failures": failures, "method": method, "seconds": seconds}))
+    click.echo(f"{out}: {len(done):,} of {len(jobs):,} mattes in {seconds:.1f} s", err=True)
+    sys.exit(CLEAN if not failures else WITH_FAILURES if done else FAILED)
+
+
+def _split(inputs: tuple[Path, ...], method: str) -> tuple[Path | None, list[Path]]:
+    """Tell the checkpoint from the images."""
+    if method not in NETWORK:
+        return None, list(inputs)
+    if len(inputs) < 2:
+        raise click.UsageError(
+            f"--method {method} takes a checkpoint and then images: matting-predict CHECKPOINT IMAGE..."
+        )
+    return inputs[0], list(inputs[1:])
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn errors into a message and an exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted; what is written is whole", err=True)
+        sys.exit(INTERRUPTED)
+    except MattingComposeError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(FAILED)
+
+
+def _progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """Pass items on and show how far it is: live on a terminal, else a line now and then."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import track
+
+        yield from track(items, description="", total=total, console=Console(stderr=True))
+        return
+    start = last = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if now - last >= LINE_EVERY:
+            last = now
+            left = (now - start) / done * (total - done) if done else 0
+            click.echo(f"{done:,}/{total:,} {what}, about {left:,.0f} s left", err=True)
+        yield item
+
+
+@click.command(context_settings=HELP)
+@click.version_option(__version__, prog_name="matting-evaluate")
+@click.option("--predictions", type=A_PATH, multiple=True, help="Folder of predicted alphas; repeatable.")
+@click.option("--truths", type=A_PATH, help="Folder of true alphas.")
+@click.option("--trimaps", type=A_PATH, help="Folder of trimaps: their unknown region is graded.")
+@click.option("--images", type=A_PATH, help="Folder of images, for the methods that make mattes.")
+@click.option("--dataset", type=A_PATH, help="Instead of folders: a dataset that matting-compose built.")
+@click.option(
+    "--split",
+    type=click.Choice(["auto", "train", "validation", "all"]),
+    default="auto",
+    show_default="validation where there is any, else all",
+    help="Which composites of the dataset.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Only so many pictures, spread evenly over all.")
+@click.option("--checkpoint", type=A_PATH, help="A trained network; adds the method mnet where none is given.")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    type=click.Choice((*METHODS, "perfect-mask")),
+    help="Also grade this method's mattes; repeatable. perfect-mask is the truth, thresholded.",
+)
+@click.option("--whole", is_flag=True, help="Grade whole pictures, as SHM does, also where there are trimaps.")
+@click.option("-o", "--out", type=A_PATH, help="Folder for scores.csv, scores.json and worst.html.")
+@click.option("--worst", type=click.IntRange(0), default=12, show_default=True, help="Cases on the page, each method.")
+@click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Processes.")
+@_making
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+def evaluate(
+    predictions: tuple[Path, ...],
+    truths: Path | None,
+    trimaps: Path | None,
+    images: Path | None,
+    dataset: Path | None,
+    split: str,
+    limit: int | None,
+    checkpoint: Path | None,
+    methods: tuple[str, ...],
+    whole: bool,
+    out: Path | None,
+    worst: int,
+    jobs: int,
+    device: str,
+    tile: int,
+    max_side: int | None,
+    as_json: bool,
+) -> None:
+    """Grade mattes: SAD, MSE, gradient and connectivity errors as Composition-1k's evaluation defines them.
+
+    Over the unknown region where there are trimaps, else (or with --whole) over whole pictures, as in SHM's table.
+    A missing, extra or mis-sized prediction is an error. A method that fails on a picture has no means.
+
+    \b
+    Examples:
+      matting-evaluate --predictions mattes/ --truths alpha/ --trimaps trimaps/
+      matting-evaluate --checkpoint last.pt --dataset dataset -o scores
+      matting-evaluate --images photos/ --trimaps trimaps/ --truths alpha/ --checkpoint last.pt
+          --method mnet --method closed-form --method knn --method perfect-mask --method trimap
+
+    \b
+    Exit codes: 0 all is well; 1 failed; 2 wrong usage;
+    3 finished, but a method failed on some pictures; 130 interrupted.
+    """
+    if checkpoint and not methods:
+        methods = ("mnet",)
+    _check_usage(predictions, truths, dataset, methods, checkpoint, jobs)
+    if tile % 16:
+        raise click.UsageError(f"--tile takes a multiple of 16, such as {tile // 16 * 16}")
+    with _explained():
+        from .cases import dataset_cases, folder_cases
+        from .evaluate import Competitor
+        from .evaluate import evaluate as grade
+        from .methods import Settings, prepare
+        from .scoresheet import as_document, as_table, write_scoresheet
+
+        settings = Settings(checkpoint, device, tile, max_side)
+        cases: list[Any] = (
+            dataset_cases(dataset, split)  # type: ignore[arg-type]  # click has checked the choice
+            if dataset
+            else folder_cases(truths, trimaps=trimaps, images=images, predictions=predictions)  # type: ignore[arg-type]
+        )
+        if limit and limit < len(cases):
+            cases = [cases[(2 * i + 1) * len(cases) // (2 * limit)] for i in range(limit)]
+        competitors = [Competitor(_name(folder, predictions), folder=folder) for folder in predictions]
+        for method in dict.fromkeys(methods):
+            prepare(method, settings)
+            competitors.append(Competitor(method, method=method))
+        with _counter("mattes") as show:
+            result = grade(
+                cases, competitors, settings, whole=whole, jobs=jobs, worst=worst if out else 0, on_progress=show
+            )
+        if out:
+            write_scoresheet(result, out)
+    click.echo(json.dumps(as_document(result)) if as_json else as_table(result))
+    for failure in result.failures:
+        click.echo(f"Error: {failure.competitor} on {failure.image}: {failure.reason}", err=True)
+    if out:
+        click.echo(f"Look at {out / 'worst.html'}", err=True)
+    sys.exit(WITH_FAILURES if result.failures else CLEAN)
+
+
+def _check_usage(
+    predictions: tuple[Path, ...],
+    truths: Path | None,
+    dataset: Path | None,
+    methods: tuple[str, ...],
+    checkpoint: Path | None,
+    jobs: int,
+) -> None:
+    if jobs == 0 or jobs < -1:
+        raise click.UsageError("--jobs takes a number from 1, or -1 for one per core")
+    if (dataset is None) == (truths is None):
+        raise click.UsageError("give either --dataset, or --truths and what goes with them")
+    if dataset and predictions:
+        raise click.UsageError("--predictions go with --truths; a dataset is graded with --checkpoint or --method")
+    if not predictions and not methods:
+        raise click.UsageError("nothing to grade: give --predictions, --checkpoint or --method")
+    if set(methods) & set(NETWORK) and not checkpoint:
+        raise click.UsageError(f"--method {' and '.join(NETWORK)} need a --checkpoint")
+
+
+def _name(folder: Path, folders: tuple[Path, ...]) -> str:
+    """Name a folder of predictions; in full where two are called alike."""
+    return folder.name if [other.name for other in folders].count(folder.name) == 1 else str(folder)
+
+
+@contextmanager
+def _counter(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a count of work done: live on a terminal, else a line now and then."""
+    start = last = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        now, live = time.monotonic(), sys.stderr.isatty()
+        if now - last >= (0.2 if live else LINE_EVERY) or (live and done == total):
+            last = now
+            left = (now - start) / done * (total - done)
+            text = f"{done:,}/{total:,} {what}, about {left:,.0f} s left"
+            click.echo(f"\r  {text}  " if live else text, err=True, nl=not live or done == total)
+
+    yield show
+
+
+@click.command(context_settings=HELP)
+@click.version_option(__version__, prog_name="matting-export")
+@click.argument("checkpoint", type=A_PATH)
+@click.option("-o", "--out", type=A_PATH, required=True, help="File to write: .onnx or .safetensors.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def export(checkpoint: Path, out: Path, as_json: bool) -> None:
+    """Write a trained network for other programs, and prove the file against torch.
+
+    ONNX takes image and trimap as bytes, of any size, and gives the fused alpha. Safetensors holds the weights;
+    matting-predict and matting-evaluate take it in place of a checkpoint.
+
+    \b
+    Examples:
+      matting-export last.pt -o mnet.onnx
+      matting-export last.pt -o mnet.safetensors
+    """
+    if out.suffix not in (".onnx", ".safetensors"):
+        raise click.UsageError(f"--out ends in .onnx or .safetensors, not '{out.suffix}'")
+    with _explained():
+        from .methods import Settings, network_of
+
+        network = network_of(Settings(checkpoint, "cpu"))
+        from .export import check_onnx, export_onnx, export_safetensors
+
+        result: dict[str, Any] = {"out": str(out)}
+        if out.suffix == ".onnx":
+            export_onnx(network, out)
+            parity = check_onnx(network, out)
+            result |= {"pictures": parity.pictures, "largest": parity.largest, "mean": parity.mean}
+            told = f"alphas of {parity.pictures} pictures differ from torch's by at most {parity.largest:.1e}"
+        else:
+            export_safetensors(network, out)
+            told = "weights under the keys of the state_dict"
+    if as_json:
+        click.echo(json.dumps(result))
+    click.echo(f"{out}: {out.stat().st_size / 1e6:,.1f} MB; {told}", err=True)
