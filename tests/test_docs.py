@@ -11,21 +11,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from adobe_tree import make_adobe
 from conftest import COMMAND, photograph, save, soft_disc
+from matting_compose.composer.corpus import load_corpus
+from packages import write_corpus
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-# Long commands are executed as written but for their length.
+# Long commands are executed as written but for their length; what open431 fetches and builds has its names, but tiny
+# packages of drawn pictures stand in for Debian's.
 SHORTER = {
     "--out dim431": "--out dim431 --set foregrounds.list=two.txt",
     "--out composition-1k": "--out composition-1k --set foregrounds.list=two.txt",
     "--every 4 --rounds 2": "--every 2 --rounds 1 --variants 2",
     "--stops 6": "--stops 2 --after 1 2",
+    "fetch open431": "fetch open431.csv --packages debs/",
+    "build open431": "build open431 --variants 1",
 }
 
 
@@ -57,7 +63,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for root, names in ((adobe.training, adobe.training_names), (adobe.test, adobe.test_names)):
         (root / "two.txt").write_text("\n".join(names[:2]))
     (folder / "elsewhere").symlink_to(folder / "dataset")  # another copy of what the README builds
+    write_open431(folder)
     return folder
+
+
+def write_open431(folder: Path) -> None:
+    """Make a corpus with open431's names, of packages with tiny pictures."""
+    packages: dict[str, dict[str, tuple[str, bytes]]] = {}
+    for number, picture in enumerate(load_corpus("open431").pictures):
+        colour, alpha = soft_disc(20, 24, number)
+        cutout = picture.name.startswith("cutouts/")
+        _, data = cv2.imencode(".png", np.dstack([colour, alpha]) if cutout else colour)
+        packages.setdefault(picture.package, {})[picture.name] = (picture.path, data.tobytes())
+    write_corpus(folder, "open431", packages)
 
 
 def test_make_targets_set_everything_up() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import shutil
 import signal
 import subprocess
@@ -244,6 +245,21 @@ def test_a_full_disk_is_said_beforehand(place: Place, monkeypatch: pytest.Monkey
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=100))
     with pytest.raises(fetching.FetchError, match="MB are needed, the disk has"):
         fetching.fetch(load_corpus(str(place.folder / "s.csv")), place.out, [place.debs])
+
+
+def test_a_disk_that_fills_up_leaves_no_half_picture(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says so, and a run with more room goes on."""
+    corpus = load_corpus(str(place.folder / "s.csv"))
+
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "replace", refuse)
+        with pytest.raises(fetching.FetchError, match=r"the disk is full\. Nothing fetched is lost"):
+            fetching.fetch(corpus, place.out, [place.debs])
+    assert fetching.fetch(corpus, place.out, [place.debs]).fetched == 3
+    assert place.fetched() == PICTURES
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def rgb(path: Path) -> np.ndarray:
     return read_rgb(path, path.name, LIMIT)[0]
 
 
-@pytest.mark.parametrize("ending", ["png", "tif", "bmp", "webp"])
+@pytest.mark.parametrize("ending", ["png", "tif", "bmp", "webp", "sgi"])
 def test_lossless_files_read_exactly(tmp_path: Path, ending: str) -> None:
     """8-bit colour comes as it is, whatever the container."""
     path = tmp_path / f"a.{ending}"
@@ -232,3 +232,22 @@ def test_reduction_keeps_composites_true(tmp_path: Path) -> None:
     weight = small.alpha[..., None] / 255.0
     assert np.abs(weight * small.image + (1 - weight) * 90.0 - whole).max() < 1.5
     assert limit_side(small, 100) is small
+
+
+def test_enlargement_keeps_composites_true() -> None:
+    """Composing enlarged parts equals enlarging the composite, and nothing is more than doubled."""
+    rng = np.random.default_rng(4)
+    alpha = cv2.resize(rng.integers(0, 2, (6, 9)).astype(np.float32), (90, 60), interpolation=cv2.INTER_LINEAR)
+    alpha = np.rint(alpha * 255).astype(np.uint8)
+    image = cv2.resize(rng.integers(60, 196, (7, 7, 3), dtype=np.uint8), (90, 60), interpolation=cv2.INTER_LINEAR)
+    image[alpha == 0] = 0
+    large = limit_side(Foreground(image, alpha, ""), None, 150)
+    assert large.alpha.shape == (100, 150)
+    weight = alpha[..., None] / 255.0
+    whole = cv2.resize(weight * image + (1 - weight) * 90.0, (150, 100), interpolation=cv2.INTER_CUBIC)
+    weight = large.alpha[..., None] / 255.0
+    difference = np.abs(weight * large.image + (1 - weight) * 90.0 - whole)
+    assert difference.mean() < 0.5  # cubic overshoot is cut off where alpha leaves 0..255
+    assert np.percentile(difference, 99) < 2.5
+    assert limit_side(Foreground(image, alpha, ""), None, 999).alpha.shape == (120, 180)
+    assert limit_side(large, None, 150) is large
