@@ -27,7 +27,7 @@ def lively(seed: int = 0, **switches: Any) -> MNet:
     return network.eval()
 
 
-def checkpoint(path: Path, network: MNet, **changes: Any) -> Path:
+def checkpoint(path: Path, network: MNet, /, **changes: Any) -> Path:
     """Write what training writes."""
     document = {
         "format": "matting-compose/checkpoint", "version": 1, "network": dict(network.config),

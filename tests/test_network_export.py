@@ -29,7 +29,7 @@ def test_onnx_equals_torch(decoder: str, norm: str, output: str, tmp_path: Path)
     export_onnx(network, tmp_path / "mnet.onnx")
     parity = check_onnx(network, tmp_path / "mnet.onnx")
     assert parity.pictures == len(export.SIZES)
-    assert parity.largest < 1e-5
+    assert parity.largest < 3e-5
 
 
 def test_onnx_unpools_ties_as_torch(tmp_path: Path) -> None:
