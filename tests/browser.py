@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -90,6 +91,13 @@ class Browser:
         answer = self.command("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def becomes(self, expression: str, seconds: float = 10) -> bool:
+        """Tell whether an expression becomes true: what a page does in answer to an event, it does when it can."""
+        deadline = time.monotonic() + seconds
+        while not (found := bool(self.evaluate(expression))) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return found
 
     def press(self, key: str) -> None:
         """Press and release a key."""
