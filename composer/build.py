@@ -194,11 +194,11 @@ def _refuse_changed_inputs(plan: Plan, done: dict[int, dict[str, Any]]) -> None:
         return
     foregrounds, backgrounds = plan.foreground_layout, plan.background_layout
     paths = {f"background {name}": path for name in plan.backgrounds for path in backgrounds.files(name)}
-    for entry in plan.foregrounds:
+    for entry, count in zip(plan.foregrounds, plan.counts, strict=True):
         for name, path in zip((entry.image, entry.alpha), foregrounds.files(entry), strict=False):
             paths[f"foreground {name}"] = path
         if trimaps := plan.supplied_trimaps:
-            for variant in range(plan.recipe.variants):
+            for variant in range(count):
                 paths[f"trimap {trimaps.name(entry.key, variant)}"] = trimaps.path(entry.key, variant)
     sizes: dict[str, int | None] = {}
     for sidecar in done.values():
@@ -214,6 +214,8 @@ def _refuse_changed_inputs(plan: Plan, done: dict[int, dict[str, Any]]) -> None:
 
 def _task(plan: Plan, shard: ShardPlan, folder: Path, done: dict[int, dict[str, Any]]) -> ShardTask:
     recipe = plan.recipe
+    looks = {strip.group: plan.look(strip.group) for strip in shard.strips}
+    partners = {look.partner for look in looks.values()}
     return ShardTask(
         folder=folder.absolute(),
         shard=shard,
@@ -226,7 +228,9 @@ def _task(plan: Plan, shard: ShardPlan, folder: Path, done: dict[int, dict[str, 
             tile=recipe.shards.tile,
             background=recipe.shards.background,
         ),
-        entries={number: plan.foregrounds[number] for number in shard.foregrounds},
+        entries={strip.foreground: plan.foregrounds[strip.foreground] for strip in shard.strips},
+        looks=looks,
+        partners={entry.key: entry for entry in plan.foregrounds if entry.key in partners},
         cells=list(plan.cells(shard)),
         foreground_layout=plan.foreground_layout,
         background_layout=plan.background_layout,

@@ -396,5 +396,5 @@ def _count_lost(case: _Case, plan: Plan) -> int:
         or plan.background_name(number, variant) in case.bad_backgrounds
         or (entry.key, variant) in case.bad_trimaps
         for number, entry in enumerate(plan.foregrounds)
-        for variant in range(plan.recipe.variants)
+        for variant in range(plan.counts[number])
     )

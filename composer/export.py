@@ -109,6 +109,7 @@ def export(
         splits = {number: dataset.shards[dataset.locate(number)[0]].split for number in rows}
         chosen = _choose(rows, splits, split, foregrounds, count)
         _refuse_clashes(rows[number].key for number in chosen)
+        _refuse_clashes({rows[number].group: _look_name(rows[number]) for number in chosen}.values())
         by_shard: dict[int, list[int]] = {}
         for number in chosen:
             by_shard.setdefault(dataset.locate(number)[0], []).append(number)
@@ -180,7 +181,7 @@ def _refuse_clashes(keys: Iterable[str]) -> None:
     """Make sure that no two composites get one file where a file system does not tell case apart."""
     names = Counter(file_name(key).casefold() for key in keys)
     if twice := [name for name, count in names.items() if count > 1]:
-        raise DatasetError(f"two composites would both be called '{shown(twice[0])}' where case does not count")
+        raise DatasetError(f"two pictures would both be called '{shown(twice[0])}' where case does not count")
 
 
 def _begin(out: Path, record: dict[str, Any]) -> None:
@@ -231,10 +232,14 @@ def _export_shard(task: _Task) -> tuple[int, int]:
 
 
 def _png_paths(row: Row, background: bool) -> dict[str, str]:
-    """Say where a composite's pictures lie; all of one foreground share its colours and its alpha."""
-    key, foreground = file_name(row.key), file_name(row.foreground)
+    """Say where a composite's pictures lie; all of one look share its colours and its alpha."""
+    key, foreground = file_name(row.key), file_name(_look_name(row))
     paths = {"merged": key, "alpha": foreground, "trimap": key, "fg": foreground, **({"bg": key} if background else {})}
     return {folder: f"{folder}/{name}.png" for folder, name in paths.items()}
+
+
+def _look_name(row: Row) -> str:
+    return f"{row.foreground}_look{row.look.number}" if row.look.number else row.foreground
 
 
 def _write_pngs(out: Path, sample: Sample, missing: list[str], background: bool) -> None:

@@ -178,12 +178,12 @@ class Looks:
     ----------
     indices : the composites looked at, ascending
     unknown : share of each one's unknown region
-    alphas : by foreground
+    alphas : by group, a foreground's look each
     """
 
     indices: NDArray[np.int64]
     unknown: NDArray[np.float64]
-    alphas: dict[str, AlphaShares]
+    alphas: dict[int, AlphaShares]
 
 
 def summarise(folder: str | Path, *, full: bool = False, on_progress: OnProgress | None = None) -> Summary:
@@ -266,13 +266,13 @@ def look(
         # Always the same ones, so that two looks at one dataset agree.
         indices = np.sort(np.random.default_rng(0).choice(indices, sample, replace=False))
     unknown = np.empty(len(indices))
-    alphas: dict[str, AlphaShares] = {}
+    alphas: dict[int, AlphaShares] = {}
     for place, index in enumerate(indices):
         row = rows[int(index)]
         reader = open_shard(dataset, dataset.locate(int(index))[0])
         unknown[place] = np.count_nonzero(read_mask(reader, row, "trimap") == UNKNOWN) / (row.height * row.width)
-        if row.foreground not in alphas:
-            alphas[row.foreground] = _alpha_shares(read_mask(reader, row, "alpha"), settings)
+        if row.group not in alphas:
+            alphas[row.group] = _alpha_shares(read_mask(reader, row, "alpha"), settings)
         if on_progress:
             on_progress("masks", place + 1, len(indices))
     return Looks(indices, unknown, alphas)

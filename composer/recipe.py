@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationEr
 from pydantic_core import ErrorDetails
 
 from .errors import RecipeError
-from .settings import Range, Share, Table, explain, override, read_toml, shipped
+from .settings import Chance, Chances, Range, Share, Table, explain, override, read_toml, shipped
 
 MANIFESTS = "matting_compose.manifests"
 
@@ -94,6 +94,7 @@ class ProceduralBackgrounds(Table):
     sides: tuple[PositiveInt, PositiveInt] = (512, 768)
 
 
+SMALLEST_SCALE, LARGEST_SCALE = 0.1, 2.0  # of a look: a mote, and as far as `enlarge_to` goes
 ADOBE_FIT = {"enlarge": "needed", "offset": "top-left"}  # the only ones that Adobe's script knows
 
 
@@ -131,6 +132,41 @@ class Fit(Table):
             if self.method == "adobe" and getattr(self, key) != only:
                 raise ValueError(f"with method = adobe {key} is {only}; leave the key out, or use method = exact")
         return self
+
+
+class Looks(Table):
+    """What is drawn anew for each look of a foreground. A look has its own alpha and colours; its composites share
+    them. The defaults leave a foreground as it is.
+    """
+
+    count: PositiveInt = Field(1, description="looks of a foreground; its variants are shared evenly among them")
+    flip: Chance = Field(0.0, description="how often a look is mirrored, left to right")
+    rotate: Annotated[float, Field(ge=0, le=45)] = Field(0.0, description="degrees, at most, to either side")
+    scale: Annotated[Range, Field(description="the foreground's size is multiplied by so much")] = (1, 1)
+    jitter: Share = Field(
+        0.0, description="colour: each channel's gain is drawn from 1 ± this, and an offset of ± 255·this/2 for all"
+    )
+    pair: Chance = Field(0.0, description="how often another foreground of the same split stands behind")
+
+    @model_validator(mode="after")
+    def _check(self) -> Looks:
+        if not SMALLEST_SCALE <= self.scale[0] <= self.scale[1] <= LARGEST_SCALE:
+            low, high = self.scale
+            raise ValueError(f"scale lies between {SMALLEST_SCALE:g} and {LARGEST_SCALE:g}, found [{low:g}, {high:g}]")
+        return self
+
+
+class Scenes(Table):
+    """What is drawn anew for each composite, and done to its background before blending. The defaults do nothing."""
+
+    denoise: Chance = Field(0.0, description="how often the background's noise is smoothed, its edges kept")
+    blur: Chance = Field(0.0, description="how often the background is blurred, as if out of focus")
+    sigma: Range = Field((0.5, 2.0), description="of that blur: standard deviation of a Gaussian, px")
+    harmonise: Chances = Field(
+        (0.0, 0.0), description="how far the background's brightness goes towards the foreground's, 1 being all the way"
+    )
+    shadow: Chance = Field(0.0, description="how often the foreground throws a soft shadow on the background")
+    darkness: Chances = Field((0.2, 0.6), description="of that shadow, 1 being black")
 
 
 class Trimap(Table):
@@ -189,7 +225,9 @@ class Recipe(Table):
     foregrounds: Annotated[ForegroundTable, Field(discriminator="layout")]
     backgrounds: Annotated[BackgroundTable, Field(discriminator="layout")]
     pairing: Pairing = Pairing()
+    looks: Looks = Looks()
     fit: Fit = Fit()
+    scenes: Scenes = Scenes()
     trimap: Trimap = Trimap()
     shards: Shards = Shards()
     split: Split = Split()
@@ -204,6 +242,8 @@ class Recipe(Table):
                 raise ValueError("trimap.strategy = supplied goes with foregrounds of layout dim or pairs")
             if self.foregrounds.max_side is not None:
                 raise ValueError("trimap.strategy = supplied: the trimaps would not fit foregrounds cut to max_side")
+            if self.looks != Looks():
+                raise ValueError("trimap.strategy = supplied: the trimaps would not fit other looks; leave [looks] out")
         return self
 
 
@@ -282,6 +322,22 @@ def _layout_table(data: dict[str, Any], name: str, default: str, keeps: tuple[st
 # The only keys that hold a place on this machine. They say where the pictures are, not which they are,
 # so they are no part of a plan's hash: a dataset may be finished from another disk.
 PLACES = {"foregrounds": ("root", "images", "alphas"), "backgrounds": ("root",)}
+
+
+# Keys that came later: a recipe that does not use them is the plan that it was, to its hash.
+LATER: dict[str, tuple[str, ...]] = {"": ("looks", "scenes")}
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as plain types, without places, and without later keys that it does not use."""
+    data = recipe.model_dump(mode="json")
+    for table, keys in PLACES.items():
+        for key in keys:
+            data[table].pop(key, None)
+    for key in LATER[""]:
+        if getattr(recipe, key) == Recipe.model_fields[key].default:
+            del data[key]
+    return data
 
 
 def _anchor(data: dict[str, Any], folder: Path) -> None:

@@ -29,8 +29,10 @@ from numpy.typing import NDArray
 from .composite import METHODS, place_background
 from .errors import BuildError, DatasetError, SourceError
 from .layouts import BackgroundLayout, Entry, ForegroundLayout
-from .plan import Cell, ShardPlan
+from .looks import Look, dress
+from .plan import Cell, ShardPlan, Strip
 from .recipe import Fit, Trimap
+from .scenes import Stage
 from .shard import Header, Row, ShardReader, ShardWriter
 from .supplied import CompositeTrimaps, SuppliedTrimaps, composite_trimaps
 from .trimap import UNKNOWN
@@ -55,12 +57,17 @@ class Failure:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """Everything a worker needs to render one shard; it travels by pickle and holds no pixels."""
+    """Everything a worker needs to render one shard; it travels by pickle and holds no pixels.
+
+    `entries` are by number, `looks` by group, `partners` by key.
+    """
 
     folder: Path
     shard: ShardPlan
     header: Header
     entries: dict[int, Entry]
+    looks: dict[int, Look]
+    partners: dict[str, Entry]
     cells: list[Cell]
     foreground_layout: ForegroundLayout
     background_layout: BackgroundLayout
@@ -111,7 +118,7 @@ class _Made:
     rows: list[Row]
     failures: list[Failure]
     fresh: int
-    digests: dict[int, str]
+    digests: dict[str, str]
 
 
 def _render(task: ShardTask, writer: ShardWriter, previous: ShardReader | None) -> _Made:
@@ -122,18 +129,19 @@ def _render(task: ShardTask, writer: ShardWriter, previous: ShardReader | None) 
     """
     rows: dict[str, Row] = {}
     failures: dict[str, Failure] = {}
-    digests: dict[int, str] = {}
+    digests: dict[str, str] = {}
     kept = {row.key: row for row in previous.rows} if previous else {}
     counters = _Counters(task)
     for groups in _batches(task, writer, previous, kept, failures):
-        digests |= {number: group.sha256 for number, group in groups.items()}
-        cells = sorted((cell for cell in task.cells if cell.foreground in groups), key=lambda cell: cell.background)
+        for group in groups.values():
+            digests |= group.digests
+        cells = sorted((cell for cell in task.cells if cell.group in groups), key=lambda cell: cell.background)
         for background, sharing in groupby(cells, key=lambda cell: cell.background):
             picture = _Once(task.background_layout, background)
             for cell in sharing:
                 key = _key(task, cell)
                 try:
-                    rows[key] = groups[cell.foreground].place(cell, picture)
+                    rows[key] = groups[cell.group].place(cell, picture)
                 except SourceError as error:
                     failures[key] = Failure(key, error.source, error.cause, error.detail)
             counters.show(len(rows), len(failures), writer.bytes_written)
@@ -156,10 +164,10 @@ def _batches(
     """Prepare foregrounds, a batch at a time; note those that cannot be used in `failures`."""
     batch: dict[int, _Group] = {}
     pixels = 0
-    for number in task.shard.foregrounds:
-        keys = [_key(task, cell) for cell in task.cells if cell.foreground == number]
+    for strip in task.shard.strips:
+        keys = [f"{task.entries[strip.foreground].key}_{variant}" for variant in strip.variants]
         try:
-            batch[number] = group = _Group(task, number, writer, [kept.get(key) for key in keys], previous)
+            batch[strip.group] = group = _Group(task, strip, writer, [kept.get(key) for key in keys], previous)
             pixels += group.size[0] * group.size[1]
         except SourceError as error:
             failures |= {key: Failure(key, error.source, error.cause, error.detail) for key in keys}
@@ -190,43 +198,53 @@ class _Once:
 
 
 class _Group:
-    """One foreground's composites in a shard. What the foreground costs is paid once, and only if needed."""
+    """One look's composites in a shard. What the foreground costs is paid once, and only if needed."""
 
     def __init__(
-        self, task: ShardTask, number: int, writer: ShardWriter, kept: list[Row | None], previous: ShardReader | None
+        self, task: ShardTask, strip: Strip, writer: ShardWriter, kept: list[Row | None], previous: ShardReader | None
     ) -> None:
-        self._task, self._previous, self._number, self._kept = task, previous, number, kept
-        entry = task.entries[number]
+        self._task, self._previous, self._strip, self._kept = task, previous, strip, kept
+        number, look, entry = strip.group, task.looks[strip.group], task.entries[strip.foreground]
         if previous is not None and all(kept):
             first = next(row for row in kept if row)
-            self.size, self.sha256 = (first.height, first.width), previous.group_sha256(number)
-            self._writer = writer.group(number, entry.key, self.sha256, self.size, len(kept))
+            self.size, digests = (first.height, first.width), previous.group_sha256(number)
+            self._writer = writer.group(number, entry.key, digests[0], self.size, len(kept), digests[1])
             self._writer.copy_foreground(previous, number)
-            return
-        foreground = task.foreground_layout.load(entry)
-        if previous is not None and any(kept) and previous.group_sha256(number) != foreground.sha256:
-            raise BuildError(
-                f"foreground {entry.image} has changed since {task.shard.name} was rendered;"
-                " restore it, or build into another --out"
-            )
-        height, width = foreground.alpha.shape
-        self.size, self.sha256 = (height, width), foreground.sha256
-        self._draw = composite_trimaps(entry, foreground.alpha, task.trimap, task.supplied)
-        self._blend = METHODS[task.fit.method].blender(foreground.image, foreground.alpha)
-        self._writer = writer.group(number, entry.key, self.sha256, self.size, len(kept))
-        self._writer.write_foreground(foreground.image, foreground.alpha)
+        else:
+            dressed = dress(task.foreground_layout, entry, look, task.partners)
+            digests = dressed.sha256, dressed.partner_sha256
+            if previous is not None and any(kept):
+                self._refuse_change(previous.group_sha256(number), digests)
+            height, width = dressed.alpha.shape
+            self.size, self._look = (height, width), dressed.look
+            self._draw = composite_trimaps(entry, dressed.alpha, task.trimap, task.supplied)
+            self._blend = METHODS[task.fit.method].blender(dressed.image, dressed.alpha)
+            self._stage = Stage(dressed.image, dressed.alpha)
+            self._writer = writer.group(number, entry.key, digests[0], self.size, len(kept), digests[1])
+            self._writer.write_foreground(dressed.image, dressed.alpha)
+        self.digests = {entry.key: digests[0], **({look.partner: digests[1]} if look.partner else {})}
+
+    def _refuse_change(self, before: tuple[str, str], now: tuple[str, str]) -> None:
+        task, strip = self._task, self._strip
+        entries = task.entries[strip.foreground], task.partners.get(task.looks[strip.group].partner)
+        for entry, old, new in zip(entries, before, now, strict=True):
+            if entry is not None and old != new:
+                raise BuildError(
+                    f"foreground {entry.image} has changed since {task.shard.name} was rendered;"
+                    " restore it, or build into another --out"
+                )
 
     def place(self, cell: Cell, background: _Once) -> Row:
         """Copy a composite, or render it."""
-        position = cell.variant - self._task.shard.variants.start
+        position = cell.variant - self._strip.variants.start
         row = self._kept[position]
         if row is not None and self._previous is not None:
-            self._writer.copy_composite(self._previous, self._number, position)
+            self._writer.copy_composite(self._previous, cell.group, position)
             return row
         return self._render(cell, position, *background.load())
 
     def _render(self, cell: Cell, position: int, picture: Array, digest: str) -> Row:
-        entry, fit = self._task.entries[self._number], self._task.fit
+        entry, fit = self._task.entries[cell.foreground], self._task.fit
         height, width = picture.shape[:2]
         offset = (cell.offset_y, cell.offset_x)
         placement = place_background((height, width), self.size, enlarge=fit.enlarge, offset=offset)
@@ -240,6 +258,7 @@ class _Group:
             raise SourceError(
                 entry.image, "no-unknown", f"its trimap has no unknown region ({radii}); is the alpha empty or full?"
             )
+        background, scene = self._stage(background, cell.scene)
         self._writer.write_composite(position, self._blend(background), drawn.trimap, background)
         return Row(
             key=_key(self._task, cell),
@@ -254,8 +273,10 @@ class _Group:
             offset_x=placement.x,
             erode=drawn.erode,
             dilate=drawn.dilate,
-            group=self._number,
+            group=cell.group,
             position=position,
+            look=self._look,
+            scene=scene,
         )
 
 
@@ -283,12 +304,12 @@ def _mended(task: ShardTask, sidecar: dict[str, Any]) -> bool:
         picture = _Once(task.background_layout, background)
         for cell in sharing:
             with contextlib.suppress(SourceError):  # it still fails: it stays in the list of failures
-                if cell.foreground not in drawers:
-                    drawers[cell.foreground] = None
+                if cell.group not in drawers:
+                    drawers[cell.group] = None
                     entry = task.entries[cell.foreground]
-                    alpha = task.foreground_layout.load(entry).alpha
-                    drawers[cell.foreground] = composite_trimaps(entry, alpha, task.trimap, task.supplied)
-                draw = drawers[cell.foreground]
+                    alpha = dress(task.foreground_layout, entry, task.looks[cell.group], task.partners).alpha
+                    drawers[cell.group] = composite_trimaps(entry, alpha, task.trimap, task.supplied)
+                draw = drawers[cell.group]
                 if draw is None:
                     continue
                 drawn = draw(cell.variant, cell.erode, cell.dilate)
@@ -315,10 +336,11 @@ def _sidecar(task: ShardTask, made: _Made, digest: str, size: int) -> dict[str, 
 def _inputs(task: ShardTask, made: _Made) -> dict[str, dict[str, Any]]:
     """Map each file that was used to its size and digest, so that a change is noticed. A pair has one digest."""
     used: dict[str, dict[str, Any]] = {}
-    for number in sorted({row.group for row in made.rows}):
-        entry = task.entries[number]
+    keys = {key for row in made.rows for key in (row.foreground, row.look.partner)}
+    by_key = task.partners | {entry.key: entry for entry in task.entries.values()}
+    for entry in (entry for key, entry in by_key.items() if key in keys):
         for name, path in zip((entry.image, entry.alpha), task.foreground_layout.files(entry), strict=False):
-            used[f"foreground {name}"] = {"bytes": path.stat().st_size, "sha256": made.digests[number]}
+            used[f"foreground {name}"] = {"bytes": path.stat().st_size, "sha256": made.digests[entry.key]}
     for name, digest in sorted({(row.background, row.background_sha256) for row in made.rows}):
         for path in task.background_layout.files(name):
             used[f"background {name}"] = {"bytes": path.stat().st_size, "sha256": digest}

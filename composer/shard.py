@@ -10,7 +10,7 @@ import hashlib
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
@@ -23,8 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from zstandard import ZstdError
 
+from . import looks, scenes
 from .errors import DatasetError
+from .looks import Look
 from .packing import Codec, Packing, packing
+from .scenes import Scene
 
 Array = NDArray[np.uint8]
 Window = tuple[int, int, int, int]  # y, x, height, width
@@ -48,6 +51,7 @@ class Row:
     scale, offset_y, offset_x : see `composite.Placement`
     erode, dilate : see `trimap.DrawnTrimap`
     group, position : where it lies: ``groups/{group:05d}``, at index `position`
+    look, scene : what was done to the foreground and to the background
     """
 
     key: str
@@ -64,6 +68,16 @@ class Row:
     dilate: int
     group: int
     position: int
+    look: Look = looks.AS_IT_IS
+    scene: Scene = scenes.AS_IT_IS
+
+    def columns(self) -> dict[str, Any]:
+        """Return it flat: its fields, and ``look_number``, ``scene_blur`` and the like."""
+        return {name: getattr(self, name) for name in _ROW_FIELDS} | _flat(vars(self))
+
+    def drawn(self) -> list[tuple[str, Any]]:
+        """Return what is unusual about its look and its scene, by column."""
+        return [(name, value) for name, value in _flat(vars(self)).items() if value != _USUAL[name]]
 
 
 @dataclass(frozen=True)
@@ -157,11 +171,15 @@ class ShardWriter:
         """The file's size so far."""
         return int(self._file.id.get_filesize())
 
-    def group(self, number: int, foreground: str, sha256: str, size: tuple[int, int], count: int) -> GroupWriter:
-        """Start a foreground's group: `count` composites of `size` (height, width) px."""
+    def group(
+        self, number: int, foreground: str, sha256: str, size: tuple[int, int], count: int, partner_sha256: str = ""
+    ) -> GroupWriter:
+        """Start a group, a look of a foreground: `count` composites of `size` (height, width) px."""
         group = self._file.create_group(f"groups/{number:05d}")
         group.attrs["foreground"] = foreground
         group.attrs["sha256"] = sha256
+        if partner_sha256:
+            group.attrs["partner_sha256"] = partner_sha256
         return GroupWriter(group, self._header, size, count, self._written)
 
     def finish(self, rows: Sequence[Row]) -> str:
@@ -392,9 +410,10 @@ class ShardReader:
         rows, columns = (range(-(-side // tile)) for side, tile in sides)
         return [[array.stored(position, i, j) for j in columns] for i in rows]
 
-    def group_sha256(self, number: int) -> str:
-        """Return the digest of the files that a group's foreground came from."""
-        return str(self._file[f"groups/{number:05d}"].attrs["sha256"])
+    def group_sha256(self, number: int) -> tuple[str, str]:
+        """Return the digests of the files that a group's foreground and its partner, if any, came from."""
+        attributes = self._file[f"groups/{number:05d}"].attrs
+        return str(attributes["sha256"]), str(attributes.get("partner_sha256", ""))
 
     @contextmanager
     def _damage_explained(self, row: Row) -> Iterator[None]:
@@ -421,7 +440,18 @@ class ShardReader:
 
 
 _HEADER_FIELDS = tuple(field.name for field in fields(Header))
-_TEXT = ("key", "foreground", "background", "background_sha256")
+_PARTS: dict[str, Look | Scene] = {
+    "look": looks.AS_IT_IS,
+    "scene": scenes.AS_IT_IS,
+}  # a row's parts, each with its usual value
+
+
+def _flat(parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}_{name}": value for prefix in _PARTS for name, value in vars(parts[prefix]).items()}
+
+
+_USUAL = _flat(_PARTS)
+_TEXT = ("key", "foreground", "background", "background_sha256", "look_partner")
 _NUMBERS = {
     "variant": "<u2",
     "height": "<u4",
@@ -434,31 +464,45 @@ _NUMBERS = {
     "group": "<u4",
     "position": "<u4",
 }
+_KINDS = {bool: "<u1", int: "<u2", float: "<f8"}  # of the parts' columns
 
 
 def _to_table(rows: Sequence[Row]) -> NDArray[np.void]:
-    """Make the compound table; texts are UTF-8 of a fixed length, as long as the longest."""
+    """Make the compound table; texts are UTF-8 of a fixed length, as long as the longest.
+
+    A column of looks or scenes that has its usual value in every row is left out.
+    """
+    flat = [row.columns() for row in rows]
+    names = [*_ROW_FIELDS, *(name for name, value in _USUAL.items() if any(row[name] != value for row in flat))]
 
     def kind(name: str) -> Any:
         if name not in _TEXT:
-            return _NUMBERS[name]
-        longest = max((len(getattr(row, name).encode()) for row in rows), default=1)
+            return _NUMBERS.get(name) or _KINDS[type(_USUAL[name])]
+        longest = max((len(row[name].encode()) for row in flat), default=1)
         return h5py.string_dtype("utf-8", max(longest, 1))
 
-    names = [field.name for field in fields(Row)]
     table = np.zeros(len(rows), np.dtype([(name, kind(name)) for name in names]))
     for name in names:
-        values = [getattr(row, name) for row in rows]
+        values = [row[name] for row in flat]
         table[name] = [value.encode() for value in values] if name in _TEXT else values
     return table
 
 
 def _from_table(table: NDArray[np.void]) -> list[Row]:
-    columns = [[v.decode() for v in table[n].tolist()] if n in _TEXT else table[n].tolist() for n in _ROW_FIELDS]
+    def column(name: str) -> list[Any]:
+        values = table[name].tolist()
+        return [value.decode() for value in values] if name in _TEXT else values
+
+    columns = [column(name) for name in _ROW_FIELDS]
+    for prefix, part in _PARTS.items():
+        there = {name: value for name, value in vars(part).items() if f"{prefix}_{name}" in (table.dtype.names or ())}
+        cells = zip(*(map(type(value), column(f"{prefix}_{name}")) for name, value in there.items()), strict=True)
+        same = [part] * len(table)
+        columns.append([type(part)(**dict(zip(there, values, strict=True))) for values in cells] if there else same)
     return [Row(*values) for values in zip(*columns, strict=True)]
 
 
-_ROW_FIELDS = tuple(field.name for field in fields(Row))
+_ROW_FIELDS = tuple(field.name for field in fields(Row) if field.name not in _PARTS)
 
 
 def _read_header(file: h5py.File, name: str) -> Header:

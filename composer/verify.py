@@ -23,7 +23,9 @@ from .dataset import INDEX
 from .documents import Index, PlanFile, Settings, ShardRecord, Sidecar, load_index, load_plan, load_sidecar
 from .errors import DatasetError
 from .inspect import OnProgress
+from .looks import Look
 from .plan import Plan, ShardPlan
+from .scenes import Scene
 from .shard import Parts, Row, ShardReader
 from .trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from .workers import in_processes
@@ -260,7 +262,7 @@ class _Task:
     stated: dict[str, str]
     plan_sha256: str
     settings: Settings
-    cells: dict[str, tuple[int, int, str]] | None
+    cells: dict[str, _Planned] | None
     inputs: dict[str, str]
 
 
@@ -314,13 +316,18 @@ def _look_at_shards(
     return looks
 
 
-def _cells_of(plan: Plan, shard: ShardPlan) -> dict[str, tuple[int, int, str]]:
-    """Map a shard's keys to the group, the position and the background that the plan gives them."""
-    return {
-        f"{plan.foregrounds[f].key}_{v}": (f, v - shard.variants.start, plan.background_name(f, v))
-        for f in shard.foregrounds
-        for v in shard.variants
-    }
+_Planned = tuple[int, int, str, Look, Scene]  # group, position, background, look, scene
+
+
+def _cells_of(plan: Plan, shard: ShardPlan) -> dict[str, _Planned]:
+    """Map a shard's keys to what the plan says of them."""
+    cells: dict[str, _Planned] = {}
+    for strip in shard.strips:
+        key, look = plan.foregrounds[strip.foreground].key, plan.look(strip.group)
+        for position, variant in enumerate(strip.variants):
+            cell = plan.cell(strip.foreground, variant)
+            cells[f"{key}_{variant}"] = cell.group, position, cell.background, look, cell.scene
+    return cells
 
 
 def _look_at(task: _Task) -> _Look:
@@ -393,10 +400,19 @@ def _table_problems(task: _Task, rows: list[Row], name: str) -> Iterator[Problem
         cell = task.cells.get(row.key)
         if cell is None:
             yield Problem(name, "unplanned-composite", f"{PLAN} has no such composite in this shard", row.key)
-        elif cell != (row.group, row.position, row.background):
+        elif cell[:3] != (row.group, row.position, row.background):
             found = f"group {row.group}, position {row.position}, background {row.background}"
             wanted = "group {}, position {}, background {}".format(*cell)
             yield Problem(name, "disagrees", f"it has {found}; planned were {wanted}", row.key)
+        elif cell[3:] != _drawn(row, cell):
+            found, wanted = f"{row.look}, {row.scene}", f"{cell[3]}, {cell[4]}"
+            yield Problem(name, "disagrees", f"it has {found}; planned were {wanted}", row.key)
+
+
+def _drawn(row: Row, planned: _Planned) -> tuple[Look, Scene]:
+    """Return a row's look and scene as they were drawn: what pixels decided later is as it was planned."""
+    rotate = planned[3].rotate if row.look.rotate == 0 else row.look.rotate
+    return replace(row.look, rotate=rotate), replace(row.scene, gamma=planned[4].gamma)
 
 
 def _composite_problem(reader: ShardReader, row: Row, settings: Settings) -> tuple[str, str] | None:

@@ -134,7 +134,7 @@ def test_every_key_is_documented() -> None:
     from matting_compose.composer import recipe
 
     text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
-    tables = [recipe.Fit, recipe.Pairing, recipe.Trimap, recipe.Shards, recipe.Split]
+    tables = [recipe.Fit, recipe.Pairing, recipe.Looks, recipe.Scenes, recipe.Trimap, recipe.Shards, recipe.Split]
     tables += [model for models in recipe.LAYOUTS.values() for model in models.values()]
     for table in tables:
         for key, field in table.model_fields.items():

@@ -7,7 +7,6 @@ unknown pixel, reduced to one size, flipped. What spoils real pictures (blur, no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import cv2
 import numpy as np
@@ -15,13 +14,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ..composer.dataset import Dataset
-from ..composer.settings import Range, Table
+from ..composer.settings import Chance, Range, Table
 from ..composer.shard import Row, ShardReader
 from ..composer.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 
 Array = NDArray[np.uint8]
 
-Chance = Annotated[float, Field(ge=0, le=1)]
 PROBES = 64  # pixels tried before a whole trimap is searched
 
 
