@@ -483,8 +483,10 @@ def _build(recipe: Any, out: Path, jobs: int, as_json: bool) -> int:
 
 
 def _headline(plan: Plan) -> str:
+    least, most = min(plan.counts), max(plan.counts)
+    variants = f"{most}" if least == most else f"{least} to {most}"
     return (
-        f"{len(plan):,} composites: {len(plan.foregrounds):,} foregrounds × {plan.recipe.variants} variants"
+        f"{len(plan):,} composites: {len(plan.foregrounds):,} foregrounds × {variants} variants"
         f" over {len(plan.backgrounds):,} backgrounds, in {len(plan.shards)} shards"
     )
 

@@ -45,7 +45,7 @@ class FailureRecord(_Document):
 
 
 class ExcludedRecord(_Document):
-    """A foreground that was left out on purpose."""
+    """A picture that was left out on purpose."""
 
     source: str
     reason: str

@@ -126,7 +126,7 @@ class Summary:
     enlarged, strongly_enlarged : composites with enlargement over 1, and over `survey.STRONG_ENLARGEMENT`
     splits : by name
     failures : composites that are missing, by cause
-    excluded : foregrounds left out on purpose
+    excluded : pictures left out on purpose
     absent : shards that are missing or of another size than the index says
     recipe : as the index has it
     sources : licences and attributions, where the recipe gives them
@@ -376,7 +376,8 @@ def source_notes(recipe: dict[str, Any]) -> tuple[SourceNote, ...]:
         tables = recipe.get(name)
         for number, table in enumerate(tables if isinstance(tables, list) else [tables]):
             if isinstance(table, dict) and (table.get("licence") or table.get("attribution")):
-                what = f"{name}[{number}]" if isinstance(tables, list) else name
+                several = f"{name} {table['name']}" if table.get("name") else f"{name}[{number}]"
+                what = several if isinstance(tables, list) else name
                 texts = (str(table[key]) if table.get(key) else None for key in ("licence", "attribution"))
                 notes.append(SourceNote(what, *texts))
     return tuple(notes)

@@ -21,8 +21,9 @@ from .errors import PlanError, SourceError
 from .layouts import BackgroundLayout, Entry, ForegroundLayout, background_layout, foreground_layout
 from .looks import Look, draw_look, look_size
 from .packing import TYPICAL_BYTES
-from .recipe import Recipe, plain
+from .recipe import ForegroundTable, Recipe, plain
 from .scenes import Scene, draw_scene
+from .selection import select_backgrounds
 from .supplied import SuppliedTrimaps, supplied_trimaps
 
 VERSION = 1  # of the rules below: another version means other pixels
@@ -102,7 +103,7 @@ class Plan:
     counts : how many variants each foreground has
     backgrounds : names, in pairing's order
     sizes : (height, width) px of each foreground; None where its header cannot be read
-    excluded : foregrounds left out on purpose, with the reason
+    excluded : pictures left out on purpose, with the reason
     shape : rows and variants in a shard
     """
 
@@ -282,13 +283,15 @@ def make_plan(recipe: Recipe, shape: tuple[int, int] | None = None) -> Plan:
     """
     layout = foreground_layout(recipe)
     entries, sizes, excluded = _select(layout, recipe)
-    backgrounds = background_layout(recipe).names()
+    backgrounds, unfit = select_backgrounds(recipe)
     if not backgrounds:
-        raise PlanError(f"no backgrounds: expected pictures in {_place(recipe.backgrounds)}, found none")
-    counts = tuple(recipe.variants for _ in entries)
+        left_out = f" ({len(unfit):,} were left out, {unfit[0][0]} because it is {unfit[0][1]})" if unfit else ""
+        raise PlanError(f"no backgrounds: expected pictures in {_place(recipe.backgrounds)}, found none{left_out}")
+    counts = tuple(variant_count(recipe, recipe.foreground_tables[entry.table]) for entry in entries)
     if recipe.pairing.order == "listed" and len(backgrounds) < sum(counts):
+        matrix = f"{len(entries)} × {recipe.variants} = " if set(counts) == {recipe.variants} else ""
         raise PlanError(
-            f"pairing listed needs {len(entries)} × {recipe.variants} = {sum(counts):,} backgrounds,"
+            f"pairing listed needs {matrix}{sum(counts):,} backgrounds,"
             f" the list has {len(backgrounds):,}; complete it, or use pairing.order = shuffled"
         )
     if recipe.pairing.order == "listed" and excluded:
@@ -304,13 +307,18 @@ def make_plan(recipe: Recipe, shape: tuple[int, int] | None = None) -> Plan:
         counts,
         tuple(backgrounds),
         tuple(sizes),
-        tuple(excluded),
+        (*excluded, *unfit),
         shape or _shape(recipe, sizes, counts),
     )
 
 
-def _place(table: Any) -> str:
-    return str(getattr(table, "root", getattr(table, "images", "the recipe")))
+def variant_count(recipe: Recipe, table: ForegroundTable) -> int:
+    """Return how many variants each of a table's foregrounds has: the recipe's times its weight, one at least."""
+    return max(1, round(recipe.variants * table.weight))
+
+
+def _place(*tables: Any) -> str:
+    return ", ".join(str(getattr(table, "root", getattr(table, "images", "the recipe"))) for table in tables)
 
 
 def _select(
@@ -324,18 +332,24 @@ def _select(
             size = layout.size(entry)
         except SourceError:
             size = None  # it stays in the plan, fails when it is rendered, and is listed there
-        if size is not None and min(size) < recipe.foregrounds.min_side:
-            excluded.append((entry.image, f"{size[1]}×{size[0]} px, under min_side = {recipe.foregrounds.min_side}"))
+        least = recipe.foreground_tables[entry.table].min_side
+        if size is not None and min(size) < least:
+            excluded.append((entry.image, f"{size[1]}×{size[0]} px, under min_side = {least}"))
             continue
         entries.append(entry)
         sizes.append(size)
     if not entries:
         left_out = f" ({len(excluded)} were left out as too small)" if excluded else ""
-        raise PlanError(f"no foregrounds: expected pictures in {_place(recipe.foregrounds)}, found none{left_out}")
+        raise PlanError(
+            f"no foregrounds: expected pictures in {_place(*recipe.foreground_tables)}, found none{left_out}"
+        )
     keys = [entry.key for entry in entries]
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise PlanError(f"two foregrounds are called '{twice}' up to the ending; rename one of them")
+        ways = "rename one of them"
+        if len(recipe.foreground_tables) > 1:
+            ways += ", or give one of the tables of foregrounds a name of its own, which goes before theirs"
+        raise PlanError(f"two foregrounds are called '{twice}' up to the ending; {ways}")
     return entries, sizes, excluded
 
 

@@ -39,7 +39,7 @@ class Survey:
     bytes, free_bytes : the dataset's estimated size, and the room where it would lie
     seconds : estimated, with the jobs asked for
     failing : pictures that cannot be used, with the reason
-    excluded : foregrounds left out on purpose, with the reason
+    excluded : pictures left out on purpose, with the reason
     warnings : what may waste a night, a line each
     """
 
