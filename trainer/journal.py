@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import click
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..composer.errors import TrainingError
 from ..composer.terminal import duration
+from .files import write_picture
 
 METRICS_FILE = "metrics.jsonl"
 PANELS = "panels"
@@ -35,7 +35,7 @@ class Line:
     loss, losses : the weighted sum, and each; gradient : its norm; all means since the line before
     rate : learning rate
     crops_per_second : over all processes
-    waiting : share of the time in which nothing was computed because no batch was there, 0..1
+    waiting : share of the time spent waiting for batches, 0..1; a GPU may have worked meanwhile
     memory : bytes, the device's peak, or the process's on a CPU
     seconds : since the run began, without interruptions
     left : seconds to the end at this pace
@@ -65,17 +65,21 @@ class Display(Protocol):
 
 
 class Journal:
-    """Write a run's records. `kept` is the step it goes on from: later lines, from before a stop, are dropped."""
+    """Write a run's records.
 
-    def __init__(self, folder: Path, kept: int, display: Display, tensorboard: bool) -> None:
+    `step` is the one it goes on from, `judged` that of its last validation: lines that will be written again go.
+    """
+
+    def __init__(self, folder: Path, step: int, judged: int, display: Display, tensorboard: bool) -> None:
         self._folder, self._display = folder, display
         self._path = folder / METRICS_FILE
-        records = [record for record in read_records(folder) if record["step"] <= kept]
+        self._board = _tensorboard(folder, step) if tensorboard else None
+        kept = {"train": step, "validation": judged}
+        records = [record for record in read_records(folder) if record["step"] <= kept[record["kind"]]]
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
         temporary.replace(self._path)
         self._file = self._path.open("a", encoding="utf-8", buffering=1)
-        self._board = _tensorboard(folder, kept) if tensorboard else None
 
     def train(self, line: Line) -> None:
         """Record a line."""
@@ -96,8 +100,7 @@ class Journal:
     def panel(self, step: int, picture: NDArray[np.uint8]) -> None:
         """Keep a panel, and draw curves and page anew: they are what a run is judged by."""
         name = f"{PANELS}/step-{step:07d}.png"
-        (self._folder / PANELS).mkdir(exist_ok=True)
-        cv2.imwrite(str(self._folder / name), picture[..., ::-1])
+        write_picture(self._folder / name, picture)
         if self._board is not None:
             self._board.add_image("panel", picture, step, dataformats="HWC")
 
@@ -172,7 +175,8 @@ def _draw_curves(records: list[dict[str, Any]], path: Path) -> None:
         if what == "network":
             sad.plot(*zip(*points, strict=True), marker="o", label="network")
         else:
-            sad.axhline(points[0][1], linestyle="--", linewidth=1, color="grey", label=what)
+            style = "--" if what == "trimap alone" else ":"  # they may lie on each other
+            sad.axhline(points[0][1], linestyle=style, linewidth=1.5, color="grey", label=what)
     sad.set(title="validation SAD (thousands)", ylim=(0, None))
     rate.plot(steps, [record["rate"] for record in train], linewidth=1)
     rate.set(title="learning rate", xlabel="step")
