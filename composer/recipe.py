@@ -284,6 +284,16 @@ def _layout_table(data: dict[str, Any], name: str, default: str, keeps: tuple[st
 PLACES = {"foregrounds": ("root", "images", "alphas"), "backgrounds": ("root",)}
 
 
+def rooted(recipe: Recipe) -> Recipe:
+    """Return the recipe with absolute places, for workers that run in other folders."""
+    tables = {}
+    for name, keys in PLACES.items():
+        table = getattr(recipe, name)
+        places = {key: getattr(table, key).absolute() for key in keys if hasattr(table, key)}
+        tables[name] = table.model_copy(update=places)
+    return recipe.model_copy(update=tables)
+
+
 def _anchor(data: dict[str, Any], folder: Path) -> None:
     for table, keys in PLACES.items():
         values = data.get(table)
