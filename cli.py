@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .composer.doctor import Diagnosis
     from .composer.fetch import Progress as Fetching
     from .composer.plan import Plan
+    from .composer.shares import Share
     from .composer.survey import Survey
 
 EXIT_CODES = """\b
@@ -68,6 +69,8 @@ def compose() -> None:
     metavar="KEY=VALUE",
     help="Override a key of the recipe; repeatable.",
 )
+@click.option("--shards", "share", metavar="I/N", help="Render the I-th of N shares of the shards, for job arrays.")
+@click.option("--cluster", metavar="ADDRESS", help="Render on the workers of this Dask scheduler, tcp://HOST:PORT.")
 @click.option("--dry-run", is_flag=True, help="Plan, measure and warn; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def build(
@@ -79,6 +82,8 @@ def build(
     backgrounds: Path | None,
     variants: int | None,
     overrides: tuple[str, ...],
+    share: str | None,
+    cluster: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -93,18 +98,33 @@ def build(
       matting-compose build --foregrounds cutouts/ --backgrounds photos/ --variants 100 --out dataset
       matting-compose build --foregrounds fg/ --alphas alpha/ --backgrounds photos/ --out dataset --dry-run
       matting-compose build my.toml -j 8 --set trimap.dilate=[1,30] --set shards.packing=solid
+      matting-compose build my.toml --out /shared/dataset --shards 3/64
     """
     with explained():
         from .composer.recipe import load_recipe
 
         _check_jobs(jobs)
+        if cluster and jobs != -1:
+            raise click.UsageError("--jobs is for this machine; with --cluster, its workers decide")
+        if dry_run and (share or cluster):
+            raise click.UsageError("--dry-run looks at the whole, on this machine; leave --shards and --cluster out")
+        part = _share(share)
         recipe = recipe or (None if foregrounds else "demo")
         if variants is not None:
             overrides = (f"variants={variants}", *overrides)
         loaded = load_recipe(recipe, overrides, foregrounds=foregrounds, alphas=alphas, backgrounds=backgrounds)
         out = out or Path(Path(recipe).stem if recipe else "dataset")
-        code = (_dry_run if dry_run else _build)(loaded, out, jobs, as_json)
+        code = _dry_run(loaded, out, jobs, as_json) if dry_run else _build(loaded, out, jobs, part, cluster, as_json)
     sys.exit(code)
+
+
+def _share(text: str | None) -> Share:
+    from .composer.shares import WHOLE, Share
+
+    try:
+        return WHOLE if text is None else Share.parse(text)
+    except ValueError as error:
+        raise click.UsageError(f"--shards: {error}") from None
 
 
 @compose.command(
@@ -439,17 +459,20 @@ def _summary(dataset: Path, full: bool, as_json: bool) -> int:
     return CLEAN
 
 
-def _build(recipe: Any, out: Path, jobs: int, as_json: bool) -> int:
+def _build(recipe: Any, out: Path, jobs: int, share: Share, cluster: str | None, as_json: bool) -> int:
     from .composer.build import CONTACT_SHEET, build, resume_plan
     from .composer.survey import free_bytes
 
     plan = resume_plan(recipe, out, write=False)
     click.echo(_headline(plan), err=True)
+    mine = share.of(plan.shards)
+    if share.count > 1:
+        click.echo(f"share {share}: {len(mine)} shards, {sum(map(len, mine)):,} composites", err=True)
     free = free_bytes(out)
-    if plan.estimated_bytes > free:
+    if plan.estimated_bytes // share.count > free:
         click.echo(f"warning: it needs about {size(plan.estimated_bytes)}, the disk has {size(free)} free", err=True)
-    with _display(len(plan)) as show:
-        result = build(recipe, out, jobs=jobs, on_progress=show)
+    with _display(sum(map(len, mine))) as show:
+        result = build(recipe, out, jobs=jobs, share=share, cluster=cluster, on_progress=show)
     if as_json:
         click.echo(json.dumps(asdict(result)))
     rate = result.rendered / max(result.seconds, 1e-9)
@@ -458,11 +481,15 @@ def _build(recipe: Any, out: Path, jobs: int, as_json: bool) -> int:
         f" {result.rendered:,} rendered in {duration(result.seconds)} ({rate:,.0f}/s)",
         err=True,
     )
-    if result.composites:
+    if result.missing:
+        click.echo(
+            f"{result.missing:,} shards of other shares are missing; the last to finish writes the index", err=True
+        )
+    elif result.composites:
         click.echo(f"Look at {out / CONTACT_SHEET}", err=True)
     if not result.failures:
         return CLEAN
-    _print_failures(out, result.failures)
+    _print_failures(out, [shard.name for shard in mine])
     return WITH_FAILURES
 
 
@@ -475,14 +502,15 @@ def _headline(plan: Plan) -> str:
     )
 
 
-def _print_failures(out: Path, count: int) -> None:
-    """Say what is missing, by cause and picture; the index has every one."""
-    failures = json.loads((out / "dataset.json").read_text(encoding="utf-8"))["failures"]
+def _print_failures(out: Path, shards: list[str]) -> None:
+    """Say what is missing in these shards, by cause and picture; their sidecars have every one."""
+    sidecars = [(out / "shards" / name).with_suffix(".json").read_text(encoding="utf-8") for name in shards]
+    failures = [failure for text in sidecars for failure in json.loads(text)["failures"]]
     by_source: dict[tuple[str, str, str], int] = {}
     for failure in failures:
         place = failure["cause"], failure["source"], failure["detail"]
         by_source[place] = by_source.get(place, 0) + 1
-    click.echo(f"{count:,} composites are missing, because of {len(by_source)} pictures:", err=True)
+    click.echo(f"{len(failures):,} composites are missing, because of {len(by_source)} pictures:", err=True)
     for (cause, source, detail), number in list(by_source.items())[:10]:
         click.echo(f"  {number:5} × {cause}: {source}: {detail}", err=True)
     if len(by_source) > 10:

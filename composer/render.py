@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -40,9 +41,7 @@ from .trimap import UNKNOWN
 Array = NDArray[np.uint8]
 
 TEMPORARY = ".tmp"
-ORPHANED = 1  # who adopts a process whose parent is gone
 BATCH_PIXELS = 16_000_000  # of foregrounds prepared at once, at some 13 bytes each (17 with fit.method adobe)
-PROGRESS = ".progress"  # (shards, 3) int64: composites, failures, bytes; written by workers, read by the display
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,17 @@ class Failure:
 class ShardTask:
     """Everything a worker needs to render one shard; it travels by pickle and holds no pixels.
 
-    `entries` are by number, `looks` by group, `partners` by key.
+    Attributes
+    ----------
+    folder : of the shards
+    progress : a file of (shards, 3) int64: composites, failures, bytes; written by workers, read by the display
+    entries : by number; looks : by group; partners : by key
+    parent : the process whose end is the worker's; None where workers belong to a cluster
+    retry : whether an earlier version of the shard lacks composites
     """
 
     folder: Path
+    progress: Path
     shard: ShardPlan
     header: Header
     entries: dict[int, Entry]
@@ -74,7 +80,7 @@ class ShardTask:
     fit: Fit
     trimap: Trimap
     supplied: SuppliedTrimaps | None
-    parent: int
+    parent: int | None
     retry: bool
 
 
@@ -86,14 +92,14 @@ def render_shard(task: ShardTask) -> tuple[dict[str, Any], int, int]:
     the sidecar, the number of composites rendered by this call, and the process's peak memory in bytes
     """
     cv2.setNumThreads(1)  # the processes are the parallelism
-    if os.getpid() != task.parent:
+    if task.parent not in (None, os.getpid()):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent acts
         _die_with_parent(task.parent)
     final = task.folder / task.shard.name
     previous = _previous(task, final)
     if previous is not None and not _mended(task, previous[0]):
         return previous[0], 0, _peak_memory()
-    temporary = final.with_name(f".{final.name}.{os.getpid()}{TEMPORARY}")
+    temporary = temporary_name(final)
     try:
         with ShardWriter(temporary, task.header) as writer:
             made = _render(task, writer, previous[1] if previous else None)
@@ -352,6 +358,11 @@ def _inputs(task: ShardTask, made: _Made) -> dict[str, dict[str, Any]]:
     return used
 
 
+def temporary_name(path: Path) -> Path:
+    """Name a file that is to become `path`; two machines may share a folder, and have processes of the same number."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None where it is missing or damaged, which means: make it again."""
     try:
@@ -368,7 +379,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file whole or not at all, and durably."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    temporary = temporary_name(path)
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
@@ -396,7 +407,7 @@ class _Counters:
     def __init__(self, task: ShardTask) -> None:
         self._slot: NDArray[np.int64] | None = None
         with contextlib.suppress(OSError, ValueError):  # on another machine there is none: whole shards are counted
-            self._slot = np.memmap(task.folder / PROGRESS, np.int64, "r+").reshape(-1, 3)[task.shard.index]
+            self._slot = np.memmap(task.progress, np.int64, "r+").reshape(-1, 3)[task.shard.index]
 
     def show(self, composites: int, failures: int, size: int) -> None:
         """Say how far this shard is."""
@@ -409,8 +420,6 @@ def _die_with_parent(parent: int) -> None:
     """End this process when its parent is gone, however that went: nobody waits for it any more, and a new build may
     be rendering the same shard. What it leaves under a temporary name, the next build removes.
     """
-    if os.getppid() not in (parent, ORPHANED):
-        return  # somebody else's child, such as a cluster's worker
 
     def watch() -> None:
         while os.getppid() == parent:
