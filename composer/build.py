@@ -24,15 +24,15 @@ import zstandard
 from filelock import FileLock, Timeout
 
 from . import dataset
-from .checksums import CHECKSUMS, write_checksums
-from .errors import BuildError
-from .plan import Plan, ShardPlan, make_plan
+from .checksums import CHECKSUMS, file_sha256, read_checksums, write_checksums
+from .documents import load_sidecar
+from .errors import BuildError, DatasetError
+from .plan import PLAN, Plan, ShardPlan, make_plan
 from .recipe import Recipe
-from .render import PROGRESS, TEMPORARY, ShardTask, disk_error, read_json, render_shard, write_json
+from .render import PROGRESS, TEMPORARY, ShardTask, disk_error, render_shard, write_json
 from .report import write_contact_sheet
 from .shard import Header
 
-PLAN = "plan.json"
 LOCK = ".lock"
 CONTACT_SHEET = "contact-sheet.jpg"
 REFRESH = 0.2  # seconds between two looks at the progress
@@ -93,14 +93,15 @@ def build(
     out = Path(out)
     with _locked(out):
         plan = resume_plan(recipe, out)
-        shards = _folder(out / "shards")
-        _remove_temporaries(out)
-        done = _committed(plan, out)
-        (out / CHECKSUMS).unlink(missing_ok=True)  # until all is done, it would speak of what was
-        left = [shard for shard in plan.shards if shard.index not in done or done[shard.index]["failures"]]
-        with _watched(plan, done, out, on_progress):
-            rendered, peak = _run((_task(plan, shard, shards, done) for shard in left), len(left), jobs, done)
-        index = _write_index(plan, out, done)
+        with _disk_explained(out):
+            shards = _folder(out / "shards")
+            _remove_temporaries(out)
+            done = committed_sidecars(plan, out)
+            (out / CHECKSUMS).unlink(missing_ok=True)  # until all is done, it would speak of what was
+            left = [shard for shard in plan.shards if shard.index not in done or done[shard.index]["failures"]]
+            with _watched(plan, done, out, on_progress):
+                rendered, peak = _run((_task(plan, shard, shards, done) for shard in left), len(left), jobs, done)
+            index = _write_index(plan, out, done)
     counts = {name: index[name] for name in ("composites", "bytes")}
     return BuildResult(
         out=str(out),
@@ -134,7 +135,7 @@ def resume_plan(recipe: Recipe, out: Path, *, write: bool = True) -> Plan:
         height, width = (int(side) for side in old["shape"])
         if min(height, width) < 1:
             raise ValueError(f"shape is {old['shape']}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BuildError(f"{path}: damaged ({error}); move the folder aside, or restore the file") from None
     plan = make_plan(recipe, shape=(height, width))
     if old.pop("plan_sha256", None) != plan.sha256:
@@ -162,11 +163,17 @@ def _locked(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def _folder(path: Path) -> Path:
+@contextlib.contextmanager
+def _disk_explained(folder: Path) -> Iterator[None]:
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        raise disk_error(error, path) from None
+        raise disk_error(error, folder) from None
+
+
+def _folder(path: Path) -> Path:
+    with _disk_explained(path):
+        path.mkdir(parents=True, exist_ok=True)
     return path
 
 
@@ -175,16 +182,27 @@ def _remove_temporaries(out: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _committed(plan: Plan, out: Path) -> dict[int, dict[str, Any]]:
-    """Return the sidecars of the shards that are finished, by index."""
+def committed_sidecars(plan: Plan, out: Path) -> dict[int, dict[str, Any]]:
+    """Return the sidecars of the shards that are finished, by index.
+
+    One that is damaged, or is not what a finished build's checksums say, counts as absent: its shard is made again.
+    """
+    try:
+        sums = read_checksums(out) or {}
+    except DatasetError:
+        sums = {}
     done: dict[int, dict[str, Any]] = {}
     for shard in plan.shards:
         path = out / "shards" / shard.name
-        sidecar = read_json(path.with_suffix(".json"))
-        if sidecar is None or sidecar.get("plan_sha256") != plan.sha256 or not path.is_file():
+        beside = path.with_suffix(".json")
+        try:
+            sidecar = load_sidecar(beside)
+        except DatasetError:
             continue
-        if path.stat().st_size == sidecar["bytes"]:
-            done[shard.index] = sidecar
+        whole = sums.get(f"shards/{beside.name}") in (None, file_sha256(beside))
+        mine = (sidecar.plan_sha256, sidecar.file, sidecar.index) == (plan.sha256, shard.name, shard.index)
+        if whole and mine and path.is_file() and path.stat().st_size == sidecar.bytes:
+            done[shard.index] = sidecar.model_dump()
     _refuse_changed_inputs(plan, done)
     return done
 
@@ -254,6 +272,11 @@ def _run(tasks: Iterator[ShardTask], count: int, jobs: int, done: dict[int, dict
             "a worker process was killed, perhaps for want of memory (fewer --jobs take less)."
             " Nothing finished is lost: run the same command again"
         ) from None
+    except MemoryError:
+        raise BuildError(
+            "there is no memory left for a worker (fewer --jobs take less)."
+            " Nothing finished is lost: run the same command again"
+        ) from None
     return rendered, peak
 
 
@@ -265,7 +288,9 @@ def _watched(
     on_progress: Callable[[Progress], None] | None,
 ) -> Iterator[None]:
     """Call `on_progress` while the body runs, from the counters that workers keep in a shared file."""
-    slots = np.memmap(out / "shards" / PROGRESS, np.int64, "w+", shape=(len(plan.shards), 3))
+    counters = out / "shards" / PROGRESS
+    counters.write_bytes(bytes(len(plan.shards) * 3 * 8))  # room on the disk, without which to write to a map kills
+    slots = np.memmap(counters, np.int64, "r+", shape=(len(plan.shards), 3))
     for index, sidecar in done.items():
         slots[index] = sidecar["composites"], len(sidecar["failures"]), sidecar["bytes"]
     stop = threading.Event()
@@ -285,7 +310,7 @@ def _watched(
     finally:
         stop.set()
         watcher.join()
-        (out / "shards" / PROGRESS).unlink(missing_ok=True)
+        counters.unlink(missing_ok=True)
         _remove_temporaries(out)
 
 

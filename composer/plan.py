@@ -22,6 +22,7 @@ from .packing import TYPICAL_BYTES
 from .recipe import PLACES, Recipe
 from .supplied import SuppliedTrimaps, supplied_trimaps
 
+PLAN = "plan.json"
 VERSION = 1  # of the rules below: another version means other pixels
 SHUFFLE, SPLIT = 0x5F, 0x5A  # streams of randomness that belong to no cell
 FEWEST_ROWS = 8  # of shards, where there are foregrounds enough: a small dataset too keeps several cores busy

@@ -16,14 +16,14 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from .build import CONTACT_SHEET, LOCK, PLAN
+from .build import CONTACT_SHEET, LOCK
 from .checksums import CHECKSUMS, file_sha256, read_checksums
 from .composite import blend
 from .dataset import INDEX
 from .documents import Index, PlanFile, Settings, ShardRecord, Sidecar, load_index, load_plan, load_sidecar
 from .errors import DatasetError
 from .inspect import OnProgress
-from .plan import Plan, ShardPlan
+from .plan import PLAN, Plan, ShardPlan
 from .shard import Parts, Row, ShardReader
 from .trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from .workers import in_processes
