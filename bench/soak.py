@@ -130,9 +130,10 @@ def outcome(code: int, text: str, fault: str) -> Iterator[str]:
     expected = EXPECTED.get(fault, ())
     if "Traceback" in text and fault != MEMORY:  # a worker without memory says so in its own way
         yield f"a traceback: {text.strip()[-300:]!r}"
-    if expected and code not in (0, 1, 130):
+    if expected and code not in (0, 1, 130, -signal.SIGTERM):
         yield f"exit code {code}"
-    if expected and code and not any(words in text for words in expected):
+    # SIGTERM ends a process at once that has not begun to work, or has done its work.
+    if expected and code > 0 and not any(words in text for words in expected):
         yield f"it said: {text.strip()[-300:]!r}"
 
 

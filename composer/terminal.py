@@ -32,6 +32,8 @@ def explained(interrupted: str = GOES_ON) -> Iterator[None]:
     except MattingComposeError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(USAGE if isinstance(error, RecipeError) else FAILED)
+    except BrokenPipeError:  # whoever reads has seen enough: click ends quietly
+        raise
     except OSError as error:  # of a disk, most likely: whatever was being written has not got its name
         click.echo(f"Error: {error}. {interrupted}", err=True)
         sys.exit(FAILED)

@@ -29,7 +29,8 @@ SHORTER = {
     "--out dim431": "--out dim431 --set foregrounds.list=two.txt",
     "--out composition-1k": "--out composition-1k --set foregrounds.list=two.txt",
     "--every 4 --rounds 2": "--every 2 --rounds 1 --variants 2",
-    "--stops 6": "--stops 2 --after 1 2",
+    "--kills 15 --forks 220 --disks 20 --memories 10 --twice 5": "--kills 1 --forks 3 --disks 0 --memories 0 --twice 0",
+    "fuzz.py --seconds 140": "fuzz.py --blind --seconds 0",
     "fetch open431": "fetch open431.csv --packages debs/",
     "build open431": "build open431 --variants 1",
 }

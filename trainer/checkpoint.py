@@ -34,8 +34,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's writer wraps a full disk in a RuntimeError
-        raise TrainingError(f"{path}: cannot be written ({error}); make room, then go on with --resume") from None
+    except (OSError, RuntimeError) as error:
+        # torch's writer stumbles over what a full disk leaves it, and raises that in the place of the reason.
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise TrainingError(f"{path}: cannot be written ({reason}); make room, then go on with --resume") from None
     finally:
         temporary.unlink(missing_ok=True)
 
