@@ -15,7 +15,7 @@ import click
 
 from . import __version__
 from .composer.errors import RecipeError
-from .composer.terminal import CLEAN, FAILED, WITH_FAILURES, duration, explained, size
+from .composer.terminal import CLEAN, FAILED, LINE_EVERY, WITH_FAILURES, duration, explained, progress, size
 
 if TYPE_CHECKING:
     from .composer.build import Progress
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from .composer.fetch import Progress as Fetching
     from .composer.plan import Plan
     from .composer.survey import Survey
-
-LINE_EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 
 EXIT_CODES = """\b
 Exit codes: 0 all is well; 1 failed; 2 wrong usage or recipe;
@@ -148,7 +146,8 @@ def doctor(
         _check_jobs(jobs)
         recipe = recipe or (None if foregrounds else "demo")
         loaded = load_recipe(recipe, overrides, foregrounds=foregrounds, alphas=alphas, backgrounds=backgrounds)
-        found = examine(loaded, jobs=jobs, on_progress=_looking())
+        with progress() as report:
+            found = examine(loaded, jobs=jobs, on_progress=report)
         click.echo(json.dumps({**asdict(found), "healthy": found.healthy}) if as_json else _diagnosed(found))
     sys.exit(CLEAN if found.healthy else WITH_FAILURES)
 
@@ -169,19 +168,6 @@ def _diagnosed(found: Diagnosis) -> str:
     if found.composites is None or found.lost is None:
         return "\n".join([*lines, "Nothing can be built from this"])
     return "\n".join([*lines, f"{found.composites - found.lost:,} of {found.composites:,} composites can be made"])
-
-
-def _looking() -> Callable[[str, int, int], None]:
-    """Return what shows on a terminal how far a look at pictures is."""
-    last = 0.0
-
-    def report(what: str, done: int, total: int) -> None:
-        nonlocal last
-        if sys.stderr.isatty() and (time.monotonic() - last > 0.1 or done == total):
-            last = time.monotonic()
-            click.echo(f"\r  looking at {what}: {done:,}/{total:,} ", err=True, nl=done == total)
-
-    return report
 
 
 @compose.command()
@@ -342,7 +328,7 @@ def inspect(
 
 def _diff(dataset: Path, other: Path, full: bool, as_json: bool) -> int:
     from .composer.diff import compare
-    from .composer.printing import print_difference, progress
+    from .composer.printing import print_difference
 
     with progress() as report:
         found = compare(dataset, other, full=full, on_progress=report)
@@ -370,7 +356,6 @@ def _show(dataset: Path, name: str, output: Path | None, as_json: bool) -> int:
 
 def _report(dataset: Path, path: Path, as_json: bool) -> int:
     from .composer.html import write_report
-    from .composer.printing import progress
 
     start = time.monotonic()
     with progress() as report:
@@ -416,7 +401,6 @@ def export(
     """
     with explained():
         from .composer.export import export as write
-        from .composer.printing import progress
 
         with progress() as report:
             result = write(
@@ -428,7 +412,7 @@ def export(
 
 
 def _verify(dataset: Path, repair: bool, jobs: int, as_json: bool) -> int:
-    from .composer.printing import print_verdict, progress
+    from .composer.printing import print_verdict
     from .composer.verify import move_aside, verify
 
     with progress() as report:
@@ -444,7 +428,7 @@ def _verify(dataset: Path, repair: bool, jobs: int, as_json: bool) -> int:
 
 def _summary(dataset: Path, full: bool, as_json: bool) -> int:
     from .composer.inspect import summarise
-    from .composer.printing import print_summary, progress
+    from .composer.printing import print_summary
 
     with progress() as report:
         summary = summarise(dataset, full=full, on_progress=report)
@@ -510,7 +494,8 @@ def _dry_run(recipe: Any, out: Path, jobs: int, as_json: bool) -> int:
 
     plan = resume_plan(recipe, out, write=False)
     click.echo(_headline(plan), err=as_json)
-    found = survey(plan, out, jobs=jobs, on_progress=_looking())
+    with progress() as report:
+        found = survey(plan, out, jobs=jobs, on_progress=report)
     click.echo(json.dumps({**asdict(found), "out": str(out), "plan_sha256": plan.sha256}) if as_json else _told(found))
     return WITH_FAILURES if found.failing else CLEAN
 

@@ -1,4 +1,4 @@
-"""Printing: what `inspect` and `export` print, and their progress.
+"""Printing: what `inspect` prints.
 
 Names come from files, so none is printed as it is.
 """
@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
 WIDTH = 160  # columns where there is no terminal to ask
 MOST_COLUMNS = 200  # of a picture: more, and it no longer fits a screen's height
 MOST_LINES = 100  # of problems
-REFRESH, LINE_EVERY = 0.1, 10.0  # seconds between two updates on a terminal, and between two lines elsewhere
 
 
 def print_summary(summary: Summary) -> None:
@@ -101,53 +97,3 @@ def print_panel(row: Row, picture: Array | None) -> None:
     if picture is not None:
         for line in half_blocks(picture, min(console.width, MOST_COLUMNS)):
             console.print(line, no_wrap=True)
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show progress on standard error: a bar on a terminal, else a line now and then.
-
-    What is yielded is called with what is done, how much of it, and of how much.
-    """
-    last = time.monotonic()
-    if not sys.stderr.isatty():
-
-        def line(what: str, done: int, total: int) -> None:
-            nonlocal last
-            if time.monotonic() - last >= LINE_EVERY:
-                last = time.monotonic()
-                print(f"{what}: {done:,}/{total:,}", file=sys.stderr)
-
-        yield line
-        return
-
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks = {"": bar.add_task("", visible=False)}
-
-        def update(what: str, done: int, total: int) -> None:
-            nonlocal last
-            if done < total and time.monotonic() - last < REFRESH:
-                return
-            last = time.monotonic()
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield update

@@ -1,10 +1,11 @@
-"""Terminal: what all commands share: exit codes, errors told in a line, sizes and times for people."""
+"""Terminal: what all commands share: exit codes, errors told in a line, progress, sizes and times for people."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -13,6 +14,7 @@ import click
 from .errors import MattingComposeError, RecipeError
 
 CLEAN, FAILED, USAGE, WITH_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
+REFRESH, LINE_EVERY = 0.1, 10.0  # seconds between two updates on a terminal, and between two lines elsewhere
 GOES_ON = "Nothing finished is lost: run the same command again to go on"
 
 
@@ -42,6 +44,68 @@ def explained(interrupted: str = GOES_ON) -> Iterator[None]:
         sys.exit(FAILED)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show progress on standard error: a bar on a terminal, else a line now and then, with rate and time left.
+
+    What is yielded is called with what is done, how much of it, and of how much.
+    """
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[pace]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks = {"": bar.add_task("", visible=False, pace="")}
+        last, pace = 0.0, _Pace()
+
+        def update(what: str, done: int, total: int) -> None:
+            nonlocal last
+            if done < total and time.monotonic() - last < REFRESH:
+                return
+            last = time.monotonic()
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total, pace="")
+            bar.update(tasks[what], completed=done, total=total, pace=pace.told(what, done, total))
+
+        yield update
+
+
+def _lines() -> Callable[[str, int, int], None]:
+    last, pace = time.monotonic(), _Pace()
+
+    def line(what: str, done: int, total: int) -> None:
+        nonlocal last
+        told = pace.told(what, done, total)
+        if time.monotonic() - last >= LINE_EVERY:
+            last = time.monotonic()
+            click.echo(f"{what}: {done:,}/{total:,}  {told}", err=True)
+
+    return line
+
+
+class _Pace:
+    """How fast each thing goes since it was first heard of."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[float, int]] = {}
+
+    def told(self, what: str, done: int, total: int) -> str:
+        now = time.monotonic()
+        start, before = self._first.setdefault(what, (now, done))
+        rate = (done - before) / max(now - start, 1e-3)
+        return f"{rate:,.3g}/s  ETA {duration((total - done) / rate)}" if rate else ""
 
 
 def size(count: float) -> str:

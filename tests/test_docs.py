@@ -17,6 +17,7 @@ import pytest
 
 from adobe_tree import make_adobe
 from conftest import COMMAND, photograph, save, soft_disc
+from matting_compose.composer.composite import blend
 from matting_compose.composer.corpus import load_corpus
 from packages import write_corpus
 
@@ -65,7 +66,23 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "two.txt").write_text("\n".join(names[:2]))
     (folder / "elsewhere").symlink_to(folder / "dataset")  # another copy of what the README builds
     write_open431(folder)
+    write_matting(folder)
     return folder
+
+
+def write_matting(folder: Path) -> None:
+    """Make a trained network, and what it is used and graded on."""
+    networks = pytest.importorskip("networks")
+    networks.checkpoint(folder / "best.pt", networks.lively(width=0.03))
+    for i in range(2):
+        foreground, alpha = soft_disc(60, 70, i)
+        image = blend(foreground, alpha, photograph(60, 70, i))
+        trimap = np.where(alpha % 255 > 0, 128, alpha).astype(np.uint8)
+        for name, part in (("images", image), ("alphas", alpha), ("masks", alpha), ("trimaps", trimap)):
+            save(folder / name / f"{i}.png", part)
+    save(folder / "photo.jpg", image)
+    save(folder / "trimap.png", trimap)
+    save(folder / "beach.jpg", photograph(100, 90, 7))
 
 
 def write_open431(folder: Path) -> None:

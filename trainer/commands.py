@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,9 +13,9 @@ import click
 
 from .. import __version__
 from ..composer.errors import MattingComposeError
+from ..composer.terminal import CLEAN, FAILED, WITH_FAILURES, duration, explained, progress
 
-CLEAN, FAILED, WITH_FAILURES, INTERRUPTED = 0, 1, 3, 130
-LINE_EVERY = 10.0  # seconds between two lines of progress where there is no terminal
+WHOLE = "What is written is whole"  # said where a command is interrupted
 
 # Names only: the modules that know more import NumPy, and help must not wait for that. A test compares.
 NETWORK = ("mnet", "segmentation")
@@ -34,7 +33,6 @@ METHODS = (
 HELP = {"help_option_names": ["-h", "--help"]}
 A_PATH = click.Path(path_type=Path)
 
-T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -116,7 +114,7 @@ def predict(
         raise click.UsageError("--trimap and --mask exclude each other: one of them says what is unknown")
     if tile % 16:
         raise click.UsageError(f"--tile takes a multiple of 16, such as {tile // 16 * 16}")
-    with _explained():
+    with explained(WHOLE):
         from .job import Wanted, plan_jobs, run_job
         from .methods import Settings, prepare
 
@@ -125,19 +123,21 @@ def predict(
         wanted = Wanted(method, settings, int(bits), radius, save_trimap, cutout, background, panel)
         prepare(method, settings)
         start, failures = time.monotonic(), {}
-        for job in _progress(jobs, len(jobs), "pictures"):
-            try:
-                for warning in run_job(job, wanted):
-                    click.echo(f"warning: {warning}", err=True)
-            except MattingComposeError as error:
-                failures[str(job.image)] = str(error)
-                click.echo(f"Error: {error}", err=True)
+        with progress() as report:
+            for done, job in enumerate(jobs):
+                report("pictures", done, len(jobs))
+                try:
+                    for warning in run_job(job, wanted):
+                        click.echo(f"warning: {warning}", err=True)
+                except MattingComposeError as error:
+                    failures[str(job.image)] = str(error)
+                    click.echo(f"Error: {error}", err=True)
         seconds = round(time.monotonic() - start, 3)
-    done = [str(job.out) for job in jobs if str(job.image) not in failures]
+    written = [str(job.out) for job in jobs if str(job.image) not in failures]
     if as_json:
-        click.echo(json.dumps({"written": done, "failures": failures, "method": method, "seconds": seconds}))
-    click.echo(f"{out}: {len(done):,} of {len(jobs):,} mattes in {seconds:.1f} s", err=True)
-    sys.exit(CLEAN if not failures else WITH_FAILURES if done else FAILED)
+        click.echo(json.dumps({"written": written, "failures": failures, "method": method, "seconds": seconds}))
+    click.echo(f"{out}: {len(written):,} of {len(jobs):,} mattes in {duration(seconds)}", err=True)
+    sys.exit(CLEAN if not failures else WITH_FAILURES if written else FAILED)
 
 
 def _split(inputs: tuple[Path, ...], method: str) -> tuple[Path | None, list[Path]]:
@@ -149,37 +149,6 @@ def _split(inputs: tuple[Path, ...], method: str) -> tuple[Path | None, list[Pat
             f"--method {method} takes a checkpoint and then images: matting-predict CHECKPOINT IMAGE..."
         )
     return inputs[0], list(inputs[1:])
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn errors into a message and an exit code."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo("\nInterrupted; what is written is whole", err=True)
-        sys.exit(INTERRUPTED)
-    except MattingComposeError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(FAILED)
-
-
-def _progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Pass items on and show how far it is: live on a terminal, else a line now and then."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import track
-
-        yield from track(items, description="", total=total, console=Console(stderr=True))
-        return
-    start = last = time.monotonic()
-    for done, item in enumerate(items):
-        now = time.monotonic()
-        if now - last >= LINE_EVERY:
-            last = now
-            left = (now - start) / done * (total - done) if done else 0
-            click.echo(f"{done:,}/{total:,} {what}, about {left:,.0f} s left", err=True)
-        yield item
 
 
 @click.command(context_settings=HELP)
@@ -251,7 +220,7 @@ def evaluate(
     _check_usage(predictions, truths, dataset, methods, checkpoint, jobs)
     if tile % 16:
         raise click.UsageError(f"--tile takes a multiple of 16, such as {tile // 16 * 16}")
-    with _explained():
+    with explained(WHOLE):
         from .cases import dataset_cases, folder_cases
         from .evaluate import Competitor
         from .evaluate import evaluate as grade
@@ -270,9 +239,15 @@ def evaluate(
         for method in dict.fromkeys(methods):
             prepare(method, settings)
             competitors.append(Competitor(method, method=method))
-        with _counter("mattes") as show:
+        with progress() as report:
             result = grade(
-                cases, competitors, settings, whole=whole, jobs=jobs, worst=worst if out else 0, on_progress=show
+                cases,
+                competitors,
+                settings,
+                whole=whole,
+                jobs=jobs,
+                worst=worst if out else 0,
+                on_progress=lambda done, total: report("mattes", done, total),
             )
         if out:
             write_scoresheet(result, out)
@@ -309,23 +284,6 @@ def _name(folder: Path, folders: tuple[Path, ...]) -> str:
     return folder.name if [other.name for other in folders].count(folder.name) == 1 else str(folder)
 
 
-@contextmanager
-def _counter(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a count of work done: live on a terminal, else a line now and then."""
-    start = last = time.monotonic()
-
-    def show(done: int, total: int) -> None:
-        nonlocal last
-        now, live = time.monotonic(), sys.stderr.isatty()
-        if now - last >= (0.2 if live else LINE_EVERY) or (live and done == total):
-            last = now
-            left = (now - start) / done * (total - done)
-            text = f"{done:,}/{total:,} {what}, about {left:,.0f} s left"
-            click.echo(f"\r  {text}  " if live else text, err=True, nl=not live or done == total)
-
-    yield show
-
-
 @click.command(context_settings=HELP)
 @click.version_option(__version__, prog_name="matting-export")
 @click.argument("checkpoint", type=A_PATH)
@@ -344,7 +302,7 @@ def export(checkpoint: Path, out: Path, as_json: bool) -> None:
     """
     if out.suffix not in (".onnx", ".safetensors"):
         raise click.UsageError(f"--out ends in .onnx or .safetensors, not '{out.suffix}'")
-    with _explained():
+    with explained(WHOLE):
         from .methods import Settings, network_of
 
         network = network_of(Settings(checkpoint, "cpu"))
