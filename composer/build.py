@@ -26,17 +26,17 @@ import zstandard
 from numpy.typing import NDArray
 
 from . import dataset
-from .checksums import CHECKSUMS, write_checksums
-from .errors import BuildError
-from .plan import Plan, ShardPlan, make_plan
+from .checksums import CHECKSUMS, file_sha256, read_checksums, write_checksums
+from .documents import load_sidecar
+from .errors import BuildError, DatasetError
+from .plan import PLAN, Plan, ShardPlan, make_plan
 from .recipe import Recipe, rooted
-from .render import TEMPORARY, ShardTask, disk_error, read_json, render_shard, write_json
+from .render import TEMPORARY, ShardTask, disk_error, render_shard, write_json
 from .report import write_contact_sheet
 from .shard import Header
 from .shares import LOCK, WHOLE, Alone, Share, held
 from .workers import on_cluster, workers_are_ours
 
-PLAN = "plan.json"
 CONTACT_SHEET = "contact-sheet.jpg"
 REFRESH = 0.2  # seconds between two looks at the progress
 
@@ -107,13 +107,13 @@ def build(
     """
     start = time.monotonic()
     out = Path(out)
-    with held(_folder(out), share) as alone, on_cluster(cluster):
+    with held(_folder(out), share) as alone, on_cluster(cluster), _disk_explained(out):
         ours = workers_are_ours()
         plan = resume_plan(recipe if ours else rooted(recipe), out, alone=alone)
         shards = _folder(out / "shards")
         mine = share.of(plan.shards)
         _remove_temporaries(out, mine)
-        done = _committed(plan, out, mine)
+        done = committed_sidecars(plan, out, mine)
         left = [shard for shard in mine if shard.index not in done or done[shard.index]["failures"]]
         if left:
             (out / CHECKSUMS).unlink(missing_ok=True)  # until all is done, it would speak of what was
@@ -186,7 +186,7 @@ def _read_begun(path: Path) -> dict[str, Any]:
         height, width = (int(side) for side in old["shape"])
         if min(height, width) < 1:
             raise ValueError(f"shape is {old['shape']}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BuildError(f"{path}: damaged ({error}); move the folder aside, or restore the file") from None
     return dict(old)
 
@@ -196,11 +196,17 @@ def _begun_shape(path: Path) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _folder(path: Path) -> Path:
+@contextlib.contextmanager
+def _disk_explained(folder: Path) -> Iterator[None]:
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        raise disk_error(error, path) from None
+        raise disk_error(error, folder) from None
+
+
+def _folder(path: Path) -> Path:
+    with _disk_explained(path):
+        path.mkdir(parents=True, exist_ok=True)
     return path
 
 
@@ -215,16 +221,27 @@ def _remove(paths: Iterable[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _committed(plan: Plan, out: Path, shards: Sequence[ShardPlan]) -> dict[int, dict[str, Any]]:
-    """Return the sidecars of those shards that are finished, by index."""
+def committed_sidecars(plan: Plan, out: Path, shards: Sequence[ShardPlan]) -> dict[int, dict[str, Any]]:
+    """Return the sidecars of those shards that are finished, by index.
+
+    One that is damaged, or is not what a finished build's checksums say, counts as absent: its shard is made again.
+    """
+    try:
+        sums = read_checksums(out) or {}
+    except DatasetError:
+        sums = {}
     done: dict[int, dict[str, Any]] = {}
     for shard in shards:
         path = out / "shards" / shard.name
-        sidecar = read_json(path.with_suffix(".json"))
-        if sidecar is None or sidecar.get("plan_sha256") != plan.sha256 or not path.is_file():
+        beside = path.with_suffix(".json")
+        try:
+            sidecar = load_sidecar(beside)
+        except DatasetError:
             continue
-        if path.stat().st_size == sidecar["bytes"]:
-            done[shard.index] = sidecar
+        whole = sums.get(f"shards/{beside.name}") in (None, file_sha256(beside))
+        mine = (sidecar.plan_sha256, sidecar.file, sidecar.index) == (plan.sha256, shard.name, shard.index)
+        if whole and mine and path.is_file() and path.stat().st_size == sidecar.bytes:
+            done[shard.index] = sidecar.model_dump()
     _refuse_changed_inputs(plan, done)
     return done
 
@@ -304,6 +321,11 @@ def _run(
             "a worker process was killed, perhaps for want of memory (fewer --jobs take less)."
             " Nothing finished is lost: run the same command again"
         ) from None
+    except MemoryError:
+        raise BuildError(
+            "there is no memory left for a worker (fewer --jobs take less)."
+            " Nothing finished is lost: run the same command again"
+        ) from None
     return rendered, peak
 
 
@@ -317,7 +339,9 @@ def _watched(
 ) -> Iterator[np.memmap[Any, np.dtype[np.int64]]]:
     """Call `on_progress` while the body runs, from the counters that workers of this machine keep in a shared file."""
     with tempfile.TemporaryDirectory(prefix="matting-compose-") as folder:
-        slots = np.memmap(Path(folder) / "progress", np.int64, "w+", shape=(len(plan.shards), 3))
+        counters = Path(folder) / "progress"
+        counters.write_bytes(bytes(len(plan.shards) * 3 * 8))  # room on the disk, without which to write to a map kills
+        slots = np.memmap(counters, np.int64, "r+", shape=(len(plan.shards), 3))
         for index, sidecar in done.items():
             slots[index] = _counts(sidecar)
         stop = threading.Event()
@@ -352,7 +376,7 @@ def _finish(plan: Plan, out: Path, share: Share, done: dict[int, dict[str, Any]]
     missing = sum(f"{Path(shard.name).stem}.json" not in there for shard in plan.shards)
     if missing or not (changed or share == WHOLE or not (out / CHECKSUMS).exists()):
         return missing
-    done = done if share == WHOLE else _committed(plan, out, plan.shards)
+    done = done if share == WHOLE else committed_sidecars(plan, out, plan.shards)
     if len(done) == len(plan.shards):
         _write_index(plan, out, done)
     return len(plan.shards) - len(done)

@@ -16,6 +16,7 @@ from .dataset import Sample, open_dataset
 from .documents import load_index
 from .errors import DatasetError
 from .inspect import read_rows
+from .render import write_file
 from .report import cutout, fit, grey
 from .shard import Row
 from .words import shown
@@ -123,7 +124,7 @@ def write_panel(picture: Array, path: Path) -> None:
 
     Raises
     ------
-    DatasetError : it cannot be written
+    DatasetError, BuildError : it cannot be written
     """
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise DatasetError(f"{path}: expected a name that ends in .png, .jpg or .webp")
@@ -132,9 +133,9 @@ def write_panel(picture: Array, path: Path) -> None:
         raise DatasetError(f"{path}: the picture could not be coded")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(bytes(data))
     except OSError as error:
         raise DatasetError(f"{path}: cannot be written ({error.strerror})") from None
+    write_file(path, bytes(data))
 
 
 def half_blocks(picture: Array, columns: int) -> Iterator[Text]:

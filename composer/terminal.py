@@ -34,6 +34,14 @@ def explained(interrupted: str = GOES_ON) -> Iterator[None]:
     except MattingComposeError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(USAGE if isinstance(error, RecipeError) else FAILED)
+    except BrokenPipeError:  # whoever reads has seen enough: click ends quietly
+        raise
+    except OSError as error:  # of a disk, most likely: whatever was being written has not got its name
+        click.echo(f"Error: {error}. {interrupted}", err=True)
+        sys.exit(FAILED)
+    except MemoryError as error:
+        click.echo(f"Error: there is no memory left ({error}). {interrupted}", err=True)
+        sys.exit(FAILED)
     finally:
         signal.signal(signal.SIGTERM, before)
 

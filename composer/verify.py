@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .build import CONTACT_SHEET, PLAN
+from .build import CONTACT_SHEET
 from .checksums import CHECKSUMS, file_sha256, read_checksums
 from .composite import blend
 from .dataset import INDEX
@@ -23,7 +23,7 @@ from .documents import Index, PlanFile, Settings, ShardRecord, Sidecar, load_ind
 from .errors import DatasetError
 from .inspect import OnProgress
 from .looks import Look
-from .plan import Plan, ShardPlan
+from .plan import PLAN, Plan, ShardPlan
 from .scenes import Scene
 from .shard import Parts, Row, ShardReader
 from .shares import LOCK, WHOLE, held

@@ -22,7 +22,7 @@ def in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], jobs
 
     Raises
     ------
-    DatasetError : a worker process was killed
+    DatasetError : a worker process was killed, or has no memory left
     """
     workers = min(joblib.effective_n_jobs(jobs), max(len(tasks), 1))
     try:
@@ -31,6 +31,8 @@ def in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], jobs
         raise DatasetError(
             "a worker process was killed, perhaps for want of memory (fewer --jobs take less); run the command again"
         ) from None
+    except MemoryError:
+        raise DatasetError("there is no memory left for a worker; fewer --jobs take less") from None
 
 
 def workers_are_ours() -> bool:

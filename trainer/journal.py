@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..composer.errors import TrainingError
+from ..composer.render import write_file, write_text
 from ..composer.terminal import duration
 from .files import write_picture
 
@@ -23,6 +25,7 @@ METRICS_FILE = "metrics.jsonl"
 PANELS = "panels"
 CURVES = "curves.png"
 PAGE = "index.html"
+TRAIN = ("losses", "rate", "crops_per_second", "waiting")  # what the curves need of a line
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,14 @@ class Journal:
         self._path = folder / METRICS_FILE
         self._board = _tensorboard(folder, step) if tensorboard else None
         kept = {"train": step, "validation": judged}
-        records = [record for record in read_records(folder) if record["step"] <= kept[record["kind"]]]
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-        temporary.replace(self._path)
+        lines = _lines(folder)
+        damaged = sum(record is None for record in lines[:-1])  # the last one may be what a stop has cut
+        if damaged:
+            aside = self._path.with_suffix(".damaged.jsonl")
+            self._path.replace(aside)
+            display.say(f"{self._path}: {damaged:,} lines are damaged and were left out; it is kept as {aside.name}")
+        records = [record for record in lines if record is not None and record["step"] <= kept[record["kind"]]]
+        write_text(self._path, "".join(json.dumps(record) + "\n" for record in records))
         self._file = self._path.open("a", encoding="utf-8", buffering=1)
 
     def train(self, line: Line) -> None:
@@ -99,8 +106,7 @@ class Journal:
 
     def panel(self, step: int, picture: NDArray[np.uint8]) -> None:
         """Keep a panel, and draw curves and page anew: they are what a run is judged by."""
-        name = f"{PANELS}/step-{step:07d}.png"
-        write_picture(self._folder / name, picture)
+        write_picture(self._folder / PANELS / f"step-{step:07d}.png", picture)
         if self._board is not None:
             self._board.add_image("panel", picture, step, dataformats="HWC")
 
@@ -129,14 +135,27 @@ def _tensorboard(folder: Path, kept: int) -> Any:
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """Read a run's metrics.jsonl; a line that a crash left unfinished is skipped, and so is all after it."""
-    records = []
+    """Read a run's metrics.jsonl; lines that are damaged, or that a crash left unfinished, are passed over."""
+    return [record for record in _lines(folder) if record is not None]
+
+
+def _lines(folder: Path) -> list[dict[str, Any] | None]:
+    """Read a run's records; None for each line that is none. A new run has no file yet."""
+    path = folder / METRICS_FILE
+    data = path.read_bytes() if path.exists() else b""
+    return [_record(line) for line in data.splitlines()]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
     try:
-        for text in (folder / METRICS_FILE).read_text(encoding="utf-8").splitlines():
-            records.append(json.loads(text))
-    except (FileNotFoundError, json.JSONDecodeError):
-        pass  # a new run has no file yet, and a cut line is the last
-    return records
+        record = json.loads(line)
+        kind, step = record["kind"], record["step"]
+        expected = {"train": TRAIN, "validation": ("what", "sad")}[kind]
+        numbers = [record[name] for name in expected if name != "what"]
+        whole = type(step) is int and all(isinstance(number, (int, float, dict)) for number in numbers)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return record if whole else None
 
 
 def write_page(folder: Path, title: str, config: str, finished: str) -> None:
@@ -153,9 +172,7 @@ def write_page(folder: Path, title: str, config: str, finished: str) -> None:
         last=next((r for r in reversed(records) if r["kind"] == "train"), None),
         panels=[f"{PANELS}/{path.name}" for path in panels],
     )  # fmt: skip
-    temporary = folder / f".{PAGE}.tmp"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(folder / PAGE)
+    write_text(folder / PAGE, text)
 
 
 def _draw_curves(records: list[dict[str, Any]], path: Path) -> None:
@@ -188,9 +205,9 @@ def _draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     for axis in (loss, sad):
         if axis.lines:
             axis.legend(fontsize=8)
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=90, format="png")
-    temporary.replace(path)
+    file = io.BytesIO()
+    figure.savefig(file, dpi=90, format="png")
+    write_file(path, file.getvalue())
 
 
 @contextmanager
