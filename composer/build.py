@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from . import dataset
 from .checksums import CHECKSUMS, write_checksums
 from .errors import BuildError
+from .layouts import CONTACT_SHEET
 from .plan import Plan, ShardPlan, make_plan
 from .recipe import Recipe
 from .render import PROGRESS, TEMPORARY, ShardTask, disk_error, read_json, render_shard, write_json
@@ -34,7 +35,6 @@ from .shard import Header
 
 PLAN = "plan.json"
 LOCK = ".lock"
-CONTACT_SHEET = "contact-sheet.jpg"
 REFRESH = 0.2  # seconds between two looks at the progress
 
 

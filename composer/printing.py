@@ -111,12 +111,16 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     """
     last = time.monotonic()
     if not sys.stderr.isatty():
+        before = 0
 
         def line(what: str, done: int, total: int) -> None:
-            nonlocal last
-            if time.monotonic() - last >= LINE_EVERY:
-                last = time.monotonic()
-                print(f"{what}: {done:,}/{total:,}", file=sys.stderr)
+            nonlocal last, before
+            if (seconds := time.monotonic() - last) >= LINE_EVERY:
+                # Since the last line: what was done earlier is passed in no time, and would promise too much.
+                rate = max(done - before, 0) / seconds
+                left = f"  {rate:,.1f}/s  ETA {duration((total - done) / rate)}" if rate else ""
+                print(f"{what}: {done:,}/{total:,}{left}", file=sys.stderr)
+                last, before = time.monotonic(), done
 
         yield line
         return
@@ -135,11 +139,12 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks = {"": bar.add_task("", visible=False)}
+        tasks = {"": bar.add_task("", visible=False, rate="")}
 
         def update(what: str, done: int, total: int) -> None:
             nonlocal last
@@ -147,7 +152,8 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
                 return
             last = time.monotonic()
             if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
+                tasks[what] = bar.add_task(what, total=total, rate="")
+            speed = bar.tasks[tasks[what]].speed
+            bar.update(tasks[what], completed=done, total=total, rate=f"{speed:,.1f}/s" if speed else "")
 
         yield update

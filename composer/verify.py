@@ -16,13 +16,14 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from .build import CONTACT_SHEET, LOCK, PLAN
+from .build import LOCK, PLAN
 from .checksums import CHECKSUMS, file_sha256, read_checksums
 from .composite import blend
 from .dataset import INDEX
 from .documents import Index, PlanFile, Settings, ShardRecord, Sidecar, load_index, load_plan, load_sidecar
 from .errors import DatasetError
 from .inspect import OnProgress
+from .layouts import CONTACT_SHEET
 from .plan import Plan, ShardPlan
 from .shard import Parts, Row, ShardReader
 from .trimap import BACKGROUND, FOREGROUND, UNKNOWN
