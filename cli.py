@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from .composer.shares import Share
     from .composer.survey import Survey
 
+# Names only: the module that knows more imports NumPy, and help must not wait for that. A test compares.
+LAYOUTS = ("aim500", "am2k", "p3m10k", "ppm100")
+
 EXIT_CODES = """\b
 Exit codes: 0 all is well; 1 failed; 2 wrong usage or recipe;
 3 finished, but some composites are missing; 130 interrupted."""
@@ -288,6 +291,98 @@ def _dry_fetch(corpus: Any, out: Path, packages: tuple[Path, ...], as_json: bool
     return WITH_FAILURES if errand.absent else CLEAN
 
 
+@compose.command(
+    epilog="""\b
+    Exit codes: 0 all is well; 1 failed; 2 wrong usage;
+    3 finished, but some cut-outs are missing; 130 interrupted."""
+)
+@click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--alphas", type=click.Path(path_type=Path), help="Folder of the pictures' alphas, under the same names.")
+@click.option("--layout", type=click.Choice(LAYOUTS), help="PICTURES is this data set's folder.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The cut-outs' folder.")
+@click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
+@click.option("--dry-run", is_flag=True, help="Say what would be made, and what would fail; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def extract(
+    pictures: tuple[Path, ...],
+    alphas: Path | None,
+    layout: str | None,
+    out: Path,
+    jobs: int,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Make cut-outs with true colours, so that composites have no halos.
+
+    PICTURES are pictures with --alphas, a data set's folder with --layout, or cut-outs that carry their alpha; files
+    or folders. The result serves as build --foregrounds. An extraction that was stopped goes on when the same command
+    is run again.
+
+    \b
+    Examples:
+      matting-compose extract photos/ --alphas mattes/ --out cutouts
+      matting-compose extract P3M-10k/ --layout p3m10k --out cutouts --dry-run
+      matting-compose extract downloaded/ --out cutouts
+    """
+    with explained():
+        _check_jobs(jobs)
+        if alphas and layout:
+            raise click.UsageError("--alphas and --layout exclude each other: a layout knows where its alphas lie")
+        from .composer.mattes import list_mattes
+
+        mattes = list_mattes(pictures, alphas, layout)
+        code = (_dry_extract if dry_run else _extract)(mattes, out, jobs, as_json)
+    sys.exit(code)
+
+
+def _extract(mattes: Any, out: Path, jobs: int, as_json: bool) -> int:
+    from .composer.extract import REPORT, extract
+    from .composer.layouts import CONTACT_SHEET
+
+    with progress() as report:
+        done = extract(mattes, out, jobs=jobs, on_progress=report)
+    if as_json:
+        click.echo(json.dumps(asdict(done)))
+    made = f"{done.made:,} made in {duration(done.seconds)}"
+    click.echo(f"{out}: {done.made + done.present:,} of {done.pictures:,} cut-outs; {made}", err=True)
+    click.echo("colours: " + ", ".join(f"{count:,} {kind}" for kind, count in done.colours.items()), err=True)
+    for what, figure in (
+        ("re-blending error", done.reblending_error),
+        ("halo before", done.halo_before),
+        ("halo after", done.halo_after),
+    ):
+        if figure:
+            spread = f"median {figure.median:.2f}, {figure.least:.2f} to {figure.most:.2f}"
+            click.echo(f"{what}: {spread} of 255, {figure.count:,} pictures", err=True)
+    if done.foreign:
+        click.echo(f"note: {len(done.foreign):,} other pictures in {out}; a build would take them, too", err=True)
+    if done.colours:
+        click.echo(f"Look at {out / CONTACT_SHEET}", err=True)
+    _list_failures(done.failures, f"all in {out / REPORT}")
+    return WITH_FAILURES if done.failures else CLEAN
+
+
+def _dry_extract(mattes: Any, out: Path, jobs: int, as_json: bool) -> int:
+    from .composer.extract import look
+
+    with progress() as report:
+        found = look(mattes, out, jobs=jobs, on_progress=report)
+    if as_json:
+        click.echo(json.dumps({"out": str(out), **asdict(found)}))
+    else:
+        todo = found.pictures - found.present - len(found.failures)
+        click.echo(f"{out}: {todo:,} of {found.pictures:,} cut-outs to make, {found.megapixels:,.1f} megapixels")
+    _list_failures(found.failures, "--json lists all")
+    return WITH_FAILURES if found.failures else CLEAN
+
+
+def _list_failures(failures: Any, rest: str) -> None:
+    for failure in failures[:10]:
+        click.echo(f"failed: {failure.cause}: {failure.source}: {failure.detail}", err=True)
+    if len(failures) > 10:
+        click.echo(f"  … and {len(failures) - 10:,} more ({rest})", err=True)
+
+
 @compose.command(epilog=LOOK_CODES)
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--full", is_flag=True, help="Look at every composite's pixels, not at a sample.")
@@ -460,7 +555,8 @@ def _summary(dataset: Path, full: bool, as_json: bool) -> int:
 
 
 def _build(recipe: Any, out: Path, jobs: int, share: Share, cluster: str | None, as_json: bool) -> int:
-    from .composer.build import CONTACT_SHEET, build, resume_plan
+    from .composer.build import build, resume_plan
+    from .composer.layouts import CONTACT_SHEET
     from .composer.survey import free_bytes
 
     plan = resume_plan(recipe, out, write=False)

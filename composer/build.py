@@ -29,6 +29,7 @@ from . import dataset
 from .checksums import CHECKSUMS, file_sha256, read_checksums, write_checksums
 from .documents import load_sidecar
 from .errors import BuildError, DatasetError
+from .layouts import CONTACT_SHEET
 from .plan import PLAN, Plan, ShardPlan, make_plan
 from .recipe import Recipe, rooted
 from .render import TEMPORARY, ShardTask, disk_error, render_shard, write_json
@@ -37,7 +38,6 @@ from .shard import Header
 from .shares import LOCK, WHOLE, Alone, Share, held
 from .workers import on_cluster, workers_are_ours
 
-CONTACT_SHEET = "contact-sheet.jpg"
 REFRESH = 0.2  # seconds between two looks at the progress
 
 

@@ -15,13 +15,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .build import CONTACT_SHEET
 from .checksums import CHECKSUMS, file_sha256, read_checksums
 from .composite import blend
 from .dataset import INDEX
 from .documents import Index, PlanFile, Settings, ShardRecord, Sidecar, load_index, load_plan, load_sidecar
 from .errors import DatasetError
 from .inspect import OnProgress
+from .layouts import CONTACT_SHEET
 from .looks import Look
 from .plan import PLAN, Plan, ShardPlan
 from .scenes import Scene
