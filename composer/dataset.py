@@ -7,7 +7,7 @@ import os
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, overload
@@ -23,6 +23,7 @@ Array = NDArray[np.uint8]
 INDEX = "dataset.json"
 FORMAT = "matting-compose/dataset"
 VERSION = 1
+FIELDS = {"version": int, "plan_sha256": str, "recipe": dict, "shards": list, "failures": list}  # that readers need
 OPEN_SHARDS = 16  # files held open at once
 
 
@@ -178,11 +179,20 @@ def open_dataset(path: str | Path, remember: int = 0) -> Dataset:
 def _shard_info(entry: dict[str, Any]) -> ShardInfo:
     try:
         info = ShardInfo(**entry)
-    except TypeError as error:
+        for field in fields(ShardInfo):
+            _expect(getattr(info, field.name), {"str": str, "int": int}[str(field.type)], field.name)
+        if info.composites < 0:
+            raise ValueError(f"composites is {info.composites}")
+    except (TypeError, ValueError) as error:
         raise DatasetError(f"{INDEX}: damaged ({error}); run the build again to restore it") from None
     if info.file != Path(info.file).name or not info.file.startswith("shard-"):
         raise DatasetError(f"{INDEX}: '{info.file}' is no shard's name; a shard lies in the dataset's own folder")
     return info
+
+
+def _expect(value: object, kind: type, name: str) -> None:
+    if type(value) is not kind:
+        raise TypeError(f"{name}: expected {kind.__name__}, found {type(value).__name__}")
 
 
 def read_index(path: Path) -> dict[str, Any]:
@@ -200,12 +210,20 @@ def read_index(path: Path) -> dict[str, Any]:
         unfinished = (path / "plan.json").exists()
         way_out = "run the same build again to finish it" if unfinished else f"it has no {INDEX}"
         raise DatasetError(f"{path}: {'an unfinished dataset' if unfinished else 'no dataset'}: {way_out}") from None
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path / INDEX}: cannot be read ({error}); run the build again to restore it") from None
+    except OSError as error:
+        raise DatasetError(f"{path / INDEX}: cannot be read ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path / INDEX}: damaged ({error}); run the build again to restore it") from None
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise DatasetError(f"{path / INDEX}: not a dataset's index")
-    if index["version"] > VERSION:
-        raise DatasetError(
-            f"{path}: of format version {index['version']}; this program reads up to {VERSION}: update it"
-        )
+    version = index.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise DatasetError(f"{path}: of format version {version}; this program reads up to {VERSION}: update it")
+    try:
+        for name, kind in FIELDS.items():
+            _expect(index.get(name), kind, name)
+        _expect(index["recipe"].get("shards"), dict, "recipe.shards")
+        _expect(index["recipe"]["shards"].get("background"), str, "recipe.shards.background")
+    except TypeError as error:
+        raise DatasetError(f"{path / INDEX}: damaged ({error}); run the build again to restore it") from None
     return index

@@ -7,7 +7,6 @@ header says whether they are ever opaque.
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +34,7 @@ from .recipe import ListBackgrounds, Recipe
 from .selection import select_backgrounds
 from .sources import ENDINGS, picture_size, read_alpha, safe_path
 from .supplied import SuppliedTrimaps, supplied_trimaps
+from .words import folded
 
 CHUNK = 256  # pictures that a worker looks at between two reports
 FEW = 512  # fewer pictures than this are looked at before a second process has started
@@ -198,7 +198,7 @@ def _look_at_all(look: Callable[[T], R], items: Sequence[T]) -> list[R]:
 def _folded(name: str) -> str:
     """Return what is left of a name when folder, ending, case and the way accents are coded do not count."""
     stem = name.rpartition("/")[2].rpartition(".")[0]
-    return unicodedata.normalize("NFC", stem).casefold()
+    return folded(stem)
 
 
 def _examine_counts(case: _Case, entries: list[Entry], names: list[str]) -> None:

@@ -13,12 +13,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
-from .build import PLAN
 from .dataset import INDEX, VERSION, read_index
 from .errors import DatasetError
 from .layouts import Entry
+from .plan import PLAN, Plan
 from .plan import VERSION as PLAN_VERSION
-from .plan import Plan
 from .recipe import Recipe
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

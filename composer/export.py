@@ -28,7 +28,7 @@ from .errors import DatasetError
 from .inspect import OnProgress, absent_shards, open_shard, read_rows, source_notes
 from .render import TEMPORARY, disk_error, read_json, write_json, write_text
 from .shard import Row
-from .words import shown
+from .words import folded, shown
 from .workers import in_processes
 
 Array = NDArray[np.uint8]
@@ -38,6 +38,7 @@ RECORD = "export.json"
 FORMAT = "matting-compose/export"
 PNG_LEVEL = 3  # half of the time of OpenCV's own, for files a few per cent larger
 LONGEST_NAME = 180  # bytes: file systems allow 255, and endings are to come
+DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in "123456789¹²³")})
 UNSAFE = frozenset('<>:"|?*\\%')  # what some file systems refuse, and our own escape
 
 
@@ -167,6 +168,8 @@ def _safe_part(part: str) -> str:
     coded = "".join(c if c.isprintable() and c not in UNSAFE else _escaped(c) for c in part)
     if not coded or coded[0] in ". " or coded[-1] in ". ":  # hidden, or cut off by some file systems; and . and ..
         coded = "".join(_escaped(c) if c in ". " else c for c in coded) or "%"
+    if coded.partition(".")[0].rstrip(" ").upper() in DEVICES:
+        coded = _escaped(coded[0]) + coded[1:]
     if len(coded.encode()) > LONGEST_NAME:
         digest = hashlib.sha256(coded.encode()).hexdigest()[:16]
         coded = coded.encode()[: LONGEST_NAME - 17].decode(errors="ignore") + "~" + digest
@@ -179,9 +182,12 @@ def _escaped(character: str) -> str:
 
 def _refuse_clashes(keys: Iterable[str]) -> None:
     """Make sure that no two composites get one file where a file system does not tell case apart."""
-    names = Counter(file_name(key).casefold() for key in keys)
+    names = Counter(folded(file_name(key)) for key in keys)
     if twice := [name for name, count in names.items() if count > 1]:
-        raise DatasetError(f"two pictures would both be called '{shown(twice[0])}' where case does not count")
+        raise DatasetError(
+            f"two composites would both be called '{shown(twice[0])}' where case does not count;"
+            " export one of their foregrounds after the other, with --foreground, into different folders"
+        )
 
 
 def _begin(out: Path, record: dict[str, Any]) -> None:

@@ -37,6 +37,8 @@ Array = NDArray[np.uint8]
 # Streams of randomness for drawn pictures, apart from each other and from the plan's cells.
 DRAWN_FOREGROUNDS, DRAWN_BACKGROUNDS = 1, 2
 
+CONTACT_SHEET = "contact-sheet.jpg"  # this program's own, in folders of pictures that it wrote
+
 # COCO's pictures of 2014 kept their numbers in 2017 and lost the rest: 000000000009.jpg
 COCO_NAME = re.compile(r"(?P<set>COCO_(?:train|val)2014_)?(?P<number>\d{12}\.jpg)")
 COCO_SETS = ("", "COCO_train2014_", "COCO_val2014_")
@@ -144,6 +146,8 @@ def coco_names(name: str) -> list[str]:
 def list_pictures(root: Path, *, recursive: bool = True) -> list[str]:
     """List the picture files below a folder, by their endings, sorted by name (code points, forward slashes).
 
+    A contact sheet that this program wrote beside them is none of them.
+
     Raises
     ------
     PlanError : there is no such folder
@@ -158,7 +162,8 @@ def list_pictures(root: Path, *, recursive: bool = True) -> list[str]:
     for folder, folders, names in os.walk(root, onerror=refuse):
         below = Path(folder).relative_to(root).as_posix()
         prefix = "" if below == "." else f"{below}/"
-        found += [prefix + name for name in names if os.path.splitext(name)[1].lower() in ENDINGS]  # noqa: PTH122
+        pictures = (name for name in names if os.path.splitext(name)[1].lower() in ENDINGS)  # noqa: PTH122
+        found += [prefix + name for name in pictures if name != CONTACT_SHEET]
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
     return sorted(found)
 

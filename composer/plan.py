@@ -26,6 +26,7 @@ from .scenes import Scene, draw_scene
 from .selection import select_backgrounds
 from .supplied import SuppliedTrimaps, supplied_trimaps
 
+PLAN = "plan.json"
 VERSION = 1  # of the rules below: another version means other pixels
 SHUFFLE, SPLIT = 0x5F, 0x5A  # streams of randomness that belong to no cell
 LOOKS = 3  # the stream of looks: three words, as those of drawn pictures (see `layouts`), which are 1 and 2

@@ -401,6 +401,16 @@ def _tables(data: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return [table for table in (value if isinstance(value, list) else [value]) if isinstance(table, dict)]
 
 
+def rooted(recipe: Recipe) -> Recipe:
+    """Return the recipe with absolute places, for workers that run in other folders."""
+    tables = {}
+    for name, keys in PLACES.items():
+        table = getattr(recipe, name)
+        places = {key: getattr(table, key).absolute() for key in keys if hasattr(table, key)}
+        tables[name] = table.model_copy(update=places)
+    return recipe.model_copy(update=tables)
+
+
 def _anchor(data: dict[str, Any], folder: Path) -> None:
     for name, keys in PLACES.items():
         for table in _tables(data, name):

@@ -11,10 +11,12 @@ import errno
 import hashlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -40,9 +42,11 @@ from .trimap import UNKNOWN
 Array = NDArray[np.uint8]
 
 TEMPORARY = ".tmp"
-ORPHANED = 1  # who adopts a process whose parent is gone
 BATCH_PIXELS = 16_000_000  # of foregrounds prepared at once, at some 13 bytes each (17 with fit.method adobe)
-PROGRESS = ".progress"  # (shards, 3) int64: composites, failures, bytes; written by workers, read by the display
+REFUSED = re.compile(r"errno = (\d+), error message = '([^']*)'")  # HDF5's words for what the system said
+
+
+Inputs = dict[str, dict[str, Any]]  # by name, as sidecars list them: a file's bytes and sha256
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,17 @@ class Failure:
 class ShardTask:
     """Everything a worker needs to render one shard; it travels by pickle and holds no pixels.
 
-    `entries` are by number, `looks` by group, `partners` by key.
+    Attributes
+    ----------
+    folder : of the shards
+    progress : a file of (shards, 3) int64: composites, failures, bytes; written by workers, read by the display
+    entries : by number; looks : by group; partners : by key
+    parent : the process whose end is the worker's; None where workers belong to a cluster
+    retry : whether an earlier version of the shard lacks composites
     """
 
     folder: Path
+    progress: Path
     shard: ShardPlan
     header: Header
     entries: dict[int, Entry]
@@ -74,7 +85,7 @@ class ShardTask:
     fit: Fit
     trimap: Trimap
     supplied: SuppliedTrimaps | None
-    parent: int
+    parent: int | None
     retry: bool
 
 
@@ -86,24 +97,26 @@ def render_shard(task: ShardTask) -> tuple[dict[str, Any], int, int]:
     the sidecar, the number of composites rendered by this call, and the process's peak memory in bytes
     """
     cv2.setNumThreads(1)  # the processes are the parallelism
-    if os.getpid() != task.parent:
+    if task.parent not in (None, os.getpid()):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent acts
         _die_with_parent(task.parent)
     final = task.folder / task.shard.name
     previous = _previous(task, final)
     if previous is not None and not _mended(task, previous[0]):
         return previous[0], 0, _peak_memory()
-    temporary = final.with_name(f".{final.name}.{os.getpid()}{TEMPORARY}")
+    temporary = temporary_name(final)
     try:
         with ShardWriter(temporary, task.header) as writer:
-            made = _render(task, writer, previous[1] if previous else None)
+            made = _render(task, writer, *(previous or (None, None)))
             digest = writer.finish(made.rows)
         sidecar = _sidecar(task, made, digest, temporary.stat().st_size)
         final.with_suffix(".json").unlink(missing_ok=True)  # until the new one is there, nothing is committed
         temporary.replace(final)
         write_json(final.with_suffix(".json"), sidecar)
-    except OSError as error:
-        raise disk_error(error, task.folder) from None
+    except (OSError, RuntimeError, ValueError) as error:  # HDF5 has several ways to say that a disk takes no more
+        if isinstance(error, OSError) or REFUSED.search(str(error)):
+            raise disk_error(error, task.folder) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
         if previous is not None:
@@ -113,15 +126,17 @@ def render_shard(task: ShardTask) -> tuple[dict[str, Any], int, int]:
 
 @dataclass(frozen=True)
 class _Made:
-    """A shard's rows and failures, in the plan's order, how many rows are fresh, and its foregrounds' digests."""
+    """A shard's rows and failures, in the plan's order, how many rows are fresh, and the files that were read."""
 
     rows: list[Row]
     failures: list[Failure]
     fresh: int
-    digests: dict[str, str]
+    inputs: Inputs
 
 
-def _render(task: ShardTask, writer: ShardWriter, previous: ShardReader | None) -> _Made:
+def _render(
+    task: ShardTask, writer: ShardWriter, sidecar: dict[str, Any] | None, previous: ShardReader | None
+) -> _Made:
     """Render a shard's composites, copying what an earlier version of it has.
 
     Foregrounds are prepared in batches that fit in memory, and a batch's composites are made background by
@@ -129,12 +144,12 @@ def _render(task: ShardTask, writer: ShardWriter, previous: ShardReader | None) 
     """
     rows: dict[str, Row] = {}
     failures: dict[str, Failure] = {}
-    digests: dict[str, str] = {}
+    inputs: Inputs = dict(sidecar["inputs"]) if sidecar else {}
     kept = {row.key: row for row in previous.rows} if previous else {}
     counters = _Counters(task)
     for groups in _batches(task, writer, previous, kept, failures):
         for group in groups.values():
-            digests |= group.digests
+            inputs |= group.inputs
         cells = sorted((cell for cell in task.cells if cell.group in groups), key=lambda cell: cell.background)
         for background, sharing in groupby(cells, key=lambda cell: cell.background):
             picture = _Once(task.background_layout, background)
@@ -144,13 +159,14 @@ def _render(task: ShardTask, writer: ShardWriter, previous: ShardReader | None) 
                     rows[key] = groups[cell.group].place(cell, picture)
                 except SourceError as error:
                     failures[key] = Failure(key, error.source, error.cause, error.detail)
+            inputs |= picture.inputs
             counters.show(len(rows), len(failures), writer.bytes_written)
     keys = [_key(task, cell) for cell in task.cells]
     return _Made(
         [rows[key] for key in keys if key in rows],
         [failures[key] for key in keys if key in failures],
         len(rows.keys() - kept.keys()),
-        digests,
+        inputs,
     )
 
 
@@ -183,13 +199,16 @@ class _Once:
 
     def __init__(self, layout: BackgroundLayout, name: str) -> None:
         self._layout, self._name = layout, name
+        self.inputs: Inputs = {}
         self._loaded: tuple[Array, str] | SourceError | None = None
 
     def load(self) -> tuple[Array, str]:
         """Return the picture, (H, W, 3) uint8 RGB, and its file's SHA-256."""
         if self._loaded is None:
             try:
+                sizes = _sizes(self._layout.files(self._name))
                 self._loaded = self._layout.load(self._name)
+                self.inputs = {f"background {self._name}": {"bytes": n, "sha256": self._loaded[1]} for n in sizes}
             except SourceError as error:
                 self._loaded = error
         if isinstance(self._loaded, SourceError):
@@ -205,24 +224,29 @@ class _Group:
     ) -> None:
         self._task, self._previous, self._strip, self._kept = task, previous, strip, kept
         number, look, entry = strip.group, task.looks[strip.group], task.entries[strip.foreground]
+        self.inputs: Inputs = {}
         if previous is not None and all(kept):
             first = next(row for row in kept if row)
             self.size, digests = (first.height, first.width), previous.group_sha256(number)
             self._writer = writer.group(number, entry.key, digests[0], self.size, len(kept), digests[1])
             self._writer.copy_foreground(previous, number)
-        else:
-            dressed = dress(task.foreground_layout, entry, look, task.partners)
-            digests = dressed.sha256, dressed.partner_sha256
-            if previous is not None and any(kept):
-                self._refuse_change(previous.group_sha256(number), digests)
-            height, width = dressed.alpha.shape
-            self.size, self._look = (height, width), dressed.look
-            self._draw = composite_trimaps(entry, dressed.alpha, task.trimap, task.supplied)
-            self._blend = METHODS[task.fit.method].blender(dressed.image, dressed.alpha)
-            self._stage = Stage(dressed.image, dressed.alpha)
-            self._writer = writer.group(number, entry.key, digests[0], self.size, len(kept), digests[1])
-            self._writer.write_foreground(dressed.image, dressed.alpha)
-        self.digests = {entry.key: digests[0], **({look.partner: digests[1]} if look.partner else {})}
+            return
+        entries = [entry, *([task.partners[look.partner]] if look.partner else [])]
+        sizes = [_sizes(task.foreground_layout.files(one)) for one in entries]
+        dressed = dress(task.foreground_layout, entry, look, task.partners)
+        digests = dressed.sha256, dressed.partner_sha256
+        for one, lengths, digest in zip(entries, sizes, digests, strict=False):
+            for name, size in zip((one.image, one.alpha), lengths, strict=False):  # a pair has one digest
+                self.inputs[f"foreground {name}"] = {"bytes": size, "sha256": digest}
+        if previous is not None and any(kept):
+            self._refuse_change(previous.group_sha256(number), digests)
+        height, width = dressed.alpha.shape
+        self.size, self._look = (height, width), dressed.look
+        self._draw = composite_trimaps(entry, dressed.alpha, task.trimap, task.supplied)
+        self._blend = METHODS[task.fit.method].blender(dressed.image, dressed.alpha)
+        self._stage = Stage(dressed.image, dressed.alpha)
+        self._writer = writer.group(number, entry.key, digests[0], self.size, len(kept), digests[1])
+        self._writer.write_foreground(dressed.image, dressed.alpha)
 
     def _refuse_change(self, before: tuple[str, str], now: tuple[str, str]) -> None:
         task, strip = self._task, self._strip
@@ -333,30 +357,41 @@ def _sidecar(task: ShardTask, made: _Made, digest: str, size: int) -> dict[str, 
     }
 
 
-def _inputs(task: ShardTask, made: _Made) -> dict[str, dict[str, Any]]:
-    """Map each file that was used to its size and digest, so that a change is noticed. A pair has one digest."""
-    used: dict[str, dict[str, Any]] = {}
+def _inputs(task: ShardTask, made: _Made) -> Inputs:
+    """Map each file that the shard's rows show to its size and digest as it was read, so that a change is noticed."""
     keys = {key for row in made.rows for key in (row.foreground, row.look.partner)}
     by_key = task.partners | {entry.key: entry for entry in task.entries.values()}
-    for entry in (entry for key, entry in by_key.items() if key in keys):
-        for name, path in zip((entry.image, entry.alpha), task.foreground_layout.files(entry), strict=False):
-            used[f"foreground {name}"] = {"bytes": path.stat().st_size, "sha256": made.digests[entry.key]}
-    for name, digest in sorted({(row.background, row.background_sha256) for row in made.rows}):
-        for path in task.background_layout.files(name):
-            used[f"background {name}"] = {"bytes": path.stat().st_size, "sha256": digest}
+    entries = [entry for key, entry in by_key.items() if key in keys]
+    names = [f"foreground {name}" for entry in entries for name in (entry.image, entry.alpha)]
+    names += [f"background {name}" for name in sorted({row.background for row in made.rows})]
+    used = {name: made.inputs[name] for name in names if name in made.inputs}
     if trimaps := task.supplied:
         for row in made.rows:
-            data = trimaps.path(row.foreground, row.variant).read_bytes()
             name = f"trimap {trimaps.name(row.foreground, row.variant)}"
+            try:
+                data = trimaps.path(row.foreground, row.variant).read_bytes()
+            except OSError as error:
+                reason = error.strerror or error
+                raise BuildError(f"{name} cannot be read any more ({reason}); restore it, and build again") from None
             used[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     return used
+
+
+def temporary_name(path: Path) -> Path:
+    """Name a file that is to become `path`; two machines may share a folder, and have processes of the same number."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
+
+
+def _sizes(paths: list[Path]) -> list[int]:
+    """Return files' sizes, to be asked for before they are read; what is missing, reading it tells better."""
+    return [path.stat().st_size if path.is_file() else 0 for path in paths]
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None where it is missing or damaged, which means: make it again."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -368,10 +403,20 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file whole or not at all, and durably."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    write_file(path, text.encode())
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, and durably.
+
+    Raises
+    ------
+    BuildError : it cannot be written; what was there before is still there
+    """
+    temporary = temporary_name(path)
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -382,12 +427,14 @@ def write_text(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def disk_error(error: OSError, folder: Path) -> BuildError:
+def disk_error(error: Exception, folder: Path) -> BuildError:
     """Say what an operating system's refusal means for a build, and what to do."""
-    text = str(error)
-    if error.errno == errno.ENOSPC or "No space left" in text or "errno = 28" in text:
+    found = REFUSED.search(str(error))
+    number = int(found[1]) if found else getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT):
         return BuildError(f"{folder}: the disk is full. Nothing finished is lost: make room and run the same command")
-    return BuildError(f"{folder}: cannot be written ({text.splitlines()[0]}); then run the same command again")
+    reason = found[2] if found else str(error).partition("\n")[0]
+    return BuildError(f"{folder}: cannot be written ({reason}); then run the same command again")
 
 
 class _Counters:
@@ -396,7 +443,7 @@ class _Counters:
     def __init__(self, task: ShardTask) -> None:
         self._slot: NDArray[np.int64] | None = None
         with contextlib.suppress(OSError, ValueError):  # on another machine there is none: whole shards are counted
-            self._slot = np.memmap(task.folder / PROGRESS, np.int64, "r+").reshape(-1, 3)[task.shard.index]
+            self._slot = np.memmap(task.progress, np.int64, "r+").reshape(-1, 3)[task.shard.index]
 
     def show(self, composites: int, failures: int, size: int) -> None:
         """Say how far this shard is."""
@@ -409,8 +456,6 @@ def _die_with_parent(parent: int) -> None:
     """End this process when its parent is gone, however that went: nobody waits for it any more, and a new build may
     be rendering the same shard. What it leaves under a temporary name, the next build removes.
     """
-    if os.getppid() not in (parent, ORPHANED):
-        return  # somebody else's child, such as a cluster's worker
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .dataset import Dataset
 from .errors import DatasetError
+from .render import write_file
 
 Array = NDArray[np.uint8]
 
@@ -45,12 +46,12 @@ def write_contact_sheet(dataset: Dataset, path: Path) -> None:
 
     Raises
     ------
-    DatasetError : the picture cannot be written
+    BuildError : the picture cannot be written
     """
     done, data = cv2.imencode(".jpg", cv2.cvtColor(contact_sheet(dataset), cv2.COLOR_RGB2BGR))
     if not done:
         raise DatasetError(f"{path}: the contact sheet could not be coded")
-    path.write_bytes(bytes(data))
+    write_file(path, bytes(data))
 
 
 def fit(picture: Array, side: int) -> Array:

@@ -30,7 +30,7 @@ Chances = Annotated[tuple[Chance, Chance], AfterValidator(_upright)]  # both end
 class Table(BaseModel):
     """One table of settings: frozen, and strict about names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
 
 def shipped(package: str) -> list[str]:
@@ -60,7 +60,7 @@ def read_toml(
             return tomllib.loads(path.read_text(encoding="utf-8")), path.parent
         except FileNotFoundError:
             raise error(f"{path}: no such {noun} file") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as found:
+        except (ValueError, RecursionError) as found:
             raise error(f"{path}: not TOML: {found}") from None
         except OSError as found:
             raise error(f"{path}: cannot be read: {found.strerror}") from None
@@ -85,6 +85,8 @@ def override(data: dict[str, Any], item: str, error: type[MattingComposeError]) 
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()  # a bare word is a string
+    except (ValueError, RecursionError) as found:
+        raise error(f"--set {key}: {found}") from None
     *tables, last = key.strip().split(".")
     for table in tables:
         data = data.setdefault(table, {})

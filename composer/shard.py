@@ -34,6 +34,8 @@ Window = tuple[int, int, int, int]  # y, x, height, width
 
 FORMAT = "matting-compose/shard"
 VERSION = 1
+MOST_PIXELS = 2**29  # of one picture; a file that declares more is hostile
+MOST_TILE = 4096  # px, a tile's side
 MASK_TILES = 2  # a mask's tile is so many times wider and higher than a picture's
 LIBVER = ("v110", "v110")  # HDF5 of 2016 or newer reads it; its chunk index is a flat table, not a tree
 
@@ -108,6 +110,20 @@ class Parts(NamedTuple):
     alpha: Array
     foreground: Array
     background: Array | None
+
+
+# What a damaged file makes HDF5 and the decoders raise.
+DAMAGE = (
+    OSError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RuntimeError,
+    ArithmeticError,
+    ZstdError,
+    cv2.error,
+)
 
 
 class _ArrayWriter:
@@ -298,7 +314,9 @@ class _ArrayReader:
 
     def __init__(self, dataset: h5py.Dataset, codec: Codec, descriptor: int, memory: Memory | None) -> None:
         self._codec, self._descriptor, self._memory = codec, descriptor, memory
-        self.tile = codec.tile_shape(dataset.chunks)
+        self.size, self.tile = codec.tile_shape(dataset.shape), codec.tile_shape(dataset.chunks)
+        if min(self.tile) < 1 or max(self.tile) > MOST_TILE or self.size[0] * self.size[1] > MOST_PIXELS:
+            raise ValueError(f"{dataset.name} declares {self.size} px in tiles of {self.tile}")
         self._last = (3,) if codec.channels == 3 else ()
         self._token = object()  # what is remembered belongs to this array, and to no later one
         self._places: dict[tuple[int, ...], tuple[int, int]] = {}
@@ -368,9 +386,16 @@ class ShardReader:
             raise DatasetError(f"{path.name}: the shard is missing; build again to render it") from None
         except OSError as error:
             raise DatasetError(f"{path.name}: not a readable HDF5 file ({error})") from None
-        self.header = _read_header(self._file, path.name)
-        self._codecs = self.header.codecs()
-        self.rows = _from_table(self._file["samples"][()])
+        try:
+            self.header = _read_header(self._file, path.name)
+            self._codecs = self.header.codecs()
+            self.rows = _read_table(self._file["samples"], path.stat().st_size)
+        except DAMAGE as error:
+            self._file.close()
+            raise DatasetError(f"{path.name}: damaged ({error}); build again to render it anew") from None
+        except DatasetError:
+            self._file.close()
+            raise
         self._groups: dict[int, dict[str, _ArrayReader]] = {}
 
     def close(self) -> None:
@@ -387,6 +412,8 @@ class ShardReader:
         window = (y, x, height, width)
         with self._damage_explained(row):
             group = self._open_group(row.group)
+            if (row.height, row.width) != group["alpha"].size:
+                raise ValueError(f"its row says {row.height}×{row.width} px, its alpha has {group['alpha'].size}")
             alpha = group["alpha"].read(None, window)
             foreground = group["foreground"].read(None, window)
             image = group["image"].read(row.position, window)
@@ -419,7 +446,7 @@ class ShardReader:
     def _damage_explained(self, row: Row) -> Iterator[None]:
         try:
             yield
-        except (OSError, KeyError, ValueError, RuntimeError, ZstdError, cv2.error) as error:
+        except DAMAGE as error:
             raise DatasetError(f"{self._path.name}: composite {row.key} is damaged ({error})") from None
 
     def _open_group(self, number: int) -> dict[str, _ArrayReader]:
@@ -435,6 +462,8 @@ class ShardReader:
                 )
                 for name in group
             }
+            if len({array.size for array in arrays.values()}) > 1:
+                raise ValueError(f"the arrays of group {number} are of several sizes")
             self._groups[number] = arrays
         return arrays
 
@@ -505,6 +534,14 @@ def _from_table(table: NDArray[np.void]) -> list[Row]:
 _ROW_FIELDS = tuple(field.name for field in fields(Row) if field.name not in _PARTS)
 
 
+def _read_table(dataset: h5py.Dataset, most: int) -> list[Row]:
+    """Read the table; one that declares more than `most` bytes, or pointers in place of texts, is not looked at."""
+    kinds = {name: dataset.dtype[name].kind for name in _ROW_FIELDS}
+    if dataset.size * dataset.dtype.itemsize > most or any((kinds[n] == "S") != (n in _TEXT) for n in _ROW_FIELDS):
+        raise ValueError(f"a table of {dataset.size:,} rows, {dataset.dtype}")
+    return _from_table(dataset[()])
+
+
 def _read_header(file: h5py.File, name: str) -> Header:
     attributes = file.attrs
     if attributes.get("format") != FORMAT:
@@ -516,7 +553,11 @@ def _read_header(file: h5py.File, name: str) -> Header:
     if not attributes.get("complete"):
         raise DatasetError(f"{name}: unfinished; run the build again")
     values = (attributes[field] for field in _HEADER_FIELDS)
-    return Header(*(value.item() if isinstance(value, np.generic) else value for value in values))
+    header = Header(*(value.item() if isinstance(value, np.generic) else value for value in values))
+    for field in fields(Header):
+        if type(getattr(header, field.name)).__name__ != field.type:
+            raise ValueError(f"{field.name} is {getattr(header, field.name)!r}")
+    return header
 
 
 def _read_back(path: Path, written: dict[tuple[Any, ...], int], rows: Sequence[Row]) -> str:

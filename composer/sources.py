@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import stat
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -32,6 +34,10 @@ ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "SGI")
 MAX_BYTES = 2**30  # no picture file of a gigabyte is a picture
 ORIENTATION = 0x0112  # EXIF tag; 1 is upright
+
+# What malformed pictures make the decoders raise.
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, AttributeError, ArithmeticError,
+          RuntimeError, struct.error, cv2.error)  # fmt: skip
 
 # Pillow's own guard is replaced by `max_pixels`, which is checked on the header, before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -74,11 +80,11 @@ def picture_size(path: Path, name: str, max_pixels: int, reading: Reading = "see
     SourceError : as `read_rgb`
     """
     try:
+        _refuse_special(path, name)
         with path.open("rb") as file:
             picture = _open(file, name, max_pixels)
             width, height = picture.size
-            upright = reading == "stored" or "exif" not in picture.info
-            turned = not upright and picture.getexif().get(ORIENTATION, 1) >= 5
+            turned = reading == "seen" and "exif" in picture.info and _is_turned(picture)
     except OSError as error:
         raise _missing(name, error) from None
     return (width, height) if turned else (height, width)
@@ -199,14 +205,33 @@ def composed_size(size: tuple[int, ...], max_side: int | None, enlarge_to: int |
 
 def _read_bytes(path: Path, name: str) -> bytes:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise SourceError(name, "too-large", f"the file has {path.stat().st_size:,} bytes; a picture has less")
+        size = _refuse_special(path, name)
+        if size > MAX_BYTES:
+            raise SourceError(name, "too-large", f"the file has {size:,} bytes; a picture has less")
         data = path.read_bytes()
     except OSError as error:
         raise _missing(name, error) from None
     if not data:
         raise SourceError(name, "empty", "the file has no bytes; fetch it again")
     return data
+
+
+def _refuse_special(path: Path, name: str) -> int:
+    """Return a file's size; refuse devices and pipes, which end never or do not begin."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise SourceError(name, "not-an-image", "expected a file, found a folder, a device or a pipe")
+    return found.st_size
+
+
+def _is_turned(picture: Image.Image) -> bool:
+    """Tell whether a picture lies on its side, by what EXIF says; it says nothing where it is malformed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+        except DAMAGE:
+            return False
 
 
 def _missing(name: str, error: OSError) -> SourceError:
@@ -221,7 +246,7 @@ def _open(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
             picture = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
         raise SourceError(name, "not-an-image", f"not a picture; expected {', '.join(FORMATS)}") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (*DAMAGE, Image.DecompressionBombError) as error:
         raise SourceError(name, "not-an-image", f"its header cannot be read: {error}") from None
     width, height = picture.size
     if width * height > max_pixels:
@@ -239,15 +264,19 @@ def _decode(data: bytes, name: str, max_pixels: int, reading: Reading, *, colour
     picture = _open(io.BytesIO(data), name, max_pixels)
     pixels: MatLike | None
     try:
-        if reading == "stored":
-            pixels = _decode_stored(picture)
-        elif _is_plain_jpeg(picture, data, colour_managed):
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-        elif _is_deep_colour(picture, data):
-            pixels = _decode_deep(picture, data)
-        else:
-            pixels = _decode_any(picture, colour_managed)
-    except (OSError, SyntaxError, ValueError, EOFError, cv2.error) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of malformed metadata, as above
+            if reading == "stored":
+                pixels = _decode_stored(picture)
+            elif _is_plain_jpeg(picture, data, colour_managed):
+                pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+            elif _is_deep_colour(picture, data):
+                pixels = _decode_deep(picture, data)
+            else:
+                pixels = _decode_any(picture, colour_managed)
+    except DAMAGE as error:
+        if isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
+            raise MemoryError(str(error)) from None  # the picture is not to blame
         reason = f"the file breaks off or is damaged ({_first_line(error)}); fetch it again"
         raise SourceError(name, "truncated", reason) from None
     if pixels is None:

@@ -22,6 +22,7 @@ from .recipe import Trimap
 from .scenes import Stage
 from .supplied import SuppliedTrimaps, composite_trimaps
 from .trimap import UNKNOWN
+from .words import folded
 
 PROBES = 12  # composites that are made for the estimate
 STRONG_ENLARGEMENT = 4.0
@@ -76,7 +77,7 @@ def survey(
     failing: list[tuple[str, str]] = []
     notes = _look_at_foregrounds(plan, jobs, report, failing)
     sizes = _background_sizes(plan, report, failing)
-    warnings = [*notes, *_pairing_warnings(plan, sizes)]
+    warnings = [*notes, *alike_warnings(plan), *_pairing_warnings(plan, sizes)]
     size, seconds = _probe(plan, jobs)
     free = free_bytes(out)
     if size > free:
@@ -180,6 +181,16 @@ def _pairing_warnings(plan: Plan, sizes: dict[str, tuple[int, int]]) -> Iterator
                 strong.append(f"{plan.foregrounds[row.foreground].key}_{variant}")
     if strong:
         yield f"{len(strong):,} composites enlarge their background more than {STRONG_ENLARGEMENT:g}×: {_some(strong)}"
+
+
+def alike_warnings(plan: Plan) -> Iterator[str]:
+    """Warn of foregrounds that would be one file where case does not count."""
+    alike: dict[str, list[str]] = {}
+    for entry in plan.foregrounds:
+        alike.setdefault(folded(entry.key), []).append(entry.image)
+    names = [" and ".join(images) for images in alike.values() if len(images) > 1]
+    if names:
+        yield f"names that differ by case only, and cannot be exported into one folder: {_some(names)}"
 
 
 def _probe(plan: Plan, jobs: int) -> tuple[int, float]:

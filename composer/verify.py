@@ -13,20 +13,20 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from .build import CONTACT_SHEET, LOCK, PLAN
 from .checksums import CHECKSUMS, file_sha256, read_checksums
 from .composite import blend
 from .dataset import INDEX
 from .documents import Index, PlanFile, Settings, ShardRecord, Sidecar, load_index, load_plan, load_sidecar
 from .errors import DatasetError
 from .inspect import OnProgress
+from .layouts import CONTACT_SHEET
 from .looks import Look
-from .plan import Plan, ShardPlan
+from .plan import PLAN, Plan, ShardPlan
 from .scenes import Scene
 from .shard import Parts, Row, ShardReader
+from .shares import LOCK, WHOLE, held
 from .trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from .workers import in_processes
 
@@ -127,13 +127,14 @@ def move_aside(folder: Path, verdict: Verdict) -> Verdict:
 
     Raises
     ------
-    DatasetError : a build is running in the folder, or it cannot be written
+    BuildError : a build is running in the folder
+    DatasetError : it cannot be written
     """
     shards = folder / "shards"
     bad = sorted({Path(p.file).stem for p in verdict.problems if p.file.startswith("shards/")})
     aside = folder / DAMAGED
     try:
-        with FileLock(folder / LOCK, timeout=0):
+        with held(folder, WHOLE):
             if bad and aside.is_symlink():
                 raise DatasetError(f"{aside}: is a link; nothing is moved out of the dataset's folder")
             for stem in bad:
@@ -141,8 +142,6 @@ def move_aside(folder: Path, verdict: Verdict) -> Verdict:
                 for path in (shards / f"{stem}.json", shards / f"{stem}.h5"):  # without a sidecar, it counts as absent
                     if path.exists() or path.is_symlink():
                         path.replace(_free_name(aside / path.name))
-    except Timeout:
-        raise DatasetError(f"{folder}: a build is running here; wait for it, then verify again") from None
     except OSError as error:
         raise DatasetError(f"{folder}: shards cannot be moved aside ({error})") from None
     return replace(verdict, moved=tuple(f"{stem}.h5" for stem in bad))

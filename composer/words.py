@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,11 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 def shown(text: str) -> str:
     """Make a name safe to print: what would move the cursor, colour or reorder a line is escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def folded(name: str) -> str:
+    """Return what is left of a name on systems where case, and the way accents are coded, do not count."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def summary_lines(summary: Summary) -> Iterator[tuple[str, str, Distribution | None]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import torch
 from torch import Tensor
@@ -17,6 +18,11 @@ __all__ = ["FORMAT", "VERSION", "load_checkpoint", "load_network", "save_checkpo
 
 FORMAT: Final = "matting-compose/checkpoint"
 VERSION: Final = 1
+# What a training needs to go on, beside the network's own tensors.
+_KEPT: Final[dict[str, type | tuple[type, ...]]] = {
+    "step": int, "judged": int, "seconds": (int, float), "config": dict, "crops": int, "plan_sha256": str,
+    "composites": int, "model": Mapping, "optimiser": dict,
+}  # fmt: skip
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -33,8 +39,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's writer wraps a full disk in a RuntimeError
-        raise TrainingError(f"{path}: cannot be written ({error}); make room, then go on with --resume") from None
+    except (OSError, RuntimeError) as error:
+        # torch's writer stumbles over what a full disk leaves it, and raises that in the place of the reason.
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise TrainingError(f"{path}: cannot be written ({reason}); make room, then go on with --resume") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -49,6 +57,11 @@ def load_checkpoint(path: Path) -> Mapping[str, Any]:
     try:
         document = _read(path)
         _check_version(document, path)
+        lacking = [key for key, kind in _KEPT.items() if not isinstance(document.get(key), kind)]
+        if lacking:
+            raise ValueError(
+                f"{path}: a network without its training ('{lacking[0]}' is not there); give a run's folder"
+            )
     except OSError as error:
         raise TrainingError(f"{path}: cannot be read ({error.strerror}); is --out the run's folder?") from None
     except ValueError as error:
@@ -74,7 +87,7 @@ def load_network(path: str | Path) -> MNet:
     try:
         with torch.device("meta"):  # takes no memory, however large a network the file declares
             network = MNet(**document["network"])
-        network.load_state_dict(_tensors(state, path), assign=True)
+        network.load_state_dict(_tensors(state), assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path}: the checkpoint's network cannot be rebuilt ({reason}); fetch it again") from error
@@ -83,6 +96,7 @@ def load_network(path: str | Path) -> MNet:
 
 def _read(path: Path) -> Mapping[str, Any]:
     with path.open("rb") as file:
+        _check_records(file, path)
         try:
             document = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # readers of a damaged or hostile file raise whatever they stumble over
@@ -93,7 +107,36 @@ def _read(path: Path) -> Mapping[str, Any]:
             ) from error
     if not isinstance(document, Mapping) or document.get("format") != FORMAT:
         raise ValueError(f"{path}: no checkpoint of matting-compose; give the file that training wrote")
+    if _tensor_bytes(document) > path.stat().st_size:  # a stride of 0 makes any size of nothing
+        raise ValueError(
+            f"{path}: no checkpoint: its tensors are larger than the file; give the file that training wrote"
+        )
     return document
+
+
+def _tensor_bytes(value: object) -> int:
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return sum(map(_tensor_bytes, parts))
+
+
+def _check_records(file: IO[bytes], path: Path) -> None:
+    """Compare every record of the archive with its CRC-32, which torch writes but does not read."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            records = archive.infolist()
+            if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+                raise ValueError("its records are compressed, which torch never does")
+            if sum(record.file_size for record in records) > path.stat().st_size:
+                raise ValueError("its records are larger than the file")
+            if len(set(archive.namelist())) < len(records):
+                raise ValueError("a record is there twice")
+            if (damaged := archive.testzip()) is not None:
+                raise ValueError(f"its record {damaged} is not what was written")
+    except Exception as error:  # whatever a damaged or hostile file makes it stumble over, as above
+        raise ValueError(f"{path}: no checkpoint: the file is damaged ({error}); give one that is whole") from error
+    file.seek(0)
 
 
 def _check_version(document: Mapping[str, Any], path: Path) -> None:
@@ -102,12 +145,10 @@ def _check_version(document: Mapping[str, Any], path: Path) -> None:
         raise ValueError(f"{path}: of checkpoint version {version!r}; this program reads up to {VERSION}: update it")
 
 
-def _tensors(state: object, path: Path) -> dict[str, Tensor]:
+def _tensors(state: object) -> dict[str, Tensor]:
     """Check that a state is one of float tensors (and counters) that are really in the file; make them float32."""
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError("it holds no weights")
-    if sum(value.numel() * value.element_size() for value in state.values()) > path.stat().st_size:
-        raise ValueError("its tensors are larger than the file")
     for key, value in state.items():
         if value.is_floating_point() and not value.isfinite().all():
             raise ValueError(f"'{key}' holds values that are not finite")

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..composer.errors import MattingComposeError
+from ..composer.errors import BuildError, MattingComposeError
+from ..composer.render import write_file
 from .mnet import IMAGENET_MEAN, IMAGENET_STD, MASKS, MNet, fuse, network_input
 
 __all__ = ["TOLERANCE", "ExportError", "Parity", "check_onnx", "export_onnx", "export_safetensors", "load_safetensors"]
@@ -82,9 +83,9 @@ def export_onnx(network: MNet, path: Path) -> None:
     )
     onnx.checker.check_model(model)
     try:
-        onnx.save(model, path)
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be written: {error.strerror or error}") from None
+        write_file(path, model.SerializeToString())
+    except BuildError as error:
+        raise ExportError(str(error)) from None
 
 
 class _Graph:
@@ -247,14 +248,13 @@ def export_safetensors(network: MNet, path: Path) -> None:
     ExportError : safetensors is not installed, or the file cannot be written
     """
     _installed("safetensors")
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     try:
-        save_file(state, path, metadata={"format": "pt", "network": json.dumps(network.config)})
-    except (OSError, SafetensorError) as error:
-        raise ExportError(f"{path}: cannot be written: {error}") from None
+        write_file(path, save(state, {"format": "pt", "network": json.dumps(network.config)}))
+    except BuildError as error:
+        raise ExportError(str(error)) from None
 
 
 def load_safetensors(path: Path) -> MNet:

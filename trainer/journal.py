@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -12,17 +13,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import click
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..composer.errors import TrainingError
+from ..composer.render import write_file, write_text
 from ..composer.terminal import duration
+from .files import write_picture
 
 METRICS_FILE = "metrics.jsonl"
 PANELS = "panels"
 CURVES = "curves.png"
 PAGE = "index.html"
+TRAIN = ("losses", "rate", "crops_per_second", "waiting")  # what the curves need of a line
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Line:
     loss, losses : the weighted sum, and each; gradient : its norm; all means since the line before
     rate : learning rate
     crops_per_second : over all processes
-    waiting : share of the time in which nothing was computed because no batch was there, 0..1
+    waiting : share of the time spent waiting for batches, 0..1; a GPU may have worked meanwhile
     memory : bytes, the device's peak, or the process's on a CPU
     seconds : since the run began, without interruptions
     left : seconds to the end at this pace
@@ -65,17 +68,25 @@ class Display(Protocol):
 
 
 class Journal:
-    """Write a run's records. `kept` is the step it goes on from: later lines, from before a stop, are dropped."""
+    """Write a run's records.
 
-    def __init__(self, folder: Path, kept: int, display: Display, tensorboard: bool) -> None:
+    `step` is the one it goes on from, `judged` that of its last validation: lines that will be written again go.
+    """
+
+    def __init__(self, folder: Path, step: int, judged: int, display: Display, tensorboard: bool) -> None:
         self._folder, self._display = folder, display
         self._path = folder / METRICS_FILE
-        records = [record for record in read_records(folder) if record["step"] <= kept]
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-        temporary.replace(self._path)
+        self._board = _tensorboard(folder, step) if tensorboard else None
+        kept = {"train": step, "validation": judged}
+        lines = _lines(folder)
+        damaged = sum(record is None for record in lines[:-1])  # the last one may be what a stop has cut
+        if damaged:
+            aside = self._path.with_suffix(".damaged.jsonl")
+            self._path.replace(aside)
+            display.say(f"{self._path}: {damaged:,} lines are damaged and were left out; it is kept as {aside.name}")
+        records = [record for record in lines if record is not None and record["step"] <= kept[record["kind"]]]
+        write_text(self._path, "".join(json.dumps(record) + "\n" for record in records))
         self._file = self._path.open("a", encoding="utf-8", buffering=1)
-        self._board = _tensorboard(folder, kept) if tensorboard else None
 
     def train(self, line: Line) -> None:
         """Record a line."""
@@ -95,9 +106,7 @@ class Journal:
 
     def panel(self, step: int, picture: NDArray[np.uint8]) -> None:
         """Keep a panel, and draw curves and page anew: they are what a run is judged by."""
-        name = f"{PANELS}/step-{step:07d}.png"
-        (self._folder / PANELS).mkdir(exist_ok=True)
-        cv2.imwrite(str(self._folder / name), picture[..., ::-1])
+        write_picture(self._folder / PANELS / f"step-{step:07d}.png", picture)
         if self._board is not None:
             self._board.add_image("panel", picture, step, dataformats="HWC")
 
@@ -126,14 +135,27 @@ def _tensorboard(folder: Path, kept: int) -> Any:
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """Read a run's metrics.jsonl; a line that a crash left unfinished is skipped, and so is all after it."""
-    records = []
+    """Read a run's metrics.jsonl; lines that are damaged, or that a crash left unfinished, are passed over."""
+    return [record for record in _lines(folder) if record is not None]
+
+
+def _lines(folder: Path) -> list[dict[str, Any] | None]:
+    """Read a run's records; None for each line that is none. A new run has no file yet."""
+    path = folder / METRICS_FILE
+    data = path.read_bytes() if path.exists() else b""
+    return [_record(line) for line in data.splitlines()]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
     try:
-        for text in (folder / METRICS_FILE).read_text(encoding="utf-8").splitlines():
-            records.append(json.loads(text))
-    except (FileNotFoundError, json.JSONDecodeError):
-        pass  # a new run has no file yet, and a cut line is the last
-    return records
+        record = json.loads(line)
+        kind, step = record["kind"], record["step"]
+        expected = {"train": TRAIN, "validation": ("what", "sad")}[kind]
+        numbers = [record[name] for name in expected if name != "what"]
+        whole = type(step) is int and all(isinstance(number, (int, float, dict)) for number in numbers)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return record if whole else None
 
 
 def write_page(folder: Path, title: str, config: str, finished: str) -> None:
@@ -150,9 +172,7 @@ def write_page(folder: Path, title: str, config: str, finished: str) -> None:
         last=next((r for r in reversed(records) if r["kind"] == "train"), None),
         panels=[f"{PANELS}/{path.name}" for path in panels],
     )  # fmt: skip
-    temporary = folder / f".{PAGE}.tmp"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(folder / PAGE)
+    write_text(folder / PAGE, text)
 
 
 def _draw_curves(records: list[dict[str, Any]], path: Path) -> None:
@@ -172,7 +192,8 @@ def _draw_curves(records: list[dict[str, Any]], path: Path) -> None:
         if what == "network":
             sad.plot(*zip(*points, strict=True), marker="o", label="network")
         else:
-            sad.axhline(points[0][1], linestyle="--", linewidth=1, color="grey", label=what)
+            style = "--" if what == "trimap alone" else ":"  # they may lie on each other
+            sad.axhline(points[0][1], linestyle=style, linewidth=1.5, color="grey", label=what)
     sad.set(title="validation SAD (thousands)", ylim=(0, None))
     rate.plot(steps, [record["rate"] for record in train], linewidth=1)
     rate.set(title="learning rate", xlabel="step")
@@ -184,9 +205,9 @@ def _draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     for axis in (loss, sad):
         if axis.lines:
             axis.legend(fontsize=8)
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=90, format="png")
-    temporary.replace(path)
+    file = io.BytesIO()
+    figure.savefig(file, dpi=90, format="png")
+    write_file(path, file.getvalue())
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from ..composer.render import write_text
 from .evaluate import METRICS, Evaluation, Interval
 from .files import FileError
 
@@ -73,10 +74,10 @@ def write_scoresheet(evaluation: Evaluation, folder: Path) -> None:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in documents.items():
-            (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise FileError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    for name, text in documents.items():
+        write_text(folder / name, text)
 
 
 def _interval(interval: Interval) -> str:

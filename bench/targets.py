@@ -1,0 +1,503 @@
+"""Targets: every reader of untrusted bytes, by name, with seeds to begin from. Used by fuzz.py and by the tests.
+
+A target takes any bytes at all and returns, or raises `MattingComposeError`. Anything else is a defect.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+import os
+import pickle
+import struct
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import cv2
+import h5py
+import numpy as np
+import zstandard
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from matting_compose.composer import sources
+from matting_compose.composer.build import build, committed_sidecars, resume_plan
+from matting_compose.composer.checksums import CHECKSUMS, read_checksums
+from matting_compose.composer.corpus import load_corpus
+from matting_compose.composer.dataset import open_dataset
+from matting_compose.composer.deb import package_members
+from matting_compose.composer.documents import load_index, load_plan, load_sidecar
+from matting_compose.composer.errors import MattingComposeError
+from matting_compose.composer.export import file_name
+from matting_compose.composer.plan import Plan, make_plan
+from matting_compose.composer.recipe import Trimap, load_recipe
+from matting_compose.composer.shard import ShardReader
+from matting_compose.composer.trimap import trimap_strategy
+
+MAX_PIXELS = 1_000_000
+RECIPE = ("variants=3", "foregrounds.count=2", "backgrounds.count=3", "shards.tile=16", "shards.background=full")
+SIDES = ("foregrounds.sides=[40,48]", "backgrounds.sides=[40,48]")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader: `run` takes the bytes, `seeds` yields some to begin from, `repair` makes mutated ones credible."""
+
+    run: Callable[[bytes], None]
+    seeds: Callable[[], Iterator[bytes]]
+    repair: Callable[[bytes], bytes] = bytes
+
+
+@cache
+def home() -> Path:
+    """Return this process's own folder, in memory where there is such a place."""
+    memory = Path("/dev/shm")
+    folder = tempfile.mkdtemp(prefix=f"targets-{os.getpid()}-", dir=memory if memory.is_dir() else None)
+    return Path(folder)
+
+
+def file_of(data: bytes, name: str) -> Path:
+    """Write the bytes to a file of this process."""
+    path = home() / name
+    path.write_bytes(data)
+    return path
+
+
+# Pictures
+
+
+def read_picture(data: bytes) -> None:
+    """Read a picture in every way there is."""
+    path = file_of(data, "picture")
+    for reading in ("seen", "stored"):
+        with suppress(MattingComposeError):
+            sources.picture_size(path, "picture", MAX_PIXELS, reading)  # type: ignore[arg-type]
+        for read in (sources.read_rgb, sources.read_alpha, sources.read_cutout):
+            with suppress(MattingComposeError):
+                read(path, "picture", MAX_PIXELS, reading)  # type: ignore[operator]
+
+
+def pictures() -> Iterator[bytes]:
+    """Code a small picture in every format, 8 and 16 bits, with metadata, with several frames."""
+    rng = np.random.default_rng(1)
+    colour = cv2.resize(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8), (20, 16), interpolation=cv2.INTER_CUBIC)
+    rgba = Image.fromarray(np.dstack([colour, colour[..., :1]]))
+    rgb, grey = Image.fromarray(np.asarray(colour, np.uint8)), Image.fromarray(np.asarray(colour[..., 0], np.uint8))
+    exif, text = Image.Exif(), PngInfo()
+    exif[sources.ORIENTATION] = 6
+    text.add_itxt("Comment", "long " * 50, zip=True)
+    profile = b"\0" * 36 + b"acsp" + b"\0" * 88
+    for picture, kind, options in (
+        (rgba, "PNG", {"pnginfo": text, "exif": exif, "icc_profile": profile}),
+        (rgb, "PNG", {"save_all": True, "append_images": [rgb]}),
+        (rgb.quantize(7), "PNG", {"transparency": 0}),
+        (rgb, "JPEG", {"exif": exif, "icc_profile": profile}),
+        (rgb.convert("CMYK"), "JPEG", {}),
+        (grey, "JPEG", {"progressive": True}),
+        (rgba, "TIFF", {"compression": "tiff_lzw"}),
+        (rgb, "TIFF", {"save_all": True, "append_images": [rgb]}),
+        (rgba, "WEBP", {"lossless": True, "exif": exif}),
+        (rgb, "WEBP", {"save_all": True, "append_images": [rgb]}),
+        (rgb, "BMP", {}),
+        (rgb, "SGI", {}),
+    ):
+        file = io.BytesIO()
+        picture.save(file, kind, **options)
+        yield file.getvalue()
+    deep = rng.integers(0, 65536, (9, 8, 3), dtype=np.uint16)
+    for ending in (".png", ".tif"):
+        yield cv2.imencode(ending, deep)[1].tobytes()
+
+
+def repair_png(data: bytes) -> bytes:
+    """Make the checksums of a PNG's chunks fit, so that what they protect is looked at."""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return data
+    out, at = bytearray(data[:8]), 8
+    while at + 12 <= len(data):
+        length = min(int.from_bytes(data[at : at + 4], "big"), len(data) - at - 12)
+        body = data[at + 4 : at + 8 + length]
+        out += struct.pack(">I", length) + body + struct.pack(">I", zlib.crc32(body))
+        at += 12 + length
+    return bytes(out)
+
+
+# A dataset's files
+
+
+@cache
+def dataset() -> Path:
+    """Build a tiny dataset of drawn pictures."""
+    out = home() / "dataset"
+    build(load_recipe("demo", (*RECIPE, *SIDES)), out, jobs=1)
+    return out
+
+
+@cache
+def plan() -> Plan:
+    """Return that dataset's plan."""
+    return make_plan(load_recipe("demo", (*RECIPE, *SIDES)))
+
+
+def with_file(name: str, data: bytes, look: Callable[[Path], Any]) -> None:
+    """Put the bytes into the place of one of the dataset's files, look, and put the file back."""
+    path = dataset() / name
+    whole = path.read_bytes()
+    path.write_bytes(data)
+    try:
+        look(dataset())
+    finally:
+        path.write_bytes(whole)
+
+
+def read_all(folder: Path) -> None:
+    """Read every composite that an index lists."""
+    with suppress(MattingComposeError):
+        load_index(folder)
+    opened = open_dataset(folder)
+    for number in range(min(len(opened), 8)):
+        with suppress(MattingComposeError):
+            opened[number]
+    opened.close()
+
+
+def read_sidecar(folder: Path) -> None:
+    """Read a sidecar as `inspect` does, and as a build does."""
+    with suppress(MattingComposeError):
+        load_sidecar(folder / "shards" / "shard-00000.json")
+    committed_sidecars(plan(), folder, plan().shards)
+
+
+def read_plan(folder: Path) -> None:
+    """Read a plan as `inspect` does, and as a build does."""
+    with suppress(MattingComposeError):
+        len(load_plan(folder).plan.shards)
+    resume_plan(plan().recipe, folder)
+
+
+def dataset_file(name: str, look: Callable[[Path], Any]) -> Target:
+    """Return the target of one of a dataset's files."""
+    return Target(lambda data: with_file(name, data, look), lambda: iter([(dataset() / name).read_bytes()]))
+
+
+# Shards: the bytes are a list of changes to a good one, so that few of them are wasted
+
+
+@cache
+def good_shard() -> bytes:
+    """Return a shard."""
+    return (dataset() / "shards" / "shard-00000.h5").read_bytes()
+
+
+def edited(whole: bytes, data: bytes, places: range) -> bytearray:
+    """Apply changes, five bytes each: place (3), way (1), value (1); a cut where the way says so."""
+    out = bytearray(whole)
+    for at in range(0, len(data) - 4, 5):
+        place = places.start + int.from_bytes(data[at : at + 3], "little") % len(places)
+        way, value = data[at + 3], data[at + 4]
+        if way == 255 and at == 0:
+            return out[:place]
+        if place < len(out):
+            out[place] = value if way & 1 else out[place] ^ (1 << (value & 7))
+    return out
+
+
+def read_shard(data: bytes) -> None:
+    """Read every composite of a shard."""
+    reader = ShardReader(file_of(data, "shard-00000.h5"))
+    for row in reader.rows[:8]:
+        with suppress(MattingComposeError):
+            reader.read(row)
+        with suppress(MattingComposeError):
+            reader.trimap_tile(row, 0, 0)
+    reader.close()
+
+
+def damaged_shard(data: bytes) -> None:
+    """Read a shard that was damaged: HDF5's own checksums do not fit any more."""
+    read_shard(bytes(edited(good_shard(), data, range(len(good_shard())))))
+
+
+def forged_shard(data: bytes) -> None:
+    """Read a shard that somebody has changed with care: HDF5's own checksums fit."""
+    out = edited(good_shard(), data, range(len(good_shard())))
+    for start, end in metadata_blocks():
+        if end + 4 <= len(out):
+            out[end : end + 4] = lookup3(bytes(out[start:end])).to_bytes(4, "little")
+    read_shard(bytes(out))
+
+
+def forged_rows(data: bytes) -> None:
+    """Read a shard whose table was changed, which nothing in the file protects."""
+    with h5py.File(io.BytesIO(good_shard())) as file:
+        start, size = file["samples"].id.get_offset(), file["samples"].id.get_storage_size()
+    read_shard(bytes(edited(good_shard(), data, range(start, start + size))))
+
+
+def edits() -> Iterator[bytes]:
+    """Yield some changes."""
+    rng = np.random.default_rng(2)
+    yield b""
+    for count in (1, 2, 4, 8):
+        for _ in range(8):
+            yield rng.bytes(5 * count)
+
+
+@cache
+def metadata_blocks() -> tuple[tuple[int, int], ...]:
+    """Return what HDF5's checksums in a good shard cover, each before its checksum."""
+    data, blocks = good_shard(), [(0, 44)]
+    for kind, length in ((b"OHDR", 0), (b"FAHD", 24), (b"OCHK", 0), (b"FADB", 0)):
+        at = data.find(kind)
+        while at >= 0:
+            ends = [at + length] if length else range(at + 8, min(at + 4096, len(data) - 4))
+            end = next((e for e in ends if lookup3(data[at:e]) == int.from_bytes(data[e : e + 4], "little")), None)
+            blocks += [(at, end)] if end else []
+            at = data.find(kind, at + 4)
+    return tuple(blocks)
+
+
+def lookup3(data: bytes) -> int:
+    """Return Bob Jenkins' hash, as HDF5 takes it (lookup3.c, hashlittle, initial value 0)."""
+    mask = 0xFFFFFFFF
+
+    def turn(x: int, by: int) -> int:
+        return (x << by | x >> (32 - by)) & mask
+
+    a = b = c = (0xDEADBEEF + len(data)) & mask
+    while len(data) > 12:
+        x, y, z = struct.unpack_from("<III", data)
+        a, b, c, data = (a + x) & mask, (b + y) & mask, (c + z) & mask, data[12:]
+        for by, which in ((4, 0), (6, 1), (8, 2), (16, 0), (19, 1), (4, 2)):
+            if which == 0:
+                a, c = ((a - c) & mask) ^ turn(c, by), (c + b) & mask
+            elif which == 1:
+                b, a = ((b - a) & mask) ^ turn(a, by), (a + c) & mask
+            else:
+                c, b = ((c - b) & mask) ^ turn(b, by), (b + a) & mask
+    if not data:
+        return c
+    x, y, z = struct.unpack("<III", data.ljust(12, b"\0"))
+    a, b, c = (a + x) & mask, (b + y) & mask, (c + z) & mask
+    c = ((c ^ b) - turn(b, 14)) & mask
+    a = ((a ^ c) - turn(c, 11)) & mask
+    b = ((b ^ a) - turn(a, 25)) & mask
+    c = ((c ^ b) - turn(b, 16)) & mask
+    a = ((a ^ c) - turn(c, 4)) & mask
+    b = ((b ^ a) - turn(a, 14)) & mask
+    return ((c ^ b) - turn(b, 24)) & mask
+
+
+# Text
+
+
+def read_recipe(data: bytes) -> None:
+    """Read a recipe, and a configuration of a training."""
+    path = file_of(data, "recipe.toml")
+    with suppress(MattingComposeError):
+        load_recipe(path)
+    with suppress(MattingComposeError):
+        load_recipe("demo", [data.decode(errors="replace")])
+    if find_spec("torch"):
+        from matting_compose.trainer.config import load_config
+
+        with suppress(MattingComposeError):
+            load_config(str(path), [data.decode(errors="replace")])
+
+
+def recipes() -> Iterator[bytes]:
+    """Yield the shipped recipes, and single keys."""
+    for name in ("demo", "dim431-coco2014", "open431"):
+        yield resources.files("matting_compose.manifests").joinpath(f"{name}.toml").read_bytes()
+    yield b"trimap.erode=[1,inf]"
+    yield b"split.validation=['a']"
+
+
+def read_tables(data: bytes) -> None:
+    """Read a corpus: one table is the data, the other a good one, in turn."""
+    for ending, text in (("", TABLES[0]), ("-packages", TABLES[1])):
+        file_of(text, f"tables{ending}.csv")
+    for ending in ("", "-packages"):
+        kept = (home() / f"tables{ending}.csv").read_bytes()
+        file_of(data, f"tables{ending}.csv")
+        with suppress(MattingComposeError):
+            load_corpus(str(home() / "tables.csv"))
+        file_of(kept, f"tables{ending}.csv")
+
+
+TABLES = (
+    b"name,package,path,bytes,sha256,width,height,soft,licence,attribution,split\n"
+    b"cutouts/a.png,tiny,usr/a.png,9,%s,9,9,0.1,CC0-1.0,nobody,train\n" % (b"0" * 64),
+    b"name,version,bytes,sha256,address\ntiny,1:1.0-1,9,%s,pool/tiny.deb\n" % (b"0" * 64),
+)
+
+
+def read_records(data: bytes) -> None:
+    """Read a run's records, and go on writing them."""
+    from matting_compose.trainer import journal
+
+    file_of(data, journal.METRICS_FILE)
+    with suppress(MattingComposeError):
+        journal.Journal(home(), 10, journal._Quiet(), tensorboard=False).close()
+
+
+def records() -> Iterator[bytes]:
+    """Yield a few lines."""
+    yield b"".join(json.dumps({"kind": "train", "step": n, "losses": {"a": 0.5}}).encode() + b"\n" for n in range(3))
+
+
+# Packages, checkpoints
+
+
+def read_package(data: bytes) -> None:
+    """Read a package as it is, and one whose tar archive the data is."""
+    wrapped = b"!<arch>\n" + f"{'data.tar':<16}{0:<32}{len(data):<10}`\n".encode() + data
+    for content in (data, wrapped):
+        with suppress(MattingComposeError):
+            for member in package_members(file_of(content, "tiny_1_all.deb")):
+                while member.read(2**20):
+                    pass
+
+
+def packages() -> Iterator[bytes]:
+    """Yield archives with files, long names, links and sparse files; plain, and packed."""
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w", format=form) as archive:
+            for name in ("./usr/a.png", "./" + "long/" * 40, "../../ä"):
+                entry = tarfile.TarInfo(name)
+                entry.size = 600
+                archive.addfile(entry, io.BytesIO(bytes(600)))
+            entry = tarfile.TarInfo("link")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            archive.addfile(entry)
+        plain = out.getvalue()
+        yield plain
+        for ending, packed in ((".xz", lzma.compress(plain)), (".zst", zstandard.compress(plain))):
+            yield b"!<arch>\n" + f"{'data.tar' + ending:<16}{0:<32}{len(packed):<10}`\n".encode() + packed
+
+
+def read_checkpoint(data: bytes) -> None:
+    """Read a checkpoint as it is, and one whose pickle the data is, with good tensors beside it."""
+    from matting_compose.trainer.checkpoint import load_checkpoint, load_network
+
+    forged = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(good_checkpoint())) as good, zipfile.ZipFile(forged, "w") as out:
+        for item in good.infolist():
+            out.writestr(item, data if item.filename.endswith("/data.pkl") else good.read(item))
+    for content in (data, forged.getvalue()):
+        path = file_of(content, "last.pt")
+        with suppress(MattingComposeError):
+            load_checkpoint(path)
+        with suppress(ValueError):
+            load_network(path)
+
+
+@cache
+def good_checkpoint() -> bytes:
+    """Return the checkpoint of a narrow network."""
+    from matting_compose.trainer.checkpoint import save_checkpoint
+    from matting_compose.trainer.mnet import MNet
+
+    network = MNet(width=0.05)
+    state = {"network": dict(network.config), "model": network.state_dict(), "ema": None, "step": 3, "best": (1, 0.5)}
+    save_checkpoint(home() / "good.pt", state)
+    return (home() / "good.pt").read_bytes()
+
+
+def checkpoints() -> Iterator[bytes]:
+    """Yield a checkpoint, its pickle, and pickles that would do harm."""
+    yield good_checkpoint()
+    with zipfile.ZipFile(io.BytesIO(good_checkpoint())) as good:
+        yield next(good.read(name) for name in good.namelist() if name.endswith("/data.pkl"))
+    yield b"cposix\nsystem\n(S'false'\ntR."
+    yield pickle.dumps({"format": "matting-compose/checkpoint", "version": 1})
+
+
+# Pure functions
+
+
+def draw_trimaps(data: bytes) -> None:
+    """Draw trimaps by every strategy; each is of its alpha's size and has the three levels only."""
+    if len(data) < 4:
+        return
+    height = 1 + data[0] % 24
+    pixels = np.frombuffer(data[3:], np.uint8)
+    alpha = np.resize(pixels, (height, max(1, min(len(pixels) // height, 64))))
+    for strategy in ("distance", "mmagic", "gca", "indexnet", "huochaitiantang", "tsing90"):
+        draw = trimap_strategy(alpha, Trimap(strategy=strategy))  # type: ignore[arg-type]
+        trimap = draw(data[1] / 256, data[2] / 256).trimap
+        assert trimap.shape == alpha.shape
+        assert not set(np.unique(trimap).tolist()) - {0, 128, 255}
+
+
+def alphas() -> Iterator[bytes]:
+    """Yield a few alphas."""
+    for seed in range(4):
+        yield np.random.default_rng(seed).bytes(300)
+    yield bytes(200)
+
+
+def make_names(data: bytes) -> None:
+    """Make a file's name of any text: it stays in its folder, on any system, and a path cannot leave its root."""
+    text = data.decode("utf-8", "surrogateescape")
+    made = file_name(text)
+    for part in made.split("/"):
+        assert part not in ("", ".", "..")
+        assert len(part.encode("utf-8", "surrogatepass")) < 200
+        assert not set(part) & set('\\:*?"<>|\0')
+        assert part.split(".")[0].upper() not in WINDOWS
+        part.encode()
+    with suppress(MattingComposeError):
+        assert home() in Path(os.path.normpath(sources.safe_path(home(), text))).parents
+
+
+WINDOWS = {"CON", "PRN", "AUX", "NUL", *(f"{name}{n}" for name in ("COM", "LPT") for n in range(1, 10))}
+
+
+def names() -> Iterator[bytes]:
+    """Yield names that are up to something."""
+    for name in (
+        "../../etc/passwd",
+        "/etc/passwd",
+        "a\0b",
+        "con",
+        "aux.png/a",
+        "a" * 999,
+        "ä/é",
+        "..",
+        "a//b",
+        "C:\\x",
+    ):
+        yield name.encode()
+    yield b"\xff\xfe"
+
+
+TARGETS: dict[str, Target] = {
+    "picture": Target(read_picture, pictures, repair_png),
+    "index": dataset_file("dataset.json", read_all),
+    "sidecar": dataset_file("shards/shard-00000.json", read_sidecar),
+    "plan": dataset_file("plan.json", read_plan),
+    "sums": dataset_file(CHECKSUMS, read_checksums),
+    "shard": Target(damaged_shard, edits),
+    "forged-shard": Target(forged_shard, edits),
+    "rows": Target(forged_rows, edits),
+    "recipe": Target(read_recipe, recipes),
+    "tables": Target(read_tables, lambda: iter(TABLES)),
+    "records": Target(read_records, records),
+    "package": Target(read_package, packages),
+    "checkpoint": Target(read_checkpoint, checkpoints),
+    "trimap": Target(draw_trimaps, alphas),
+    "names": Target(make_names, names),
+}

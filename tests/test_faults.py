@@ -1,0 +1,387 @@
+"""Faults: whatever happens to a build or a run, a clear message, nothing half made under a final name, and no loss."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from conftest import COMMAND, Pictures, call, photograph, save, soft_disc
+from matting_compose.composer import build, layouts, sources
+from matting_compose.composer.verify import verify
+
+
+def files(out: Path) -> dict[str, bytes]:
+    """Read every file of a dataset but its lock."""
+    return {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
+
+
+@dataclass(frozen=True)
+class Peace:
+    """A dataset that was built in peace: its pictures, where it lies, its files."""
+
+    pictures: Pictures
+    out: Path
+    files: dict[str, bytes]
+
+    def arguments(self, out: Path, *more: str) -> list[str]:
+        """Return the arguments of the same build into another folder."""
+        return self.pictures.arguments(out, "-j", "1", *more)
+
+    def assert_nothing_half_made(self, out: Path) -> None:
+        """All that is there is what is there in peace."""
+        found = files(out)
+        assert {name for name, data in found.items() if self.files.get(name) != data} == set()
+
+
+@pytest.fixture(scope="module")
+def peace(tmp_path_factory: pytest.TempPathFactory) -> Peace:
+    """Build in peace."""
+    pictures = Pictures.make(tmp_path_factory.mktemp("peace") / "pictures")
+    out = pictures.root / "dataset"
+    assert call(*pictures.arguments(out, "-j", "1")).code == 0
+    return Peace(pictures, out, files(out))
+
+
+@pytest.fixture
+def own(peace: Peace, tmp_path: Path) -> Peace:
+    """Copy the pictures and the dataset, to be harmed."""
+    root = Path(shutil.copytree(peace.pictures.root, tmp_path / "pictures"))
+    return Peace(Pictures(root), root / "dataset", peace.files)
+
+
+def full_after(count: int) -> Callable[[int], None]:
+    """Return a disk that is full when the `count`-th file is to be made durable."""
+    real, left = os.fsync, count
+
+    def fsync(descriptor: int) -> None:
+        nonlocal left
+        left -= 1
+        if left <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    return fsync
+
+
+@contextlib.contextmanager
+def full_disk(count: int) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", full_after(count))
+        yield
+
+
+# The disk
+
+
+def test_a_disk_that_is_full_again_and_again(peace: Peace, tmp_path: Path) -> None:
+    """Every file of a dataset in turn is the one for which there is no room: the build says so, and goes on."""
+    out = tmp_path / "d"
+    for attempt in range(30):
+        with full_disk(2 + attempt % 5):
+            done = call(*peace.arguments(out))
+        peace.assert_nothing_half_made(out)
+        if done.code == 0:
+            break
+        assert (done.code, "the disk is full" in done.err) == (1, True), done.err
+    assert attempt > 4
+    assert files(out) == peace.files
+
+
+@pytest.mark.parametrize("size", [4_000, 60_000])
+def test_files_that_may_not_grow(peace: Peace, tmp_path: Path, size: int) -> None:
+    """A limit of the system stops the writing itself: in a shard, or in the contact sheet."""
+    out = tmp_path / "d"
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    command = [str(COMMAND), *peace.arguments(out)]
+    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    peace.assert_nothing_half_made(out)
+    assert call(*peace.arguments(out)).code == 0
+    assert files(out) == peace.files
+
+
+def test_what_is_looked_at_is_written_whole_or_not_at_all(own: Peace, tmp_path: Path) -> None:
+    """Reports, panels and exports on a full disk: a message, no file; what was there before is still there."""
+    pytest.importorskip("jinja2")
+    report, panel = tmp_path / "report.html", tmp_path / "panel.png"
+    report.write_text("before")
+    for more in (("--report", str(report)), ("--show", "0", "-o", str(panel))):
+        with full_disk(1):
+            done = call("inspect", str(own.out), *more)
+        assert (done.code, "the disk is full" in done.err) == (1, True), done.err
+    assert report.read_text() == "before"
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "pictures"}
+    for form in ("png", "webdataset"):
+        for count in range(1, 9):
+            with full_disk(count):
+                done = call("export", str(own.out), str(tmp_path / form), "--to", form, "-j", "1")
+            assert done.code in (0, 1)
+            assert not list((tmp_path / form).rglob(".*.tmp"))
+        assert done.code == 0
+        assert call("export", str(own.out), str(tmp_path / form), "--to", form, "-j", "1").code == 0
+
+
+def test_checkpoints_on_a_full_disk(tmp_path: Path) -> None:
+    """The one before is still there, whole, and nothing is left over."""
+    torch = pytest.importorskip("torch")
+    from matting_compose.composer.errors import TrainingError
+    from matting_compose.trainer.checkpoint import load_checkpoint, save_checkpoint
+
+    save_checkpoint(tmp_path / "last.pt", {"step": 1, "model": {"a": torch.zeros(3)}})
+    with full_disk(1), pytest.raises(TrainingError, match=r"No space left on device.*--resume"):
+        save_checkpoint(tmp_path / "last.pt", {"step": 2, "model": {"a": torch.zeros(3)}})
+    assert load_checkpoint(tmp_path / "last.pt")["step"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_folder_that_may_not_be_written(own: Peace, tmp_path: Path) -> None:
+    """Building says so; looking and proving need no more than reading."""
+    if os.geteuid() == 0:
+        bind = ["mount", "--bind", "-o", "ro", str(own.out), str(own.out)]
+        if subprocess.run(bind, capture_output=True, check=False).returncode:
+            pytest.skip("root may write anywhere, and a mount is not allowed here")
+    else:
+        for path in (own.out, own.out / "shards"):
+            path.chmod(0o555)
+    try:
+        (own.out / "dataset.json").read_text()
+        refused = call(*own.arguments(own.out))
+        assert (refused.code, "cannot be written" in refused.err) == (1, True), refused.err
+        assert verify(own.out, jobs=1).problems == ()
+    finally:
+        if os.geteuid() == 0:
+            subprocess.run(["umount", str(own.out)], check=True)
+        else:
+            for path in (own.out, own.out / "shards"):
+                path.chmod(0o755)
+
+
+# Memory
+
+
+@pytest.mark.parametrize("error", ["opencv", "python"])
+def test_no_memory_is_not_a_bad_picture(
+    peace: Peace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    """A decoder without memory stops the build with a message: the picture is not to blame, and not listed."""
+    starved = cv2.error("Failed to allocate 1234 bytes")
+    starved.code = cv2.Error.StsNoMem
+
+    def decode(*_: object) -> Any:
+        raise starved if error == "opencv" else MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources.cv2, "imdecode", decode)
+        done = call(*peace.arguments(tmp_path / "d"))
+    assert (done.code, "no memory left" in done.err) == (1, True), done.err
+    assert call(*peace.arguments(tmp_path / "d")).code == 0
+    assert files(tmp_path / "d") == peace.files
+
+
+# Inputs
+
+
+def test_a_picture_that_vanishes_in_mid_build(own: Peace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was made of it before is kept and counts; the rest is listed, and made when it is back."""
+    photo = own.pictures.photos / "COCO_000000000003.jpg"
+    whole = photo.read_bytes()
+    real = layouts.read_rgb
+
+    def read_and_lose(path: Path, *rest: Any) -> Any:
+        result = real(path, *rest)
+        if path == photo:
+            path.unlink()
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layouts, "read_rgb", read_and_lose)
+        done = call(*own.arguments(tmp_path / "d", "--json"))
+    assert done.code == 3, done.err
+    assert 0 < done.json["failures"] < 20
+    assert "missing: COCO_000000000003.jpg" in done.err
+    photo.write_bytes(whole)
+    assert call(*own.arguments(tmp_path / "d")).code == 0
+    assert files(tmp_path / "d") == own.files
+
+
+def test_a_picture_that_changes_between_plan_and_render(
+    own: Peace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read is what counts: it is rendered and recorded as it was then, and a way back is refused."""
+    cutout = own.pictures.cutouts / "disc 2.png"
+    whole, real = cutout.read_bytes(), build.make_plan
+
+    def plan_and_change(*arguments: Any, **more: Any) -> Any:
+        plan = real(*arguments, **more)
+        save(cutout, np.dstack(soft_disc(100, 105, 9)))
+        return plan
+
+    out = tmp_path / "d"
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "make_plan", plan_and_change)
+        assert call(*own.arguments(out)).code == 0
+    assert verify(out, jobs=1).problems == ()
+    sidecars = [json.loads(path.read_text()) for path in (out / "shards").glob("*.json")]
+    recorded = {
+        s["inputs"]["foreground disc 2.png"]["bytes"] for s in sidecars if "foreground disc 2.png" in s["inputs"]
+    }
+    assert recorded == {cutout.stat().st_size}
+    cutout.write_bytes(whole)
+    assert "foreground disc 2.png has changed since" in call(*own.arguments(out)).err
+
+
+def test_a_slow_disk_changes_nothing(own: Peace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures that come late, as over a network, are the same pictures."""
+    real = Path.read_bytes
+
+    def late(path: Path) -> bytes:
+        time.sleep(0.01)
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", late)
+    assert call(*own.arguments(tmp_path / "d")).code == 0
+    assert files(tmp_path / "d") == own.files
+
+
+# Clocks and names
+
+
+def test_times_of_files_mean_nothing(own: Peace) -> None:
+    """Files from 1970 and from 2100: a finished build stays finished, and a lost shard comes back."""
+    rng = random.Random(1)
+    for path in (*own.out.rglob("*"), *own.pictures.photos.iterdir(), *own.pictures.cutouts.iterdir()):
+        os.utime(path, (rng.choice((0, 4e9)),) * 2)
+    assert call(*own.arguments(own.out, "--json")).json["rendered"] == 0
+    (own.out / "shards" / "shard-00001.h5").unlink()
+    assert call(*own.arguments(own.out)).code == 0
+    assert files(own.out) == own.files
+
+
+def test_names_that_differ_by_case_only(tmp_path: Path) -> None:
+    """A dry run warns; the dataset has both; an export into one folder is refused, and says how else."""
+    for number, name in enumerate(("Foo", "foo")):
+        save(tmp_path / "cutouts" / f"{name}.png", np.dstack(soft_disc(50, 60, number)))
+    if len(list((tmp_path / "cutouts").iterdir())) == 1:
+        pytest.skip("this file system does not tell case apart")
+    save(tmp_path / "photos" / "a.jpg", photograph(80, 90, 1))
+    folders = ["--foregrounds", str(tmp_path / "cutouts"), "--backgrounds", str(tmp_path / "photos")]
+    arguments = ["build", *folders, "--variants", "1", "--out", str(tmp_path / "d"), "-j", "1"]
+    assert "differ by case only" in call(*arguments, "--dry-run").out
+    assert call(*arguments).code == 0
+    export = ["export", str(tmp_path / "d"), str(tmp_path / "pngs"), "--to", "png", "-j", "1"]
+    refused = call(*export)
+    assert (refused.code, "--foreground" in refused.err) == (1, True)
+    assert call(*export, "--foreground", "foo").code == 0
+
+
+# Damaged files
+
+
+@pytest.mark.parametrize("damage", ["emptied", "cut", "no object", "lacks a key", "of another", "flipped", "nested"])
+def test_damaged_sidecars_are_not_believed(own: Peace, damage: str) -> None:
+    """The shard is made again, and with it the sidecar; nothing of the damage gets into the index."""
+    path = own.out / "shards" / "shard-00003.json"
+    whole = path.read_text()
+    document = json.loads(whole)
+    first = next(iter(document["inputs"].values()))["sha256"]
+    path.write_text(
+        {
+            "emptied": "",
+            "cut": whole[: len(whole) // 2],
+            "no object": "[1]",
+            "lacks a key": json.dumps({k: v for k, v in document.items() if k != "inputs"}),
+            "of another": path.with_name("shard-00004.json").read_text(),
+            "flipped": whole.replace(first, first[:9] + ("0" if first[9] != "0" else "1") + first[10:]),
+            "nested": "[" * 100_000,
+        }[damage]
+    )
+    assert call(*own.arguments(own.out)).code == 0
+    assert files(own.out) == own.files
+
+
+@pytest.mark.parametrize("name", ["plan.json", "dataset.json", "SHA256SUMS", "contact-sheet.jpg", ".lock"])
+def test_other_damaged_files_are_written_anew_or_named(own: Peace, name: str) -> None:
+    """Emptied: the same build writes it again; only a plan cannot be told from another one's."""
+    (own.out / name).write_bytes(b"")
+    done = call(*own.arguments(own.out))
+    if name == "plan.json":
+        assert (done.code, "plan.json: damaged" in done.err) == (1, True)
+    else:
+        assert done.code == 0
+        assert files(own.out) == own.files
+
+
+def test_every_flipped_bit_of_a_checkpoint_is_found(tmp_path: Path) -> None:
+    """torch does not look at the checksums that it writes: we do. What is let through changes nothing."""
+    torch = pytest.importorskip("torch")
+    from matting_compose.composer.errors import TrainingError
+    from matting_compose.trainer.checkpoint import load_checkpoint, save_checkpoint
+
+    path = tmp_path / "last.pt"
+    state = {"step": 7, "model": {f"w{i}": torch.arange(300.0) + i for i in range(6)}}
+    save_checkpoint(path, state)
+    whole, rng, found = path.read_bytes(), random.Random(3), 0
+    for _ in range(300):
+        data = bytearray(whole)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(data)
+        try:
+            loaded = load_checkpoint(path)
+        except TrainingError:
+            found += 1
+            continue
+        assert loaded["step"] == 7
+        assert all(torch.equal(loaded["model"][name], value) for name, value in state["model"].items())
+    assert found > 200
+    for length in (0, 1, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(TrainingError):
+            load_checkpoint(path)
+
+
+def test_a_damaged_line_of_metrics_costs_that_line_only(tmp_path: Path) -> None:
+    """The lines after it are kept, the file as it was too, and it is said; a line that a stop has cut is no damage."""
+    pytest.importorskip("torch")
+    from matting_compose.trainer.journal import METRICS_FILE, Journal, read_records
+
+    class Display:
+        said: tuple[str, ...] = ()
+
+        def line(self, line: object) -> None: ...
+
+        def say(self, text: str) -> None:
+            self.said += (text,)
+
+    lines = [
+        json.dumps({"kind": "train", "step": n, "losses": {}, "rate": 0.1, "crops_per_second": 1.0, "waiting": 0.0})
+        for n in range(5)
+    ]
+    path, display = tmp_path / METRICS_FILE, Display()
+    path.write_text("\n".join(lines) + '\n{"kind": "tr')
+    Journal(tmp_path, 9, display, tensorboard=False).close()
+    assert ([record["step"] for record in read_records(tmp_path)], display.said) == ([0, 1, 2, 3, 4], ())
+    path.write_bytes("\n".join(lines).replace('"step": 2', '"step": \xff').encode("latin-1") + b"\n")
+    Journal(tmp_path, 9, display, tensorboard=False).close()
+    assert [record["step"] for record in read_records(tmp_path)] == [0, 1, 3, 4]
+    assert "1 lines are damaged" in display.said[0]
+    assert (tmp_path / "metrics.damaged.jsonl").exists()

@@ -1,0 +1,184 @@
+"""Hostile input: no crash without a message, no code run, no write outside the folder, memory bounded."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from PIL import Image
+
+import fuzz
+import targets
+from matting_compose.composer.errors import MattingComposeError, SourceError, TrainingError
+from matting_compose.composer.sources import picture_size, read_rgb
+
+MOST = 1_000_000
+SLOW = ("recipe", "checkpoint")
+FUZZ = Path(fuzz.__file__)
+
+
+@pytest.mark.parametrize("target", [name for name in targets.TARGETS if name not in ("shard", "forged-shard", "rows")])
+def test_mutated_input_is_told_as_such(target: str, tmp_path: Path) -> None:
+    """Seeds and some mutations of every reader of untrusted bytes, as the fuzzer runs them for hours."""
+    for data in itertools.islice(fuzz.inputs(target), 40 if target in SLOW else 120):
+        fuzz.attempt(targets.TARGETS[target].run, data, tmp_path, target)
+    found = [path.read_text() for path in tmp_path.glob("*.txt")]
+    assert not found, found[0]
+
+
+def test_mutated_shards_kill_nobody(tmp_path: Path) -> None:
+    """HDF5 is another's: it reads damaged and forged shards in a process of its own, which lives."""
+    command = [sys.executable, str(FUZZ), "shard", "forged-shard", "rows"]
+    done = subprocess.run(
+        [*command, "--blind", "--seconds", "1", "--out", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    found = [path.read_text() for path in (tmp_path / "findings").glob("*.txt")]
+    assert (done.returncode, found) == (0, []), done.stderr
+
+
+@given(st.text())
+@example("con")
+@example("LPT1.tar.gz")
+@example("a/../..//b")
+def test_names_become_safe(name: str) -> None:
+    """Whatever a foreground is called, its file stays in its folder and has a name that every system takes."""
+    targets.make_names(name.encode("utf-8", "surrogatepass"))
+
+
+@given(st.text(), st.sampled_from(["seed", "variants", "trimap.erode", "foregrounds.root", "split.validation", ""]))
+@example("[1,inf]", "trimap.erode")
+@example("9" * 5000, "seed")
+@example("[" * 3000, "seed")
+@example("nan", "split.validation")
+def test_any_override_is_a_value_or_an_error(value: str, key: str) -> None:
+    """`--set` with anything at all."""
+    with contextlib.suppress(MattingComposeError):
+        targets.load_recipe("demo", [f"{key}={value}"])
+
+
+def png(*chunks: tuple[bytes, bytes], side: int = 60_000) -> bytes:
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b"")]
+    framed = (struct.pack(">I", len(d)) + kind + d + struct.pack(">I", zlib.crc32(kind + d)) for kind, d in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+def declaring(kind: str, width: int, height: int) -> bytes:
+    """Make a tiny picture that declares another size than it has."""
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    data = bytearray(file.getvalue())
+    if kind == "JPEG":
+        at = data.index(b"\xff\xc0") + 5
+        data[at : at + 4] = struct.pack(">HH", height, width)
+    elif kind == "WEBP":
+        data[21:25] = ((width - 1) | (height - 1) << 14).to_bytes(4, "little")
+    elif kind == "BMP":
+        data[18:26] = struct.pack("<ii", width, height)
+    elif kind == "TIFF":
+        for tag, value in ((256, width), (257, height)):
+            at = max(data.find(struct.pack("<HH", tag, size)) for size in (3, 4))  # a short or a long
+            data[at : at + 12] = struct.pack("<HHII", tag, 4, 1, value)
+    return bytes(data)
+
+
+BOMBS = {
+    "png": png(),
+    "tif": declaring("TIFF", 60_000, 60_000),
+    "jpg": declaring("JPEG", 60_000, 60_000),
+    "webp": declaring("WEBP", 16_000, 16_000),
+    "bmp": declaring("BMP", 60_000, 60_000),
+}
+
+
+@pytest.mark.parametrize("ending", BOMBS)
+def test_decompression_bombs_are_refused_by_their_header(tmp_path: Path, ending: str) -> None:
+    """A file of a kilobyte that declares gigabytes is not decoded."""
+    path = tmp_path / f"bomb.{ending}"
+    path.write_bytes(BOMBS[ending])
+    for read in (read_rgb, picture_size):
+        with pytest.raises(SourceError) as caught:
+            read(path, "bomb", MOST)
+        assert caught.value.cause == "too-large"
+
+
+@pytest.mark.parametrize("kind", [b"iTXt", b"zTXt", b"iCCP"])
+def test_text_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path, kind: bytes) -> None:
+    """Metadata of a hundred megabytes in a hundred kilobytes costs no memory worth speaking of."""
+    packed = zlib.compress(bytes(100_000_000))
+    data = {b"iTXt": b"a\0\1\0\0\0" + packed, b"zTXt": b"a\0\0" + packed, b"iCCP": b"a\0\0" + packed}[kind]
+    path = tmp_path / "a.png"
+    path.write_bytes(png((kind, data), side=10))
+    code = (
+        "import resource, sys; from pathlib import Path; from matting_compose.composer.sources import read_rgb\n"
+        "from matting_compose.composer.errors import SourceError\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try: read_rgb(Path(sys.argv[1]), 'a', 10**6)\n"
+        "except SourceError: pass\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 80_000  # kilobytes
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_pipes_and_devices_are_no_pictures(tmp_path: Path) -> None:
+    """A picture that would never begin, and one that would never end, are refused before they are opened."""
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "endless.png"):
+        for read in (read_rgb, picture_size):
+            with pytest.raises(SourceError, match="a device or a pipe"):
+                read(tmp_path / name, name, MOST)
+
+
+class Payload:
+    """A pickle that runs a command when it is read carelessly."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (self.command,)
+
+
+def test_checkpoints_run_no_code(tmp_path: Path) -> None:
+    """Neither as a bare pickle nor inside the archive that torch writes."""
+    from matting_compose.trainer.checkpoint import load_checkpoint, load_network
+
+    hostile = pickle.dumps(Payload(f"touch {tmp_path / 'owned'}"), protocol=2)
+    inside = io.BytesIO()
+    with zipfile.ZipFile(inside, "w") as archive:
+        archive.writestr("archive/data.pkl", hostile)
+        archive.writestr("archive/version", "3\n")
+    for data in (hostile, inside.getvalue()):
+        (tmp_path / "last.pt").write_bytes(data)
+        with pytest.raises(TrainingError, match="no checkpoint"):
+            load_checkpoint(tmp_path / "last.pt")
+        with pytest.raises(ValueError, match="no checkpoint"):
+            load_network(tmp_path / "last.pt")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_checkpoints_are_no_zip_bombs(tmp_path: Path) -> None:
+    """A record that is compressed is not unpacked: ten megabytes could be ten gigabytes."""
+    from matting_compose.trainer.checkpoint import load_checkpoint
+
+    path = tmp_path / "last.pt"
+    path.write_bytes(targets.good_checkpoint())
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/more", bytes(10_000_000))
+    with pytest.raises(TrainingError, match="compressed"):
+        load_checkpoint(path)
