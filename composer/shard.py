@@ -425,7 +425,8 @@ class ShardReader:
             raise ValueError(
                 f"the window {height}×{width} at ({y}, {x}) is not inside the {row.height}×{row.width} px of {row.key}"
             )
-        stored = "background" in self._open_group(row.group)
+        with self._damage_explained(row):
+            stored = "background" in self._open_group(row.group)
         colours = (np.empty((height, width, 3), np.uint8) for _ in range(3 if stored else 2))
         masks = (np.empty((height, width), np.uint8) for _ in range(2))
         parts = Parts(next(colours), *masks, next(colours), next(colours, None))
