@@ -34,6 +34,7 @@ from .render import TEMPORARY, ShardTask, disk_error, read_json, render_shard, w
 from .report import write_contact_sheet
 from .shard import Header
 from .shares import LOCK, WHOLE, Alone, Share, held
+from .store import is_remote, located, lock_folder, sizes
 from .workers import on_cluster, workers_are_ours
 
 PLAN = "plan.json"
@@ -93,7 +94,7 @@ def build(
     Parameters
     ----------
     recipe : what to build
-    out : the dataset's folder; made where there is none
+    out : the dataset's folder, made where there is none; or its address in object storage
     jobs : worker processes; -1 for one per core
     share : render no more than this share of the shards; other processes may render others in the same folder
     cluster : the address of a Dask scheduler whose workers, which must see the same `out` and pictures, render
@@ -106,8 +107,8 @@ def build(
         cannot be used
     """
     start = time.monotonic()
-    out = Path(out)
-    with held(_folder(out), share) as alone, on_cluster(cluster):
+    out = located(out)
+    with held(lock_folder(_folder(out)), share) as alone, on_cluster(cluster):
         ours = workers_are_ours()
         plan = resume_plan(recipe if ours else rooted(recipe), out, alone=alone)
         shards = _folder(out / "shards")
@@ -197,6 +198,8 @@ def _begun_shape(path: Path) -> tuple[int, int]:
 
 
 def _folder(path: Path) -> Path:
+    if is_remote(path):  # it knows no folders
+        return path
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -218,12 +221,11 @@ def _remove(paths: Iterable[Path]) -> None:
 def _committed(plan: Plan, out: Path, shards: Sequence[ShardPlan]) -> dict[int, dict[str, Any]]:
     """Return the sidecars of those shards that are finished, by index."""
     done: dict[int, dict[str, Any]] = {}
+    there = sizes(out / "shards")
     for shard in shards:
         path = out / "shards" / shard.name
-        sidecar = read_json(path.with_suffix(".json"))
-        if sidecar is None or sidecar.get("plan_sha256") != plan.sha256 or not path.is_file():
-            continue
-        if path.stat().st_size == sidecar["bytes"]:
+        sidecar = read_json(path.with_suffix(".json")) if shard.name in there else None
+        if sidecar and sidecar.get("plan_sha256") == plan.sha256 and there[shard.name] == sidecar["bytes"]:
             done[shard.index] = sidecar
     _refuse_changed_inputs(plan, done)
     return done
@@ -338,7 +340,7 @@ def _watched(
 def _finish(plan: Plan, out: Path, share: Share, done: dict[int, dict[str, Any]], *, changed: bool) -> int:
     """Write the index if all shards are finished, else return how many are not. Nobody else writes meanwhile."""
     _remove(out.glob(f".*{TEMPORARY}"))
-    there = {path.name for path in (out / "shards").iterdir()}
+    there = sizes(out / "shards").keys()
     for shard in share.of(plan.shards):
         if not {shard.name, f"{Path(shard.name).stem}.json"} <= there:
             raise BuildError(

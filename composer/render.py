@@ -33,6 +33,7 @@ from .layouts import BackgroundLayout, Entry, ForegroundLayout
 from .plan import Cell, ShardPlan
 from .recipe import Fit, Trimap
 from .shard import Header, Row, ShardReader, ShardWriter
+from .store import cached, is_remote, put, workplace
 from .supplied import CompositeTrimaps, SuppliedTrimaps, composite_trimaps
 from .trimap import UNKNOWN
 
@@ -94,22 +95,31 @@ def render_shard(task: ShardTask) -> tuple[dict[str, Any], int, int]:
     previous = _previous(task, final)
     if previous is not None and not _mended(task, previous[0]):
         return previous[0], 0, _peak_memory()
-    temporary = temporary_name(final)
+    try:
+        with workplace(task.folder) as folder:
+            return *_commit(task, final, temporary_name(folder / final.name), previous), _peak_memory()
+    except OSError as error:
+        raise disk_error(error, task.folder) from None
+    finally:
+        if previous is not None:
+            previous[1].close()
+
+
+def _commit(
+    task: ShardTask, final: Path, temporary: Path, previous: tuple[dict[str, Any], ShardReader] | None
+) -> tuple[dict[str, Any], int]:
+    """Render a shard under a temporary name and give it its final one. Return its sidecar, and how much is fresh."""
     try:
         with ShardWriter(temporary, task.header) as writer:
             made = _render(task, writer, previous[1] if previous else None)
             digest = writer.finish(made.rows)
         sidecar = _sidecar(task, made, digest, temporary.stat().st_size)
         final.with_suffix(".json").unlink(missing_ok=True)  # until the new one is there, nothing is committed
-        temporary.replace(final)
+        put(temporary, final, digest)
         write_json(final.with_suffix(".json"), sidecar)
-    except OSError as error:
-        raise disk_error(error, task.folder) from None
     finally:
         temporary.unlink(missing_ok=True)
-        if previous is not None:
-            previous[1].close()
-    return sidecar, made.fresh, _peak_memory()
+    return sidecar, made.fresh
 
 
 @dataclass(frozen=True)
@@ -277,7 +287,7 @@ def _previous(task: ShardTask, final: Path) -> tuple[dict[str, Any], ShardReader
         return None
     sidecar = read_json(final.with_suffix(".json"))
     try:
-        return (sidecar, ShardReader(final)) if sidecar else None
+        return (sidecar, ShardReader(cached(final, sidecar["bytes"], sidecar["sha256"]))) if sidecar else None
     except DatasetError:
         return None  # rendered afresh
 
@@ -359,6 +369,9 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file whole or not at all, and durably."""
+    if is_remote(path):
+        path.write_bytes(text.encode())
+        return
     temporary = temporary_name(path)
     try:
         with temporary.open("w", encoding="utf-8") as file:

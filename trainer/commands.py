@@ -14,6 +14,7 @@ import click
 
 from .. import __version__
 from ..composer.errors import MattingComposeError
+from ..composer.terminal import Place
 
 CLEAN, FAILED, WITH_FAILURES, INTERRUPTED = 0, 1, 3, 130
 LINE_EVERY = 10.0  # seconds between two lines of progress where there is no terminal
@@ -188,7 +189,7 @@ def _progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
 @click.option("--truths", type=A_PATH, help="Folder of true alphas.")
 @click.option("--trimaps", type=A_PATH, help="Folder of trimaps: their unknown region is graded.")
 @click.option("--images", type=A_PATH, help="Folder of images, for the methods that make mattes.")
-@click.option("--dataset", type=A_PATH, help="Instead of folders: a dataset that matting-compose built.")
+@click.option("--dataset", type=Place(path_type=Path), help="Instead of folders: a dataset that matting-compose built.")
 @click.option(
     "--split",
     type=click.Choice(["auto", "train", "validation", "all"]),
