@@ -36,6 +36,7 @@ from .render import TEMPORARY, ShardTask, disk_error, render_shard, write_json
 from .report import write_contact_sheet
 from .shard import Header
 from .shares import LOCK, WHOLE, Alone, Share, held
+from .store import is_remote, located, lock_folder, sizes
 from .workers import on_cluster, workers_are_ours
 
 REFRESH = 0.2  # seconds between two looks at the progress
@@ -93,7 +94,7 @@ def build(
     Parameters
     ----------
     recipe : what to build
-    out : the dataset's folder; made where there is none
+    out : the dataset's folder, made where there is none; or its address in object storage
     jobs : worker processes; -1 for one per core
     share : render no more than this share of the shards; other processes may render others in the same folder
     cluster : the address of a Dask scheduler whose workers, which must see the same `out` and pictures, render
@@ -106,8 +107,8 @@ def build(
         cannot be used
     """
     start = time.monotonic()
-    out = Path(out)
-    with held(_folder(out), share) as alone, on_cluster(cluster), _disk_explained(out):
+    out = located(out)
+    with held(lock_folder(_folder(out)), share) as alone, on_cluster(cluster), _disk_explained(out):
         ours = workers_are_ours()
         plan = resume_plan(recipe if ours else rooted(recipe), out, alone=alone)
         shards = _folder(out / "shards")
@@ -205,8 +206,9 @@ def _disk_explained(folder: Path) -> Iterator[None]:
 
 
 def _folder(path: Path) -> Path:
-    with _disk_explained(path):
-        path.mkdir(parents=True, exist_ok=True)
+    if not is_remote(path):  # object storage knows no folders
+        with _disk_explained(path):
+            path.mkdir(parents=True, exist_ok=True)
     return path
 
 
@@ -231,16 +233,20 @@ def committed_sidecars(plan: Plan, out: Path, shards: Sequence[ShardPlan]) -> di
     except DatasetError:
         sums = {}
     done: dict[int, dict[str, Any]] = {}
+    there = sizes(out / "shards")
     for shard in shards:
         path = out / "shards" / shard.name
         beside = path.with_suffix(".json")
+        if there.get(shard.name) is None:
+            continue
         try:
             sidecar = load_sidecar(beside)
         except DatasetError:
             continue
-        whole = sums.get(f"shards/{beside.name}") in (None, file_sha256(beside))
+        expected = sums.get(f"shards/{beside.name}")
+        whole = expected is None or expected == file_sha256(beside)
         mine = (sidecar.plan_sha256, sidecar.file, sidecar.index) == (plan.sha256, shard.name, shard.index)
-        if whole and mine and path.is_file() and path.stat().st_size == sidecar.bytes:
+        if whole and mine and there[shard.name] == sidecar.bytes:
             done[shard.index] = sidecar.model_dump()
     _refuse_changed_inputs(plan, done)
     return done
@@ -366,7 +372,7 @@ def _watched(
 def _finish(plan: Plan, out: Path, share: Share, done: dict[int, dict[str, Any]], *, changed: bool) -> int:
     """Write the index if all shards are finished, else return how many are not. Nobody else writes meanwhile."""
     _remove(out.glob(f".*{TEMPORARY}"))
-    there = {path.name for path in (out / "shards").iterdir()}
+    there = sizes(out / "shards").keys()
     for shard in share.of(plan.shards):
         if not {shard.name, f"{Path(shard.name).stem}.json"} <= there:
             raise BuildError(
