@@ -83,13 +83,14 @@ class Dressed:
     look: Look
 
 
-def draw_look(settings: Looks, number: int, partners: Sequence[str], rng: np.random.Generator) -> Look:
+def draw_look(settings: Looks, number: int, split: Sequence[str], own: int, rng: np.random.Generator) -> Look:
     """Draw a look.
 
     Parameters
     ----------
     number : which of its foreground's looks it is
-    partners : keys of those who may stand behind
+    split : keys of its split's foregrounds, any of which but itself may stand behind
+    own : its own place among them
     rng : the look's own randomness; every look takes as much of it
     """
     flip, scale, rotate, pair, who, partner_flip, size, y, x, *colour = (float(v) for v in rng.random(13))
@@ -103,10 +104,11 @@ def draw_look(settings: Looks, number: int, partners: Sequence[str], rng: np.ran
     if settings.jitter:
         red, green, blue, offset = (settings.jitter * (2 * v - 1) for v in colour)
         look = replace(look, red=1 + red, green=1 + green, blue=1 + blue, offset=offset * 255 / 2)
-    if pair < settings.pair and partners:
+    if pair < settings.pair and len(split) > 1:
+        place = int(who * (len(split) - 1))
         look = replace(
             look,
-            partner=partners[int(who * len(partners))],
+            partner=split[place + (place >= own)],
             partner_flip=partner_flip < settings.flip,
             partner_size=PARTNER_SIZES[0] + size * (PARTNER_SIZES[1] - PARTNER_SIZES[0]),
             partner_y=y,

@@ -161,17 +161,19 @@ class Plan:
     def look(self, group: int) -> Look:
         """Return the look of a group; a foreground's partner is of its own split."""
         number, foreground = divmod(group, len(self.foregrounds))
-        others = self._partners[self.splits[foreground]]
-        partners = [key for key in others if key != self.foregrounds[foreground].key]
+        split, own = self._places[foreground]
         rng = np.random.default_rng(np.random.SeedSequence(self.recipe.seed, spawn_key=(LOOKS, foreground, number)))
-        return draw_look(self.recipe.looks, number, partners, rng)
+        return draw_look(self.recipe.looks, number, split, own, rng)
 
     @cached_property
-    def _partners(self) -> dict[str, list[str]]:
-        return {
-            split: [entry.key for entry, side in zip(self.foregrounds, self.splits, strict=True) if side == split]
-            for split in set(self.splits)
-        }
+    def _places(self) -> list[tuple[list[str], int]]:
+        """For each foreground the keys of its split, and its own place among them."""
+        keys: dict[str, list[str]] = {split: [] for split in self.splits}
+        places = []
+        for entry, split in zip(self.foregrounds, self.splits, strict=True):
+            places.append((keys[split], len(keys[split])))
+            keys[split].append(entry.key)
+        return places
 
     @cached_property
     def rows(self) -> tuple[Strip, ...]:

@@ -125,14 +125,14 @@ def test_a_partner_stays_at_the_side_at_which_it_was_cut() -> None:
 def test_draws_keep_to_the_recipe(seed: int) -> None:
     """Whatever is drawn lies within what the recipe allows; with nothing allowed nothing is done."""
     table = Looks(count=3, flip=0.5, rotate=10, scale=(0.5, 1.5), jitter=0.2, pair=0.5)
-    look = draw_look(table, 2, ["a", "b"], np.random.default_rng(seed))
+    look = draw_look(table, 2, ["a", "b", "own", "c"], 2, np.random.default_rng(seed))
     assert look.number == 2
     assert abs(look.rotate) <= 10
     assert 0.5 <= look.scale <= 1.5
     assert all(abs(gain - 1) <= 0.2 for gain in (look.red, look.green, look.blue))
-    assert look.partner in ("", "a", "b")
-    assert draw_look(Looks(count=3), 0, ["a"], np.random.default_rng(seed)) == Look()
-    assert draw_look(table, 0, [], np.random.default_rng(seed)).partner == ""
+    assert look.partner in ("", "a", "b", "c")
+    assert draw_look(Looks(count=3), 0, ["a", "own"], 1, np.random.default_rng(seed)) == Look()
+    assert draw_look(table, 0, ["own"], 0, np.random.default_rng(seed)).partner == ""
 
 
 def test_scenes_do_what_they_say() -> None:
