@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -200,11 +200,11 @@ def good_shard() -> bytes:
     return (dataset() / "shards" / "shard-00000.h5").read_bytes()
 
 
-def edited(whole: bytes, data: bytes, places: range) -> bytearray:
+def edited(whole: bytes, data: bytes, places: Sequence[int]) -> bytearray:
     """Apply changes, five bytes each: place (3), way (1), value (1); a cut where the way says so."""
     out = bytearray(whole)
     for at in range(0, len(data) - 4, 5):
-        place = places.start + int.from_bytes(data[at : at + 3], "little") % len(places)
+        place = places[int.from_bytes(data[at : at + 3], "little") % len(places)]
         way, value = data[at + 3], data[at + 4]
         if way == 255 and at == 0:
             return out[:place]
@@ -216,7 +216,7 @@ def edited(whole: bytes, data: bytes, places: range) -> bytearray:
 def read_shard(data: bytes) -> None:
     """Read every composite of a shard."""
     reader = ShardReader(file_of(data, "shard-00000.h5"))
-    for row in reader.rows[:8]:
+    for row in reader.rows[:3]:
         with suppress(MattingComposeError):
             reader.read(row)
         with suppress(MattingComposeError):
@@ -231,7 +231,7 @@ def damaged_shard(data: bytes) -> None:
 
 def forged_shard(data: bytes) -> None:
     """Read a shard that somebody has changed with care: HDF5's own checksums fit."""
-    out = edited(good_shard(), data, range(len(good_shard())))
+    out = edited(good_shard(), data, [place for block in metadata_blocks() for place in range(*block)])
     for start, end in metadata_blocks():
         if end + 4 <= len(out):
             out[end : end + 4] = lookup3(bytes(out[start:end])).to_bytes(4, "little")

@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 
 from conftest import COMMAND, Pictures, call, photograph, save, soft_disc
-from matting_compose.composer import build, layouts, sources
+from matting_compose.composer import build, layouts, open_dataset, sources
+from matting_compose.composer.errors import DatasetError
 from matting_compose.composer.verify import verify
 
 
@@ -385,3 +386,22 @@ def test_a_damaged_line_of_metrics_costs_that_line_only(tmp_path: Path) -> None:
     assert [record["step"] for record in read_records(tmp_path)] == [0, 1, 3, 4]
     assert "1 lines are damaged" in display.said[0]
     assert (tmp_path / "metrics.damaged.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("version", None), ("plan_sha256", None), ("shards", {}), ("recipe", {"shards": 1}), ("shards.composites", 99),
+     ("shards.composites", -1), ("shards.file", "../shard-00000.h5"), ("shards.index", "0")],
+)  # fmt: skip
+def test_a_damaged_index_is_no_dataset(own: Peace, key: str, value: object) -> None:
+    """Whatever is wrong with it, who reads the dataset gets a message that names a file."""
+    path = own.out / "dataset.json"
+    document = json.loads(path.read_text())
+    table, _, inner = key.partition(".")
+    if inner:
+        document[table][0][inner] = value
+    else:
+        document[table] = value
+    path.write_text(json.dumps(document))
+    with pytest.raises(DatasetError, match=r"dataset\.json|shard-00000\.h5"):
+        open_dataset(own.out)[0]
