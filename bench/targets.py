@@ -354,7 +354,9 @@ def read_records(data: bytes) -> None:
 
 def records() -> Iterator[bytes]:
     """Yield a few lines."""
-    yield b"".join(json.dumps({"kind": "train", "step": n, "losses": {"a": 0.5}}).encode() + b"\n" for n in range(3))
+    train = {"kind": "train", "loss": 1.5, "losses": {"a": 0.5}, "rate": 0.1, "crops_per_second": 2.0, "waiting": 0.1}
+    scores = {"kind": "validation", "what": "network", "sad": 1.0, "mse": 0.1, "gradient": 2.0, "connectivity": 2.0}
+    yield b"".join(json.dumps({"step": n, **line}).encode() + b"\n" for n in range(2) for line in (train, scores))
 
 
 # Packages, checkpoints
@@ -404,6 +406,9 @@ def read_checkpoint(data: bytes) -> None:
             load_network(path)
 
 
+RUN = {"step": 3, "seconds": 1.5, "best": (1, 0.5), "config": {}, "plan_sha256": "", "crops": 2, "optimiser": {}}
+
+
 @cache
 def good_checkpoint() -> bytes:
     """Return the checkpoint of a narrow network."""
@@ -411,8 +416,8 @@ def good_checkpoint() -> bytes:
     from matting_compose.trainer.mnet import MNet
 
     network = MNet(width=0.05)
-    state = {"network": dict(network.config), "model": network.state_dict(), "ema": None, "step": 3, "best": (1, 0.5)}
-    save_checkpoint(home() / "good.pt", state)
+    state = {"network": dict(network.config), "model": network.state_dict(), "ema": None}
+    save_checkpoint(home() / "good.pt", {**RUN, **state})
     return (home() / "good.pt").read_bytes()
 
 

@@ -24,6 +24,7 @@ from conftest import COMMAND, Pictures, call, photograph, save, soft_disc
 from matting_compose.composer import build, layouts, open_dataset, sources
 from matting_compose.composer.errors import DatasetError
 from matting_compose.composer.verify import verify
+from targets import RUN
 
 
 def files(out: Path) -> dict[str, bytes]:
@@ -148,7 +149,7 @@ def test_checkpoints_on_a_full_disk(tmp_path: Path) -> None:
     from matting_compose.composer.errors import TrainingError
     from matting_compose.trainer.checkpoint import load_checkpoint, save_checkpoint
 
-    save_checkpoint(tmp_path / "last.pt", {"step": 1, "model": {"a": torch.zeros(3)}})
+    save_checkpoint(tmp_path / "last.pt", {**RUN, "step": 1, "model": {"a": torch.zeros(3)}})
     with full_disk(1), pytest.raises(TrainingError, match=r"No space left on device.*--resume"):
         save_checkpoint(tmp_path / "last.pt", {"step": 2, "model": {"a": torch.zeros(3)}})
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 1
@@ -339,7 +340,7 @@ def test_every_flipped_bit_of_a_checkpoint_is_found(tmp_path: Path) -> None:
     from matting_compose.trainer.checkpoint import load_checkpoint, save_checkpoint
 
     path = tmp_path / "last.pt"
-    state = {"step": 7, "model": {f"w{i}": torch.arange(300.0) + i for i in range(6)}}
+    state = {**RUN, "step": 7, "model": {f"w{i}": torch.arange(300.0) + i for i in range(6)}}
     save_checkpoint(path, state)
     whole, rng, found = path.read_bytes(), random.Random(3), 0
     for _ in range(300):
@@ -360,6 +361,17 @@ def test_every_flipped_bit_of_a_checkpoint_is_found(tmp_path: Path) -> None:
             load_checkpoint(path)
 
 
+def test_a_checkpoint_of_no_run_is_named(tmp_path: Path) -> None:
+    """Weights alone predict, but no training goes on with them."""
+    torch = pytest.importorskip("torch")
+    from matting_compose.composer.errors import TrainingError
+    from matting_compose.trainer.checkpoint import load_checkpoint, save_checkpoint
+
+    save_checkpoint(tmp_path / "last.pt", {"network": {}, "model": {"a": torch.zeros(3)}})
+    with pytest.raises(TrainingError, match="it lacks step, seconds"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
 def test_a_damaged_line_of_metrics_costs_that_line_only(tmp_path: Path) -> None:
     """The lines after it are kept, the file as it was too, and it is said; a line that a stop has cut is no damage."""
     pytest.importorskip("torch")
@@ -373,10 +385,8 @@ def test_a_damaged_line_of_metrics_costs_that_line_only(tmp_path: Path) -> None:
         def say(self, text: str) -> None:
             self.said += (text,)
 
-    lines = [
-        json.dumps({"kind": "train", "step": n, "losses": {}, "rate": 0.1, "crops_per_second": 1.0, "waiting": 0.0})
-        for n in range(5)
-    ]
+    numbers = {"loss": 0.5, "rate": 0.1, "crops_per_second": 1.0, "waiting": 0.0, "losses": {}}
+    lines = [json.dumps({"kind": "train", "step": n, **numbers}) for n in range(5)]
     path, display = tmp_path / METRICS_FILE, Display()
     path.write_text("\n".join(lines) + '\n{"kind": "tr')
     Journal(tmp_path, 9, display, tensorboard=False).close()

@@ -18,6 +18,11 @@ __all__ = ["FORMAT", "VERSION", "load_checkpoint", "load_network", "save_checkpo
 
 FORMAT: Final = "matting-compose/checkpoint"
 VERSION: Final = 1
+# What a run is gone on with by.
+RUN: Final[dict[str, type | tuple[type, ...]]] = {
+    "step": int, "seconds": float, "best": (tuple, list, type(None)), "config": dict, "plan_sha256": str, "crops": int,
+    "model": Mapping, "optimiser": Mapping,
+}  # fmt: skip
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -52,6 +57,9 @@ def load_checkpoint(path: Path) -> Mapping[str, Any]:
     try:
         document = _read(path)
         _check_version(document, path)
+        lacking = [name for name, kinds in RUN.items() if not isinstance(document.get(name), kinds)]
+        if lacking:
+            raise ValueError(f"{path}: not of a training: it lacks {', '.join(lacking)}; give the run's own last.pt")
     except OSError as error:
         raise TrainingError(f"{path}: cannot be read ({error.strerror}); is --out the run's folder?") from None
     except ValueError as error:
