@@ -6,9 +6,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: demo test check clean
 
-## demo: set up, then build the demo dataset of drawn pictures into ./demo
+## demo: set up, then build the demo dataset of drawn pictures into ./demo, and train a slim network on it in ./demo-run
 demo: $(VENV)/composing
 	$(BIN)/matting-compose build demo --out demo
+	$(BIN)/matting-compose inspect demo --report demo-report.html
+	$(MAKE) $(VENV)/training
+	$(BIN)/matting-train demo --out demo-run --config demo $$(test -e demo-run/last.pt && echo --resume)
+	@echo 'Look at demo-run/index.html (mattes and curves) and demo-report.html (the dataset) in a browser'
 
 ## test: set up, then check style and types and run every test
 test: check
@@ -22,7 +26,13 @@ check: $(VENV)/developing
 $(VENV)/composing: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --editable .
+	$(PIP) install --editable '.[report]'
+	touch $@
+
+$(VENV)/training: pyproject.toml constraints.txt $(VENV)/composing
+	$(PIP) install --constraint constraints.txt --editable '.[train,report]' || \
+	  { echo 'No CPU build of PyTorch where pip looks (see constraints.txt): taking the usual one, which is large'; \
+	    $(PIP) install --editable '.[train,report]'; }
 	touch $@
 
 $(VENV)/developing: pyproject.toml constraints.txt $(VENV)/composing
@@ -31,4 +41,4 @@ $(VENV)/developing: pyproject.toml constraints.txt $(VENV)/composing
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo demo-run demo-report.html

@@ -15,14 +15,18 @@ import click
 
 from . import __version__
 from .composer.errors import RecipeError
-from .composer.terminal import CLEAN, FAILED, LINE_EVERY, WITH_FAILURES, duration, explained, progress, size
+from .composer.terminal import CLEAN, FAILED, LINE_EVERY, WITH_FAILURES, Place, duration, explained, progress, size
 
 if TYPE_CHECKING:
     from .composer.build import Progress
     from .composer.doctor import Diagnosis
     from .composer.fetch import Progress as Fetching
     from .composer.plan import Plan
+    from .composer.shares import Share
     from .composer.survey import Survey
+
+# Names only: the module that knows more imports NumPy, and help must not wait for that. A test compares.
+LAYOUTS = ("aim500", "am2k", "p3m10k", "ppm100")
 
 EXIT_CODES = """\b
 Exit codes: 0 all is well; 1 failed; 2 wrong usage or recipe;
@@ -49,8 +53,8 @@ def compose() -> None:
 @click.argument("recipe", required=False)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The dataset's folder  [default: named as the recipe]",
+    type=Place(path_type=Path, file_okay=False),
+    help="The dataset's folder, or s3://…  [default: named as the recipe]",
 )
 @click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
 @click.option(
@@ -68,6 +72,8 @@ def compose() -> None:
     metavar="KEY=VALUE",
     help="Override a key of the recipe; repeatable.",
 )
+@click.option("--shards", "share", metavar="I/N", help="Render the I-th of N shares of the shards, for job arrays.")
+@click.option("--cluster", metavar="ADDRESS", help="Render on the workers of this Dask scheduler, tcp://HOST:PORT.")
 @click.option("--dry-run", is_flag=True, help="Plan, measure and warn; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def build(
@@ -79,6 +85,8 @@ def build(
     backgrounds: Path | None,
     variants: int | None,
     overrides: tuple[str, ...],
+    share: str | None,
+    cluster: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -93,18 +101,34 @@ def build(
       matting-compose build --foregrounds cutouts/ --backgrounds photos/ --variants 100 --out dataset
       matting-compose build --foregrounds fg/ --alphas alpha/ --backgrounds photos/ --out dataset --dry-run
       matting-compose build my.toml -j 8 --set trimap.dilate=[1,30] --set shards.packing=solid
+      matting-compose build my.toml --out /shared/dataset --shards 3/64
     """
     with explained():
         from .composer.recipe import load_recipe
+        from .composer.store import located
 
         _check_jobs(jobs)
+        if cluster and jobs != -1:
+            raise click.UsageError("--jobs is for this machine; with --cluster, its workers decide")
+        if dry_run and (share or cluster):
+            raise click.UsageError("--dry-run looks at the whole, on this machine; leave --shards and --cluster out")
+        part = _share(share)
         recipe = recipe or (None if foregrounds else "demo")
         if variants is not None:
             overrides = (f"variants={variants}", *overrides)
         loaded = load_recipe(recipe, overrides, foregrounds=foregrounds, alphas=alphas, backgrounds=backgrounds)
-        out = out or Path(Path(recipe).stem if recipe else "dataset")
-        code = (_dry_run if dry_run else _build)(loaded, out, jobs, as_json)
+        out = located(out or Path(Path(recipe).stem if recipe else "dataset"))
+        code = _dry_run(loaded, out, jobs, as_json) if dry_run else _build(loaded, out, jobs, part, cluster, as_json)
     sys.exit(code)
+
+
+def _share(text: str | None) -> Share:
+    from .composer.shares import WHOLE, Share
+
+    try:
+        return WHOLE if text is None else Share.parse(text)
+    except ValueError as error:
+        raise click.UsageError(f"--shards: {error}") from None
 
 
 @compose.command(
@@ -268,8 +292,100 @@ def _dry_fetch(corpus: Any, out: Path, packages: tuple[Path, ...], as_json: bool
     return WITH_FAILURES if errand.absent else CLEAN
 
 
+@compose.command(
+    epilog="""\b
+    Exit codes: 0 all is well; 1 failed; 2 wrong usage;
+    3 finished, but some cut-outs are missing; 130 interrupted."""
+)
+@click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--alphas", type=click.Path(path_type=Path), help="Folder of the pictures' alphas, under the same names.")
+@click.option("--layout", type=click.Choice(LAYOUTS), help="PICTURES is this data set's folder.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The cut-outs' folder.")
+@click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
+@click.option("--dry-run", is_flag=True, help="Say what would be made, and what would fail; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def extract(
+    pictures: tuple[Path, ...],
+    alphas: Path | None,
+    layout: str | None,
+    out: Path,
+    jobs: int,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Make cut-outs with true colours, so that composites have no halos.
+
+    PICTURES are pictures with --alphas, a data set's folder with --layout, or cut-outs that carry their alpha; files
+    or folders. The result serves as build --foregrounds. An extraction that was stopped goes on when the same command
+    is run again.
+
+    \b
+    Examples:
+      matting-compose extract photos/ --alphas mattes/ --out cutouts
+      matting-compose extract P3M-10k/ --layout p3m10k --out cutouts --dry-run
+      matting-compose extract downloaded/ --out cutouts
+    """
+    with explained():
+        _check_jobs(jobs)
+        if alphas and layout:
+            raise click.UsageError("--alphas and --layout exclude each other: a layout knows where its alphas lie")
+        from .composer.mattes import list_mattes
+
+        mattes = list_mattes(pictures, alphas, layout)
+        code = (_dry_extract if dry_run else _extract)(mattes, out, jobs, as_json)
+    sys.exit(code)
+
+
+def _extract(mattes: Any, out: Path, jobs: int, as_json: bool) -> int:
+    from .composer.extract import REPORT, extract
+    from .composer.layouts import CONTACT_SHEET
+
+    with progress() as report:
+        done = extract(mattes, out, jobs=jobs, on_progress=report)
+    if as_json:
+        click.echo(json.dumps(asdict(done)))
+    made = f"{done.made:,} made in {duration(done.seconds)}"
+    click.echo(f"{out}: {done.made + done.present:,} of {done.pictures:,} cut-outs; {made}", err=True)
+    click.echo("colours: " + ", ".join(f"{count:,} {kind}" for kind, count in done.colours.items()), err=True)
+    for what, figure in (
+        ("re-blending error", done.reblending_error),
+        ("halo before", done.halo_before),
+        ("halo after", done.halo_after),
+    ):
+        if figure:
+            spread = f"median {figure.median:.2f}, {figure.least:.2f} to {figure.most:.2f}"
+            click.echo(f"{what}: {spread} of 255, {figure.count:,} pictures", err=True)
+    if done.foreign:
+        click.echo(f"note: {len(done.foreign):,} other pictures in {out}; a build would take them, too", err=True)
+    if done.colours:
+        click.echo(f"Look at {out / CONTACT_SHEET}", err=True)
+    _list_failures(done.failures, f"all in {out / REPORT}")
+    return WITH_FAILURES if done.failures else CLEAN
+
+
+def _dry_extract(mattes: Any, out: Path, jobs: int, as_json: bool) -> int:
+    from .composer.extract import look
+
+    with progress() as report:
+        found = look(mattes, out, jobs=jobs, on_progress=report)
+    if as_json:
+        click.echo(json.dumps({"out": str(out), **asdict(found)}))
+    else:
+        todo = found.pictures - found.present - len(found.failures)
+        click.echo(f"{out}: {todo:,} of {found.pictures:,} cut-outs to make, {found.megapixels:,.1f} megapixels")
+    _list_failures(found.failures, "--json lists all")
+    return WITH_FAILURES if found.failures else CLEAN
+
+
+def _list_failures(failures: Any, rest: str) -> None:
+    for failure in failures[:10]:
+        click.echo(f"failed: {failure.cause}: {failure.source}: {failure.detail}", err=True)
+    if len(failures) > 10:
+        click.echo(f"  … and {len(failures) - 10:,} more ({rest})", err=True)
+
+
 @compose.command(epilog=LOOK_CODES)
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=Place(path_type=Path))
 @click.option("--full", is_flag=True, help="Look at every composite's pixels, not at a sample.")
 @click.option("--verify", is_flag=True, help="Prove that every byte and every composite is as planned.")
 @click.option(
@@ -280,7 +396,7 @@ def _dry_fetch(corpus: Any, out: Path, packages: tuple[Path, ...], as_json: bool
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="With --show: write a picture file."
 )
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write one self-contained HTML file.")
-@click.option("--diff", "other", type=click.Path(path_type=Path), help="Say what differs from another dataset.")
+@click.option("--diff", "other", type=Place(path_type=Path), help="Say what differs from another dataset.")
 @click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def inspect(
@@ -367,7 +483,7 @@ def _report(dataset: Path, path: Path, as_json: bool) -> int:
 
 
 @compose.command(epilog=LOOK_CODES)
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=Place(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "--to",
@@ -439,17 +555,22 @@ def _summary(dataset: Path, full: bool, as_json: bool) -> int:
     return CLEAN
 
 
-def _build(recipe: Any, out: Path, jobs: int, as_json: bool) -> int:
-    from .composer.build import CONTACT_SHEET, build, resume_plan
+def _build(recipe: Any, out: Path, jobs: int, share: Share, cluster: str | None, as_json: bool) -> int:
+    from .composer.build import build, resume_plan
+    from .composer.layouts import CONTACT_SHEET
+    from .composer.store import is_remote
     from .composer.survey import free_bytes
 
     plan = resume_plan(recipe, out, write=False)
     click.echo(_headline(plan), err=True)
-    free = free_bytes(out)
-    if plan.estimated_bytes > free:
+    mine = share.of(plan.shards)
+    if share.count > 1:
+        click.echo(f"share {share}: {len(mine)} shards, {sum(map(len, mine)):,} composites", err=True)
+    free = None if is_remote(out) else free_bytes(out)
+    if free is not None and plan.estimated_bytes // share.count > free:
         click.echo(f"warning: it needs about {size(plan.estimated_bytes)}, the disk has {size(free)} free", err=True)
-    with _display(len(plan)) as show:
-        result = build(recipe, out, jobs=jobs, on_progress=show)
+    with _display(sum(map(len, mine))) as show:
+        result = build(recipe, out, jobs=jobs, share=share, cluster=cluster, on_progress=show)
     if as_json:
         click.echo(json.dumps(asdict(result)))
     rate = result.rendered / max(result.seconds, 1e-9)
@@ -458,29 +579,36 @@ def _build(recipe: Any, out: Path, jobs: int, as_json: bool) -> int:
         f" {result.rendered:,} rendered in {duration(result.seconds)} ({rate:,.0f}/s)",
         err=True,
     )
-    if result.composites:
+    if result.missing:
+        click.echo(
+            f"{result.missing:,} shards of other shares are missing; the last to finish writes the index", err=True
+        )
+    elif result.composites:
         click.echo(f"Look at {out / CONTACT_SHEET}", err=True)
     if not result.failures:
         return CLEAN
-    _print_failures(out, result.failures)
+    _print_failures(out, [shard.name for shard in mine])
     return WITH_FAILURES
 
 
 def _headline(plan: Plan) -> str:
+    least, most = min(plan.counts), max(plan.counts)
+    variants = f"{most}" if least == most else f"{least} to {most}"
     return (
-        f"{len(plan):,} composites: {len(plan.foregrounds):,} foregrounds × {plan.recipe.variants} variants"
+        f"{len(plan):,} composites: {len(plan.foregrounds):,} foregrounds × {variants} variants"
         f" over {len(plan.backgrounds):,} backgrounds, in {len(plan.shards)} shards"
     )
 
 
-def _print_failures(out: Path, count: int) -> None:
-    """Say what is missing, by cause and picture; the index has every one."""
-    failures = json.loads((out / "dataset.json").read_text(encoding="utf-8"))["failures"]
+def _print_failures(out: Path, shards: list[str]) -> None:
+    """Say what is missing in these shards, by cause and picture; their sidecars have every one."""
+    sidecars = [(out / "shards" / name).with_suffix(".json").read_text(encoding="utf-8") for name in shards]
+    failures = [failure for text in sidecars for failure in json.loads(text)["failures"]]
     by_source: dict[tuple[str, str, str], int] = {}
     for failure in failures:
         place = failure["cause"], failure["source"], failure["detail"]
         by_source[place] = by_source.get(place, 0) + 1
-    click.echo(f"{count:,} composites are missing, because of {len(by_source)} pictures:", err=True)
+    click.echo(f"{len(failures):,} composites are missing, because of {len(by_source)} pictures:", err=True)
     for (cause, source, detail), number in list(by_source.items())[:10]:
         click.echo(f"  {number:5} × {cause}: {source}: {detail}", err=True)
     if len(by_source) > 10:
@@ -502,11 +630,12 @@ def _dry_run(recipe: Any, out: Path, jobs: int, as_json: bool) -> int:
 
 def _told(found: Survey) -> str:
     width, height = found.median
+    free = found.free_bytes
     lines = [
         f"  validation   {found.validation} foregrounds, kept apart",
         f"  sizes        {found.smallest[0]}×{found.smallest[1]} to {found.largest[0]}×{found.largest[1]} px,"
         f" median {width}×{height}",
-        f"  disk         about {size(found.bytes)}, of {size(found.free_bytes)} free",
+        f"  disk         about {size(found.bytes)}" + ("" if free is None else f", of {size(free)} free"),
         f"  time         about {duration(found.seconds)}",
     ]
     lines += [f"  left out     {source}: {reason}" for source, reason in found.excluded[:10]]

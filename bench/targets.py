@@ -176,7 +176,7 @@ def read_sidecar(folder: Path) -> None:
     """Read a sidecar as `inspect` does, and as a build does."""
     with suppress(MattingComposeError):
         load_sidecar(folder / "shards" / "shard-00000.json")
-    committed_sidecars(plan(), folder)
+    committed_sidecars(plan(), folder, plan().shards)
 
 
 def read_plan(folder: Path) -> None:
@@ -406,7 +406,8 @@ def read_checkpoint(data: bytes) -> None:
             load_network(path)
 
 
-RUN = {"step": 3, "seconds": 1.5, "best": (1, 0.5), "config": {}, "plan_sha256": "", "crops": 2, "optimiser": {}}
+RUN = {"step": 3, "judged": 0, "seconds": 1.5, "best": (1, 0.5), "config": {}, "crops": 2, "plan_sha256": ""}
+RUN |= {"composites": 9, "optimiser": {}}
 
 
 @cache

@@ -1,7 +1,8 @@
 """Build: plan → shards, in parallel, one task a shard; resume, failures, index.
 
 Whatever stops a build, the same command goes on where it stopped: a shard is finished when its sidecar is there
-(see `render`), and the dataset when its index is, which is written last.
+(see `render`), and the dataset when its index is, which is written last. Several processes may each build a share
+(see `shares`): the one that finds all shards finished writes the index.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,20 +23,22 @@ import h5py
 import joblib
 import numpy as np
 import zstandard
-from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from . import dataset
 from .checksums import CHECKSUMS, file_sha256, read_checksums, write_checksums
 from .documents import load_sidecar
 from .errors import BuildError, DatasetError
+from .layouts import CONTACT_SHEET
 from .plan import PLAN, Plan, ShardPlan, make_plan
-from .recipe import Recipe
-from .render import PROGRESS, TEMPORARY, ShardTask, disk_error, render_shard, write_json
+from .recipe import Recipe, rooted
+from .render import TEMPORARY, ShardTask, disk_error, render_shard, write_json
 from .report import write_contact_sheet
 from .shard import Header
+from .shares import LOCK, WHOLE, Alone, Share, held
+from .store import is_remote, located, lock_folder, sizes
+from .workers import on_cluster, workers_are_ours
 
-LOCK = ".lock"
-CONTACT_SHEET = "contact-sheet.jpg"
 REFRESH = 0.2  # seconds between two looks at the progress
 
 
@@ -54,7 +58,9 @@ class BuildResult:
     Attributes
     ----------
     out : the dataset's folder
-    composites, failures, shards, bytes : of the whole dataset; bytes of shards on disk
+    share : which share of it was built, ``1/1`` being all; all counts but `missing` are the share's
+    composites, failures, shards, bytes : that are there; bytes of shards on disk
+    missing : shards of other shares that are not finished; where there are none, the dataset is, and has its index
     rendered : composites made by this run
     seconds : this run's wall time
     peak_worker_bytes : the largest worker's resident memory
@@ -62,10 +68,12 @@ class BuildResult:
     """
 
     out: str
+    share: str
     composites: int
     failures: int
     shards: int
     bytes: int
+    missing: int
     rendered: int
     seconds: float
     peak_worker_bytes: int
@@ -73,71 +81,92 @@ class BuildResult:
 
 
 def build(
-    recipe: Recipe, out: str | Path, *, jobs: int = -1, on_progress: Callable[[Progress], None] | None = None
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    jobs: int = -1,
+    share: Share = WHOLE,
+    cluster: str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> BuildResult:
     """Build a dataset, or go on with one.
 
     Parameters
     ----------
     recipe : what to build
-    out : the dataset's folder; made where there is none
+    out : the dataset's folder, made where there is none; or its address in object storage
     jobs : worker processes; -1 for one per core
+    share : render no more than this share of the shards; other processes may render others in the same folder
+    cluster : the address of a Dask scheduler whose workers, which must see the same `out` and pictures, render
     on_progress : called about five times a second, from another thread
 
     Raises
     ------
     PlanError : the recipe and its pictures do not add up
-    BuildError : the folder belongs to something else, another build runs in it, or the disk is full
+    BuildError : the folder belongs to something else, another build runs in it, the disk is full, or the cluster
+        cannot be used
     """
     start = time.monotonic()
-    out = Path(out)
-    with _locked(out):
-        plan = resume_plan(recipe, out)
-        with _disk_explained(out):
-            shards = _folder(out / "shards")
-            _remove_temporaries(out)
-            done = committed_sidecars(plan, out)
+    out = located(out)
+    with held(lock_folder(_folder(out)), share) as alone, on_cluster(cluster), _disk_explained(out):
+        ours = workers_are_ours()
+        plan = resume_plan(recipe if ours else rooted(recipe), out, alone=alone)
+        shards = _folder(out / "shards")
+        mine = share.of(plan.shards)
+        _remove_temporaries(out, mine)
+        done = committed_sidecars(plan, out, mine)
+        left = [shard for shard in mine if shard.index not in done or done[shard.index]["failures"]]
+        if left:
             (out / CHECKSUMS).unlink(missing_ok=True)  # until all is done, it would speak of what was
-            left = [shard for shard in plan.shards if shard.index not in done or done[shard.index]["failures"]]
-            with _watched(plan, done, out, on_progress):
-                rendered, peak = _run((_task(plan, shard, shards, done) for shard in left), len(left), jobs, done)
-            index = _write_index(plan, out, done)
-    counts = {name: index[name] for name in ("composites", "bytes")}
+        with _watched(plan, done, on_progress) as slots:
+            parent = os.getpid() if ours else None
+            progress = Path(str(slots.filename))
+            tasks = (_task(plan, shard, shards, progress, parent, shard.index in done) for shard in left)
+            try:
+                rendered, peak = _run(tasks, len(left), jobs, done, slots)
+            finally:
+                _remove_temporaries(out, mine)
+        with alone():
+            missing = _finish(plan, out, share, done, changed=rendered > 0)
+    made = [done[shard.index] for shard in mine]
     return BuildResult(
         out=str(out),
-        failures=len(index["failures"]),
-        shards=len(index["shards"]),
+        share=str(share),
+        composites=sum(sidecar["composites"] for sidecar in made),
+        failures=sum(len(sidecar["failures"]) for sidecar in made),
+        shards=sum(1 for sidecar in made if sidecar["composites"]),
+        bytes=sum(sidecar["bytes"] for sidecar in made),
+        missing=missing,
         rendered=rendered,
         seconds=round(time.monotonic() - start, 3),
         peak_worker_bytes=peak,
         plan_sha256=plan.sha256,
-        **counts,
     )
 
 
-def resume_plan(recipe: Recipe, out: Path, *, write: bool = True) -> Plan:
+def resume_plan(recipe: Recipe, out: Path, *, write: bool = True, alone: Alone = contextlib.nullcontext) -> Plan:
     """Plan afresh in a new folder; in an old one make sure that it is the same plan.
+
+    Parameters
+    ----------
+    write : keep the plan in the folder
+    alone : under which no other process writes there; planning, which may take long, is done outside
 
     Raises
     ------
     BuildError : the folder holds another plan (the first difference is named), or things that are no dataset
     """
     path = out / PLAN
-    if not path.exists():
-        if out.is_dir() and any(item.name not in (LOCK, "shards") for item in out.iterdir()):
-            raise BuildError(f"{out}: the folder is not empty, and holds no dataset; choose another --out")
-        plan = make_plan(recipe)
-        if write:
-            write_json(path, {"plan_sha256": plan.sha256, **plan.document()})
-        return plan
-    try:
-        old = json.loads(path.read_text(encoding="utf-8"))
-        height, width = (int(side) for side in old["shape"])
-        if min(height, width) < 1:
-            raise ValueError(f"shape is {old['shape']}")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BuildError(f"{path}: damaged ({error}); move the folder aside, or restore the file") from None
-    plan = make_plan(recipe, shape=(height, width))
+    begun = path.exists()
+    if not begun and out.is_dir() and any(_is_foreign(item.name) for item in out.iterdir()):
+        raise BuildError(f"{out}: the folder is not empty, and holds no dataset; choose another --out")
+    plan = make_plan(recipe, shape=_begun_shape(path) if begun else None)
+    with alone():
+        if not path.exists():  # nor has another share's process written it meanwhile
+            if write:
+                write_json(path, {"plan_sha256": plan.sha256, **plan.document()})
+            return plan
+        old = _read_begun(path)
     if old.pop("plan_sha256", None) != plan.sha256:
         difference = _first_difference(old, plan.document()) or "the hash of an unchanged plan"
         raise BuildError(
@@ -147,20 +176,25 @@ def resume_plan(recipe: Recipe, out: Path, *, write: bool = True) -> Plan:
     return plan
 
 
-@contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Hold the folder for this build alone; the lock goes with its process, however that ends."""
-    lock = FileLock(_folder(out) / LOCK)
+def _is_foreign(name: str) -> bool:
+    """Tell whether a name is none that a build gives before its plan is there."""
+    return not (name == "shards" or name.startswith(LOCK) or (name.startswith(".") and name.endswith(TEMPORARY)))
+
+
+def _read_begun(path: Path) -> dict[str, Any]:
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise BuildError(f"{out}: another build is running here; wait for it, or choose another --out") from None
-    except OSError as error:
-        raise disk_error(error, out) from None
-    try:
-        yield
-    finally:
-        lock.release()
+        old = json.loads(path.read_text(encoding="utf-8"))
+        height, width = (int(side) for side in old["shape"])
+        if min(height, width) < 1:
+            raise ValueError(f"shape is {old['shape']}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BuildError(f"{path}: damaged ({error}); move the folder aside, or restore the file") from None
+    return dict(old)
+
+
+def _begun_shape(path: Path) -> tuple[int, int]:
+    height, width = _read_begun(path)["shape"]
+    return int(height), int(width)
 
 
 @contextlib.contextmanager
@@ -172,18 +206,25 @@ def _disk_explained(folder: Path) -> Iterator[None]:
 
 
 def _folder(path: Path) -> Path:
-    with _disk_explained(path):
-        path.mkdir(parents=True, exist_ok=True)
+    if not is_remote(path):  # object storage knows no folders
+        with _disk_explained(path):
+            path.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def _remove_temporaries(out: Path) -> None:
-    for path in (*out.glob(f".*{TEMPORARY}"), *(out / "shards").glob(f".*{TEMPORARY}")):
+def _remove_temporaries(out: Path, mine: Sequence[ShardPlan]) -> None:
+    """Remove what killed runs left of these shards; what else is unfinished may be another process's."""
+    stems = {Path(shard.name).stem for shard in mine}
+    _remove(path for path in (out / "shards").glob(f".shard-*{TEMPORARY}") if path.name.split(".")[1] in stems)
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
         path.unlink(missing_ok=True)
 
 
-def committed_sidecars(plan: Plan, out: Path) -> dict[int, dict[str, Any]]:
-    """Return the sidecars of the shards that are finished, by index.
+def committed_sidecars(plan: Plan, out: Path, shards: Sequence[ShardPlan]) -> dict[int, dict[str, Any]]:
+    """Return the sidecars of those shards that are finished, by index.
 
     One that is damaged, or is not what a finished build's checksums say, counts as absent: its shard is made again.
     """
@@ -192,16 +233,20 @@ def committed_sidecars(plan: Plan, out: Path) -> dict[int, dict[str, Any]]:
     except DatasetError:
         sums = {}
     done: dict[int, dict[str, Any]] = {}
-    for shard in plan.shards:
+    there = sizes(out / "shards")
+    for shard in shards:
         path = out / "shards" / shard.name
         beside = path.with_suffix(".json")
+        if there.get(shard.name) is None:
+            continue
         try:
             sidecar = load_sidecar(beside)
         except DatasetError:
             continue
-        whole = sums.get(f"shards/{beside.name}") in (None, file_sha256(beside))
+        expected = sums.get(f"shards/{beside.name}")
+        whole = expected is None or expected == file_sha256(beside)
         mine = (sidecar.plan_sha256, sidecar.file, sidecar.index) == (plan.sha256, shard.name, shard.index)
-        if whole and mine and path.is_file() and path.stat().st_size == sidecar.bytes:
+        if whole and mine and there[shard.name] == sidecar.bytes:
             done[shard.index] = sidecar.model_dump()
     _refuse_changed_inputs(plan, done)
     return done
@@ -212,11 +257,11 @@ def _refuse_changed_inputs(plan: Plan, done: dict[int, dict[str, Any]]) -> None:
         return
     foregrounds, backgrounds = plan.foreground_layout, plan.background_layout
     paths = {f"background {name}": path for name in plan.backgrounds for path in backgrounds.files(name)}
-    for entry in plan.foregrounds:
+    for entry, count in zip(plan.foregrounds, plan.counts, strict=True):
         for name, path in zip((entry.image, entry.alpha), foregrounds.files(entry), strict=False):
             paths[f"foreground {name}"] = path
         if trimaps := plan.supplied_trimaps:
-            for variant in range(plan.recipe.variants):
+            for variant in range(count):
                 paths[f"trimap {trimaps.name(entry.key, variant)}"] = trimaps.path(entry.key, variant)
     sizes: dict[str, int | None] = {}
     for sidecar in done.values():
@@ -230,10 +275,13 @@ def _refuse_changed_inputs(plan: Plan, done: dict[int, dict[str, Any]]) -> None:
                 )
 
 
-def _task(plan: Plan, shard: ShardPlan, folder: Path, done: dict[int, dict[str, Any]]) -> ShardTask:
+def _task(plan: Plan, shard: ShardPlan, folder: Path, progress: Path, parent: int | None, retry: bool) -> ShardTask:
     recipe = plan.recipe
+    looks = {strip.group: plan.look(strip.group) for strip in shard.strips}
+    partners = {look.partner for look in looks.values()}
     return ShardTask(
         folder=folder.absolute(),
+        progress=progress,
         shard=shard,
         header=Header(
             plan_sha256=plan.sha256,
@@ -244,27 +292,34 @@ def _task(plan: Plan, shard: ShardPlan, folder: Path, done: dict[int, dict[str, 
             tile=recipe.shards.tile,
             background=recipe.shards.background,
         ),
-        entries={number: plan.foregrounds[number] for number in shard.foregrounds},
+        entries={strip.foreground: plan.foregrounds[strip.foreground] for strip in shard.strips},
+        looks=looks,
+        partners={entry.key: entry for entry in plan.foregrounds if entry.key in partners},
         cells=list(plan.cells(shard)),
         foreground_layout=plan.foreground_layout,
         background_layout=plan.background_layout,
         fit=recipe.fit,
         trimap=recipe.trimap,
         supplied=plan.supplied_trimaps,
-        parent=os.getpid(),
-        retry=shard.index in done,
+        parent=parent,
+        retry=retry,
     )
 
 
-def _run(tasks: Iterator[ShardTask], count: int, jobs: int, done: dict[int, dict[str, Any]]) -> tuple[int, int]:
+def _run(
+    tasks: Iterator[ShardTask], count: int, jobs: int, done: dict[int, dict[str, Any]], slots: NDArray[np.int64]
+) -> tuple[int, int]:
     """Render the tasks; fill `done`. Return the composites rendered and the largest worker's peak memory."""
     rendered = peak = 0
-    workers = min(joblib.effective_n_jobs(jobs), max(count, 1))
+    if not count:
+        return 0, 0
+    workers = min(joblib.effective_n_jobs(jobs), count)
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")
     results = parallel(joblib.delayed(render_shard)(task) for task in tasks)
     try:
         for sidecar, fresh, memory in results:
             done[sidecar["index"]] = sidecar
+            slots[sidecar["index"]] = _counts(sidecar)  # a worker on another machine cannot
             rendered += fresh
             peak = max(peak, memory)
     except joblib.externals.loky.process_executor.TerminatedWorkerError:
@@ -280,41 +335,60 @@ def _run(tasks: Iterator[ShardTask], count: int, jobs: int, done: dict[int, dict
     return rendered, peak
 
 
+def _counts(sidecar: dict[str, Any]) -> tuple[int, int, int]:
+    return sidecar["composites"], len(sidecar["failures"]), sidecar["bytes"]
+
+
 @contextlib.contextmanager
 def _watched(
-    plan: Plan,
-    done: dict[int, dict[str, Any]],
-    out: Path,
-    on_progress: Callable[[Progress], None] | None,
-) -> Iterator[None]:
-    """Call `on_progress` while the body runs, from the counters that workers keep in a shared file."""
-    counters = out / "shards" / PROGRESS
-    counters.write_bytes(bytes(len(plan.shards) * 3 * 8))  # room on the disk, without which to write to a map kills
-    slots = np.memmap(counters, np.int64, "r+", shape=(len(plan.shards), 3))
-    for index, sidecar in done.items():
-        slots[index] = sidecar["composites"], len(sidecar["failures"]), sidecar["bytes"]
-    stop = threading.Event()
+    plan: Plan, done: dict[int, dict[str, Any]], on_progress: Callable[[Progress], None] | None
+) -> Iterator[np.memmap[Any, np.dtype[np.int64]]]:
+    """Call `on_progress` while the body runs, from the counters that workers of this machine keep in a shared file."""
+    with tempfile.TemporaryDirectory(prefix="matting-compose-") as folder:
+        counters = Path(folder) / "progress"
+        counters.write_bytes(bytes(len(plan.shards) * 3 * 8))  # room on the disk, without which to write to a map kills
+        slots = np.memmap(counters, np.int64, "r+", shape=(len(plan.shards), 3))
+        for index, sidecar in done.items():
+            slots[index] = _counts(sidecar)
+        stop = threading.Event()
 
-    def watch() -> None:
-        while True:
-            last = stop.wait(REFRESH)
-            if on_progress is not None:
-                on_progress(Progress(*(int(total) for total in slots.sum(axis=0))))
-            if last:
-                return
+        def watch() -> None:
+            while True:
+                last = stop.wait(REFRESH)
+                if on_progress is not None:
+                    on_progress(Progress(*(int(total) for total in slots.sum(axis=0))))
+                if last:
+                    return
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        watcher.join()
-        counters.unlink(missing_ok=True)
-        _remove_temporaries(out)
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield slots
+        finally:
+            stop.set()
+            watcher.join()
 
 
-def _write_index(plan: Plan, out: Path, done: dict[int, dict[str, Any]]) -> dict[str, Any]:
+def _finish(plan: Plan, out: Path, share: Share, done: dict[int, dict[str, Any]], *, changed: bool) -> int:
+    """Write the index if all shards are finished, else return how many are not. Nobody else writes meanwhile."""
+    _remove(out.glob(f".*{TEMPORARY}"))
+    there = sizes(out / "shards").keys()
+    for shard in share.of(plan.shards):
+        if not {shard.name, f"{Path(shard.name).stem}.json"} <= there:
+            raise BuildError(
+                f"{shard.name} was rendered, but it is not in {out / 'shards'}: every worker of a cluster must see the"
+                " same folder under the same path. Choose an --out that they share"
+            )
+    missing = sum(f"{Path(shard.name).stem}.json" not in there for shard in plan.shards)
+    if missing or not (changed or share == WHOLE or not (out / CHECKSUMS).exists()):
+        return missing
+    done = done if share == WHOLE else committed_sidecars(plan, out, plan.shards)
+    if len(done) == len(plan.shards):
+        _write_index(plan, out, done)
+    return len(plan.shards) - len(done)
+
+
+def _write_index(plan: Plan, out: Path, done: dict[int, dict[str, Any]]) -> None:
     """Write the index, the contact sheet and the checksums."""
     sidecars = [done[shard.index] for shard in plan.shards]
     _refuse_mixed_inputs(sidecars)
@@ -346,7 +420,6 @@ def _write_index(plan: Plan, out: Path, done: dict[int, dict[str, Any]]) -> dict
     small = [PLAN, dataset.INDEX, *([CONTACT_SHEET] if index["composites"] else [])]
     small += [f"shards/{Path(sidecar['file']).stem}.json" for sidecar in sidecars]
     write_checksums(out, {f"shards/{sidecar['file']}": sidecar["sha256"] for sidecar in sidecars}, small)
-    return index
 
 
 def _refuse_mixed_inputs(sidecars: list[dict[str, Any]]) -> None:

@@ -24,12 +24,14 @@ from .layouts import (
     ForegroundLayout,
     Pairs,
     Photographs,
+    Several,
     background_layout,
     coco_names,
     foreground_layout,
 )
-from .plan import Plan, make_plan
+from .plan import Plan, make_plan, variant_count
 from .recipe import ListBackgrounds, Recipe
+from .selection import select_backgrounds
 from .sources import ENDINGS, picture_size, read_alpha, safe_path
 from .supplied import SuppliedTrimaps, supplied_trimaps
 from .words import folded
@@ -100,7 +102,7 @@ def examine(recipe: Recipe, *, jobs: int = -1, on_progress: Report | None = None
     """
     case = _Case(recipe, jobs, on_progress or (lambda *_: None))
     entries = case.try_listing(lambda: foreground_layout(recipe).entries())
-    names = case.try_listing(lambda: background_layout(recipe).names())
+    names = case.try_listing(lambda: select_backgrounds(recipe)[0])
     _examine_counts(case, entries, names)
     _examine_foregrounds(case, entries)
     _examine_backgrounds(case, names)
@@ -201,12 +203,14 @@ def _folded(name: str) -> str:
 
 def _examine_counts(case: _Case, entries: list[Entry], names: list[str]) -> None:
     """Compare the lists' lengths with what they should be."""
-    recipe = case.recipe
-    expected = getattr(recipe.foregrounds, "expected", None)
-    if entries and expected not in (None, len(entries)):
-        case.find("foreground-count", f"listed foregrounds: {len(entries):,}, expected {expected:,}")
+    recipe, wanted = case.recipe, 0
+    for number, table in enumerate(recipe.foreground_tables):
+        there = sum(entry.table == number for entry in entries)
+        expected = getattr(table, "expected", None)
+        if there and expected not in (None, there):
+            case.find("foreground-count", f"listed foregrounds: {there:,}, expected {expected:,}")
+        wanted += (expected or there) * variant_count(recipe, table)
     if names and recipe.pairing.order == "listed":
-        wanted = (expected or len(entries)) * recipe.variants
         if len(names) != wanted:
             # Too few is a plan's own error; with too many, a line too much somewhere shifts all that follow.
             case.find("background-count", f"listed backgrounds: {len(names):,}, expected {wanted:,}")
@@ -220,8 +224,18 @@ def _examine_counts(case: _Case, entries: list[Entry], names: list[str]) -> None
 
 def _examine_foregrounds(case: _Case, entries: list[Entry]) -> None:
     layout = foreground_layout(case.recipe)
-    if not isinstance(layout, Dim | Pairs | Cutouts) or not entries:
+    if not isinstance(layout, Several):
+        case.bad_foregrounds |= _examine_table(case, layout, entries)
         return
+    for number, part in enumerate(layout.layouts):
+        lost = _examine_table(case, part, [layout.inner(entry) for entry in entries if entry.table == number])
+        case.bad_foregrounds |= {layout.outer(number, Entry(key, "")).key for key in lost}
+
+
+def _examine_table(case: _Case, layout: ForegroundLayout, entries: list[Entry]) -> set[str]:
+    """Look at the foregrounds of one table; return the keys of those that cannot be used."""
+    if not isinstance(layout, Dim | Pairs | Cutouts) or not entries:
+        return set()
     images, alphas = _foreground_files(layout)
     lost_images = [entry for entry in entries if entry.image not in images]
     case.find_missing("foreground", [entry.image for entry in lost_images], images)
@@ -245,7 +259,7 @@ def _examine_foregrounds(case: _Case, entries: list[Entry]) -> None:
     if never_opaque:
         text = f"alphas that are never opaque (glass, smoke, a net, or a mistake): {len(never_opaque):,}"
         case.find("never-opaque", text, never_opaque, problem=False)
-    case.bad_foregrounds |= lost
+    return lost
 
 
 def _foreground_files(layout: Dim | Pairs | Cutouts) -> tuple[set[str], set[str]]:
@@ -330,7 +344,8 @@ def _examine_backgrounds(case: _Case, names: list[str]) -> None:
     if renamed:
         text = f"backgrounds found under COCO's names of another year, the same pictures: {len(renamed):,}"
         case.find("coco-names", text, renamed, problem=False)
-    case.find_unlisted("background", there, {other for other in stored.values() if other})
+    left_out = {other for name in layout.names() if name not in stored for other in coco_names(name)}
+    case.find_unlisted("background", there, left_out | {other for other in stored.values() if other})
     present = [(name, other) for name, other in stored.items() if other is not None]
     faults = list(case.look("backgrounds", partial(_look_at_background, layout), present))
     case.find_each((fault for fault in faults if fault), "backgrounds")
@@ -391,10 +406,13 @@ def _look_at_trimap(
 
 def _count_lost(case: _Case, plan: Plan) -> int:
     """Count the composites that cannot be made."""
-    return sum(
-        entry.key in case.bad_foregrounds
-        or plan.background_name(number, variant) in case.bad_backgrounds
-        or (entry.key, variant) in case.bad_trimaps
-        for number, entry in enumerate(plan.foregrounds)
-        for variant in range(plan.recipe.variants)
-    )
+    lost = 0
+    for row in plan.rows:
+        key, partner = plan.foregrounds[row.foreground].key, plan.look(row.group).partner
+        lost += sum(
+            bool({key, partner} & case.bad_foregrounds)
+            or plan.background_name(row.foreground, variant) in case.bad_backgrounds
+            or (key, variant) in case.bad_trimaps
+            for variant in row.variants
+        )
+    return lost

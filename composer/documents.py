@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from .dataset import INDEX, VERSION, read_index
 from .errors import DatasetError
@@ -44,7 +44,7 @@ class FailureRecord(_Document):
 
 
 class ExcludedRecord(_Document):
-    """A foreground that was left out on purpose."""
+    """A picture that was left out on purpose."""
 
     source: str
     reason: str
@@ -126,12 +126,19 @@ class Index(_Document):
         return Settings.model_validate(self.recipe)
 
 
+# Key, image, split; and how many variants it has, where they are not as many as the recipe says.
+_PlannedForeground = Annotated[
+    tuple[str, str, Split] | tuple[str, str, Split, PositiveInt],
+    BeforeValidator(lambda row: tuple(row) if isinstance(row, list) else row),
+]
+
+
 class _PlanDocument(_Document):
     plan_sha256: Sha256
     plan_version: PositiveInt
     recipe: dict[str, Any]
     shape: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
-    foregrounds: list[Annotated[list[str], Field(min_length=3)]]
+    foregrounds: list[_PlannedForeground]
     backgrounds: Annotated[list[str], Field(min_length=1)]
 
 
@@ -207,6 +214,7 @@ def load_plan(folder: Path) -> PlanFile:
         recipe=recipe,
         foregrounds=tuple(Entry(key=entry[0], image=entry[1]) for entry in found.foregrounds),
         splits=tuple(entry[2] for entry in found.foregrounds),
+        counts=tuple(entry[3] if len(entry) > 3 else recipe.variants for entry in found.foregrounds),
         backgrounds=tuple(found.backgrounds),
         sizes=(None,) * len(found.foregrounds),
         excluded=(),

@@ -38,7 +38,8 @@ class SourceError(MattingComposeError):
     ----------
     source : the picture's name as the plan has it, never an absolute path
     cause : a short, countable word: ``missing``, ``empty``, ``not-an-image``, ``truncated``, ``too-large``,
-        ``unsupported``, ``size-mismatch``, ``no-alpha``, ``too-small``, ``no-unknown`` or ``not-a-trimap``
+        ``unsupported``, ``size-mismatch``, ``no-alpha``, ``too-small``, ``no-unknown``, ``not-a-trimap`` or
+        ``occupied``
     detail : what was expected, what was found, and what to do about it
     """
 

@@ -28,6 +28,7 @@ from .errors import DatasetError
 from .inspect import OnProgress, absent_shards, open_shard, read_rows, source_notes
 from .render import TEMPORARY, disk_error, read_json, write_json, write_text
 from .shard import Row
+from .store import located
 from .words import folded, shown
 from .workers import in_processes
 
@@ -101,7 +102,7 @@ def export(
     DatasetError : the dataset is none or damaged, nothing in it is asked for, or `out` holds something else
     BuildError : `out` cannot be written
     """
-    folder, out = Path(folder), Path(out)
+    folder, out = located(folder), Path(out)
     index = load_index(folder)
     if absent := absent_shards(folder, index):
         raise DatasetError(f"{folder}: {absent[0]} is missing or of another size; build again to restore it")
@@ -110,6 +111,7 @@ def export(
         splits = {number: dataset.shards[dataset.locate(number)[0]].split for number in rows}
         chosen = _choose(rows, splits, split, foregrounds, count)
         _refuse_clashes(rows[number].key for number in chosen)
+        _refuse_clashes({rows[number].group: _look_name(rows[number]) for number in chosen}.values())
         by_shard: dict[int, list[int]] = {}
         for number in chosen:
             by_shard.setdefault(dataset.locate(number)[0], []).append(number)
@@ -237,10 +239,14 @@ def _export_shard(task: _Task) -> tuple[int, int]:
 
 
 def _png_paths(row: Row, background: bool) -> dict[str, str]:
-    """Say where a composite's pictures lie; all of one foreground share its colours and its alpha."""
-    key, foreground = file_name(row.key), file_name(row.foreground)
+    """Say where a composite's pictures lie; all of one look share its colours and its alpha."""
+    key, foreground = file_name(row.key), file_name(_look_name(row))
     paths = {"merged": key, "alpha": foreground, "trimap": key, "fg": foreground, **({"bg": key} if background else {})}
     return {folder: f"{folder}/{name}.png" for folder, name in paths.items()}
+
+
+def _look_name(row: Row) -> str:
+    return f"{row.foreground}_look{row.look.number}" if row.look.number else row.foreground
 
 
 def _write_pngs(out: Path, sample: Sample, missing: list[str], background: bool) -> None:

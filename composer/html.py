@@ -28,6 +28,7 @@ from .errors import DatasetError
 from .inspect import Distribution, Looks, OnProgress, Summary, absent_shards, look, read_rows, summary_of
 from .render import write_text
 from .shard import Row
+from .store import located
 from .words import shown, spread, summary_lines
 
 Array = NDArray[np.uint8]
@@ -79,7 +80,7 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
         from markupsafe import Markup
     except ImportError:
         raise DatasetError("a report needs jinja2: pip install 'matting-compose[report]'") from None
-    folder = Path(folder)
+    folder = located(folder)
     index = load_index(folder)
     absent = absent_shards(folder, index)
     with closing(open_dataset(folder)) as dataset:
@@ -153,7 +154,7 @@ def choose(rows: dict[int, Row], looks: Looks) -> dict[int, list[str]]:
 def _cells(
     dataset: Dataset, index: Index, rows: dict[int, Row], looks: Looks, on_progress: OnProgress | None
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, str]]]:
-    """Make the contact sheet's data: a cell per composite, and what all of a foreground's cells share."""
+    """Make the contact sheet's data: a cell per composite, and what all cells of a group share."""
     chosen = choose(rows, looks)
     unknown = dict(zip((int(number) for number in looks.indices), looks.unknown, strict=True))
     cells: dict[int, dict[str, Any]] = {}
@@ -161,12 +162,13 @@ def _cells(
     for done, number in enumerate(sorted(chosen), 1):  # in the order of the shards, each opened once
         sample = dataset[number]
         row = sample.row
-        if row.foreground not in foregrounds:
-            foregrounds[row.foreground] = _shared_pictures(sample)
+        if str(row.group) not in foregrounds:
+            foregrounds[str(row.group)] = _shared_pictures(sample)
         split = index.shards[dataset.locate(number)[0]].split
         cells[number] = {
             "key": row.key,
             "foreground": row.foreground,
+            "group": str(row.group),
             "index": number,
             "why": chosen[number],
             "unknown": round(float(unknown[number]), 5),
@@ -182,7 +184,7 @@ def _cells(
 
 def _facts(row: Row, number: int, split: str, unknown: float) -> list[tuple[str, str]]:
     scaled = "as it is" if row.scale == 1 else f"scaled by {row.scale:.3f}"
-    return [
+    facts = [
         ("number", f"{number:,}, {split}"),
         ("foreground", row.foreground),
         ("background", f"{row.background}, {scaled}, cut at x {row.offset_x}, y {row.offset_y}"),
@@ -190,6 +192,8 @@ def _facts(row: Row, number: int, split: str, unknown: float) -> list[tuple[str,
         ("unknown", f"{100 * unknown:.1f} % of its pixels"),
         ("trimap", f"eroded {row.erode} px, dilated {row.dilate} px"),
     ]
+    drawn = (f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.drawn())
+    return [*facts, ("drawn", ", ".join(drawn))] if row.drawn() else facts
 
 
 def _shared_pictures(sample: Sample) -> dict[str, str]:

@@ -22,6 +22,7 @@ from .documents import Index, TrimapSettings, load_index
 from .errors import DatasetError
 from .packing import even_tile
 from .shard import MASK_TILES, Row, ShardReader
+from .store import located, sizes
 from .survey import STRONG_ENLARGEMENT
 from .trimap import UNKNOWN
 
@@ -126,7 +127,7 @@ class Summary:
     enlarged, strongly_enlarged : composites with enlargement over 1, and over `survey.STRONG_ENLARGEMENT`
     splits : by name
     failures : composites that are missing, by cause
-    excluded : foregrounds left out on purpose
+    excluded : pictures left out on purpose
     absent : shards that are missing or of another size than the index says
     recipe : as the index has it
     sources : licences and attributions, where the recipe gives them
@@ -178,12 +179,12 @@ class Looks:
     ----------
     indices : the composites looked at, ascending
     unknown : share of each one's unknown region
-    alphas : by foreground
+    alphas : by group, a foreground's look each
     """
 
     indices: NDArray[np.int64]
     unknown: NDArray[np.float64]
-    alphas: dict[str, AlphaShares]
+    alphas: dict[int, AlphaShares]
 
 
 def summarise(folder: str | Path, *, full: bool = False, on_progress: OnProgress | None = None) -> Summary:
@@ -199,22 +200,19 @@ def summarise(folder: str | Path, *, full: bool = False, on_progress: OnProgress
     ------
     DatasetError : no dataset, an unfinished one, one of a newer version, or a damaged one
     """
-    index = load_index(Path(folder))
-    absent = absent_shards(Path(folder), index)
+    folder = located(folder)
+    index = load_index(folder)
+    absent = absent_shards(folder, index)
     with closing(open_dataset(folder)) as dataset:
         rows = read_rows(dataset, absent, on_progress)
         looks = look(dataset, rows, index.settings.trimap, sample=None if full else SAMPLE, on_progress=on_progress)
-    return summary_of(Path(folder), index, absent, rows, looks)
+    return summary_of(folder, index, absent, rows, looks)
 
 
 def absent_shards(folder: Path, index: Index) -> tuple[str, ...]:
     """Name the shards that are missing, or of another size than the index says."""
-
-    def there(file: str, size: int) -> bool:
-        path = folder / "shards" / file
-        return path.is_file() and path.stat().st_size == size
-
-    return tuple(shard.file for shard in index.shards if not there(shard.file, shard.bytes))
+    there = sizes(folder / "shards")
+    return tuple(shard.file for shard in index.shards if there.get(shard.file) != shard.bytes)
 
 
 def read_rows(dataset: Dataset, absent: Sequence[str] = (), on_progress: OnProgress | None = None) -> dict[int, Row]:
@@ -266,13 +264,13 @@ def look(
         # Always the same ones, so that two looks at one dataset agree.
         indices = np.sort(np.random.default_rng(0).choice(indices, sample, replace=False))
     unknown = np.empty(len(indices))
-    alphas: dict[str, AlphaShares] = {}
+    alphas: dict[int, AlphaShares] = {}
     for place, index in enumerate(indices):
         row = rows[int(index)]
         reader = open_shard(dataset, dataset.locate(int(index))[0])
         unknown[place] = np.count_nonzero(read_mask(reader, row, "trimap") == UNKNOWN) / (row.height * row.width)
-        if row.foreground not in alphas:
-            alphas[row.foreground] = _alpha_shares(read_mask(reader, row, "alpha"), settings)
+        if row.group not in alphas:
+            alphas[row.group] = _alpha_shares(read_mask(reader, row, "alpha"), settings)
         if on_progress:
             on_progress("masks", place + 1, len(indices))
     return Looks(indices, unknown, alphas)
@@ -376,7 +374,8 @@ def source_notes(recipe: dict[str, Any]) -> tuple[SourceNote, ...]:
         tables = recipe.get(name)
         for number, table in enumerate(tables if isinstance(tables, list) else [tables]):
             if isinstance(table, dict) and (table.get("licence") or table.get("attribution")):
-                what = f"{name}[{number}]" if isinstance(tables, list) else name
+                several = f"{name} {table['name']}" if table.get("name") else f"{name}[{number}]"
+                what = several if isinstance(tables, list) else name
                 texts = (str(table[key]) if table.get(key) else None for key in ("licence", "attribution"))
                 notes.append(SourceNote(what, *texts))
     return tuple(notes)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -35,6 +37,8 @@ Array = NDArray[np.uint8]
 # Streams of randomness for drawn pictures, apart from each other and from the plan's cells.
 DRAWN_FOREGROUNDS, DRAWN_BACKGROUNDS = 1, 2
 
+CONTACT_SHEET = "contact-sheet.jpg"  # this program's own, in folders of pictures that it wrote
+
 # COCO's pictures of 2014 kept their numbers in 2017 and lost the rest: 000000000009.jpg
 COCO_NAME = re.compile(r"(?P<set>COCO_(?:train|val)2014_)?(?P<number>\d{12}\.jpg)")
 COCO_SETS = ("", "COCO_train2014_", "COCO_val2014_")
@@ -49,11 +53,13 @@ class Entry:
     key : its name in the dataset
     image : its file, below the layout's root, with forward slashes
     alpha : its alpha's file, or None where the layout has none beside it
+    table : which of the recipe's tables of foregrounds lists it
     """
 
     key: str
     image: str
     alpha: str | None = None
+    table: int = 0
 
 
 class ForegroundLayout(Protocol):
@@ -90,7 +96,13 @@ class BackgroundLayout(Protocol):
 
 def foreground_layout(what: recipe.Recipe) -> ForegroundLayout:
     """Return the layout of a recipe's foregrounds."""
-    table, reading = what.foregrounds, _reading(what)
+    tables = what.foreground_tables
+    layouts = tuple(_table_layout(table, _reading(what), what.seed) for table in tables)
+    names = tuple(table.name for table in tables)
+    return layouts[0] if names == (None,) else Several(layouts, names)
+
+
+def _table_layout(table: recipe.ForegroundTable, reading: Reading, seed: int) -> ForegroundLayout:
     match table:
         case recipe.PairsForegrounds():
             return Pairs(table, reading)
@@ -99,7 +111,7 @@ def foreground_layout(what: recipe.Recipe) -> ForegroundLayout:
         case recipe.DimForegrounds():
             return Dim(table, reading)
         case recipe.ProceduralForegrounds():
-            return DrawnForegrounds(table, what.seed)
+            return DrawnForegrounds(table, seed)
 
 
 def background_layout(what: recipe.Recipe) -> BackgroundLayout:
@@ -134,6 +146,8 @@ def coco_names(name: str) -> list[str]:
 def list_pictures(root: Path, *, recursive: bool = True) -> list[str]:
     """List the picture files below a folder, by their endings, sorted by name (code points, forward slashes).
 
+    A contact sheet that this program wrote beside them is none of them.
+
     Raises
     ------
     PlanError : there is no such folder
@@ -148,7 +162,8 @@ def list_pictures(root: Path, *, recursive: bool = True) -> list[str]:
     for folder, folders, names in os.walk(root, onerror=refuse):
         below = Path(folder).relative_to(root).as_posix()
         prefix = "" if below == "." else f"{below}/"
-        found += [prefix + name for name in names if os.path.splitext(name)[1].lower() in ENDINGS]  # noqa: PTH122
+        pictures = (name for name in names if os.path.splitext(name)[1].lower() in ENDINGS)  # noqa: PTH122
+        found += [prefix + name for name in pictures if name != CONTACT_SHEET]
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
     return sorted(found)
 
@@ -300,6 +315,53 @@ class DrawnForegrounds:
 
     def _rng(self, entry: Entry) -> np.random.Generator:
         return _drawn_rng(self.seed, DRAWN_FOREGROUNDS, entry.key)
+
+
+@dataclass(frozen=True)
+class Several:
+    """The foregrounds of several tables, one table after the other; its name goes before the names of a table's."""
+
+    layouts: tuple[ForegroundLayout, ...]
+    names: tuple[str | None, ...]
+
+    def entries(self) -> list[Entry]:
+        """See `ForegroundLayout`."""
+        return [self.outer(table, entry) for table, layout in enumerate(self.layouts) for entry in layout.entries()]
+
+    def outer(self, table: int, entry: Entry) -> Entry:
+        """Return an entry of one of the layouts as it is called here."""
+        prefix = self._prefix(table)
+        alpha = None if entry.alpha is None else prefix + entry.alpha
+        return Entry(prefix + entry.key, prefix + entry.image, alpha, table)
+
+    def files(self, entry: Entry) -> list[Path]:
+        """See `ForegroundLayout`."""
+        return self.layouts[entry.table].files(self.inner(entry))
+
+    def size(self, entry: Entry) -> tuple[int, int]:
+        """See `ForegroundLayout`."""
+        with self._named(entry):
+            return self.layouts[entry.table].size(self.inner(entry))
+
+    def load(self, entry: Entry) -> Foreground:
+        """See `ForegroundLayout`."""
+        with self._named(entry):
+            return self.layouts[entry.table].load(self.inner(entry))
+
+    def inner(self, entry: Entry) -> Entry:
+        """Return an entry as its own layout calls it."""
+        start = len(self._prefix(entry.table))
+        return Entry(entry.key[start:], entry.image[start:], entry.alpha and entry.alpha[start:])
+
+    def _prefix(self, table: int) -> str:
+        return f"{self.names[table]}/" if self.names[table] else ""
+
+    @contextmanager
+    def _named(self, entry: Entry) -> Iterator[None]:
+        try:
+            yield
+        except SourceError as error:
+            raise SourceError(self._prefix(entry.table) + error.source, error.cause, error.detail) from None
 
 
 @dataclass(frozen=True)

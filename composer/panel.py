@@ -19,6 +19,7 @@ from .inspect import read_rows
 from .render import write_file
 from .report import cutout, fit, grey
 from .shard import Row
+from .store import located
 from .words import shown
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ SMALLEST_DETAIL = 32  # but at least so many px
 UPPER_HALF = "▀"
 
 
-def read_composite(folder: Path, name: str) -> Sample:
+def read_composite(folder: str | Path, name: str) -> Sample:
     """Read the composite that is meant: a key, a number, or ``random``.
 
     A number is that of the dataset's order; negative ones count from the end. Where a key looks like a number, the
@@ -45,6 +46,7 @@ def read_composite(folder: Path, name: str) -> Sample:
     ------
     DatasetError : there is none such, or the dataset is none or damaged
     """
+    folder = located(folder)
     load_index(folder)
     with closing(open_dataset(folder)) as dataset:
         rows = read_rows(dataset)
@@ -84,8 +86,8 @@ def panel(sample: Sample) -> Array:
         ("trimap", grey(sample.trimap)),
         ("alpha", grey(sample.alpha)),
         ("cut-out", cutout(sample.foreground, sample.alpha)),
-        (f"detail, {side} px", _enlarged(sample.image[window])),
-        ("its alpha", _enlarged(grey(sample.alpha[window]))),
+        (f"detail, {side} px", enlarged(sample.image[window])),
+        ("its alpha", enlarged(grey(sample.alpha[window]))),
     )
     height, width = CELL + CAPTION + GAP, CELL + GAP
     sheet = np.full((2 * height + GAP, 3 * width + GAP, 3), 255, np.uint8)
@@ -113,10 +115,15 @@ def finest_detail(alpha: Array) -> tuple[int, int, int]:
     # A second derivative is strong at strands and weak along a soft but straight edge; a hard edge is no strand.
     change = np.abs(cv2.Laplacian(alpha, cv2.CV_32F))
     change[(alpha == 0) | (alpha == 255)] *= HARD
+    return *busiest(change, side), side
+
+
+def busiest(change: NDArray[np.float32], side: int) -> tuple[int, int]:
+    """Find the square over which a map (H, W) sums to most: its corner (y, x); inside the map."""
     sums = cv2.boxFilter(change, cv2.CV_32F, (side, side), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
-    inside = sums[: height - side + 1, : width - side + 1]
+    inside = sums[: change.shape[0] - side + 1, : change.shape[1] - side + 1]
     y, x = np.unravel_index(int(inside.argmax()), inside.shape)
-    return int(y), int(x), side
+    return int(y), int(x)
 
 
 def write_panel(picture: Array, path: Path) -> None:
@@ -153,7 +160,7 @@ def half_blocks(picture: Array, columns: int) -> Iterator[Text]:
         yield line
 
 
-def _enlarged(picture: Array) -> Array:
-    """Enlarge so that each pixel is seen as a square."""
-    factor = max(1, CELL // max(picture.shape[:2]))
+def enlarged(picture: Array, cell: int = CELL) -> Array:
+    """Enlarge to fit a cell so that each pixel is seen as a square."""
+    factor = max(1, cell // max(picture.shape[:2]))
     return np.asarray(np.repeat(np.repeat(picture, factor, axis=0), factor, axis=1), np.uint8)

@@ -1,7 +1,7 @@
 """Plan: the matrix of foregrounds × variants, cut into shards. Who meets whom, with which draws; nothing is rendered.
 
 Every cell's randomness comes from ``SeedSequence(seed, spawn_key=(foreground, variant))`` alone, so a cell is the
-same for any number of workers, shard size, order or restart.
+same for any number of workers, shard size, order or restart. A look's comes from a stream of its own kind.
 """
 
 from __future__ import annotations
@@ -10,21 +10,26 @@ import hashlib
 import json
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from .errors import PlanError, SourceError
 from .layouts import BackgroundLayout, Entry, ForegroundLayout, background_layout, foreground_layout
+from .looks import Look, draw_look, look_size
 from .packing import TYPICAL_BYTES
-from .recipe import PLACES, Recipe
+from .recipe import ForegroundTable, Recipe, plain
+from .scenes import Scene, draw_scene
+from .selection import select_backgrounds
 from .supplied import SuppliedTrimaps, supplied_trimaps
 
 PLAN = "plan.json"
 VERSION = 1  # of the rules below: another version means other pixels
 SHUFFLE, SPLIT = 0x5F, 0x5A  # streams of randomness that belong to no cell
+LOOKS = 3  # the stream of looks: three words, as those of drawn pictures (see `layouts`), which are 1 and 2
 FEWEST_ROWS = 8  # of shards, where there are foregrounds enough: a small dataset too keeps several cores busy
 TYPICAL_PIXELS = 1_200_000  # where not one header can be read
 
@@ -36,30 +41,50 @@ class Cell:
     Attributes
     ----------
     foreground, variant : its place in the matrix
+    group : of its look
     background : the background's name
     erode, dilate, offset_y, offset_x : draws in [0, 1); what they choose is the recipe's
+    scene : what is done to the background
     """
 
     foreground: int
     variant: int
+    group: int
     background: str
     erode: float
     dilate: float
     offset_y: float
     offset_x: float
+    scene: Scene
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Some variants of one look of a foreground: what a group in a shard holds.
+
+    Attributes
+    ----------
+    group : the group's number, one for each look of each foreground
+    foreground, look : whose
+    variants : a row of the matrix, or a part of one
+    """
+
+    group: int
+    foreground: int
+    look: int
+    variants: range
 
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """A rectangle of the matrix."""
+    """A rectangle of the matrix. Where rows are of different lengths, each gives the same share of its variants."""
 
     index: int
     split: str
-    foregrounds: tuple[int, ...]
-    variants: range
+    strips: tuple[Strip, ...]
 
     def __len__(self) -> int:
-        return len(self.foregrounds) * len(self.variants)
+        return sum(len(strip.variants) for strip in self.strips)
 
     @property
     def name(self) -> str:
@@ -74,24 +99,26 @@ class Plan:
     Attributes
     ----------
     recipe : what to build
-    foregrounds : the matrix's rows
-    splits : ``train`` or ``validation``, for each row
+    foregrounds : whom the matrix's rows belong to: there is one for each look of each foreground
+    splits : ``train`` or ``validation``, for each foreground
+    counts : how many variants each foreground has
     backgrounds : names, in pairing's order
-    sizes : (height, width) px of each foreground as composed; None where its header cannot be read
-    excluded : foregrounds left out on purpose, with the reason
-    shape : foregrounds and variants in a shard
+    sizes : (height, width) px of each foreground; None where its header cannot be read
+    excluded : pictures left out on purpose, with the reason
+    shape : rows and variants in a shard
     """
 
     recipe: Recipe
     foregrounds: tuple[Entry, ...]
     splits: tuple[str, ...]
+    counts: tuple[int, ...]
     backgrounds: tuple[str, ...]
     sizes: tuple[tuple[int, int] | None, ...]
     excluded: tuple[tuple[str, str], ...]
     shape: tuple[int, int]
 
     def __len__(self) -> int:
-        return len(self.foregrounds) * self.recipe.variants
+        return sum(self.counts)
 
     @property
     def foreground_layout(self) -> ForegroundLayout:
@@ -114,12 +141,62 @@ class Plan:
         erode, dilate, offset_y, offset_x = rng.random(4)
         if self.recipe.fit.offset != "random":
             offset_y = offset_x = 0.5 if self.recipe.fit.offset == "centre" else 0.0
-        background = self.background_name(foreground, variant)
-        return Cell(foreground, variant, background, *(float(v) for v in (erode, dilate, offset_y, offset_x)))
+        return Cell(
+            foreground=foreground,
+            variant=variant,
+            group=self._group(foreground, variant),
+            background=self.background_name(foreground, variant),
+            scene=draw_scene(self.recipe.scenes, rng),
+            erode=float(erode),
+            dilate=float(dilate),
+            offset_y=float(offset_y),
+            offset_x=float(offset_x),
+        )
+
+    def _group(self, foreground: int, variant: int) -> int:
+        looks = min(self.recipe.looks.count, self.counts[foreground])
+        number = ((variant + 1) * looks - 1) // self.counts[foreground]  # look n has [n·count/looks, (n+1)·count/looks)
+        return number * len(self.foregrounds) + foreground
+
+    def look(self, group: int) -> Look:
+        """Return the look of a group; a foreground's partner is of its own split."""
+        number, foreground = divmod(group, len(self.foregrounds))
+        others = self._partners[self.splits[foreground]]
+        partners = [key for key in others if key != self.foregrounds[foreground].key]
+        rng = np.random.default_rng(np.random.SeedSequence(self.recipe.seed, spawn_key=(LOOKS, foreground, number)))
+        return draw_look(self.recipe.looks, number, partners, rng)
+
+    @cached_property
+    def _partners(self) -> dict[str, list[str]]:
+        return {
+            split: [entry.key for entry, side in zip(self.foregrounds, self.splits, strict=True) if side == split]
+            for split in set(self.splits)
+        }
+
+    @cached_property
+    def rows(self) -> tuple[Strip, ...]:
+        """The matrix: all foregrounds' first looks, then their second ones, so that neighbours are not of one kind."""
+        rows = []
+        for number in range(self.recipe.looks.count):
+            for foreground, count in enumerate(self.counts):
+                looks = min(self.recipe.looks.count, count)
+                if number < looks:
+                    variants = range(number * count // looks, (number + 1) * count // looks)
+                    rows.append(Strip(number * len(self.counts) + foreground, foreground, number, variants))
+        return tuple(rows)
+
+    def row_size(self, row: Strip) -> tuple[int, int] | None:
+        """Return (height, width) px of a row's composites, but for what turning cuts off; None where unknown."""
+        size = self.sizes[row.foreground]
+        return look_size(size, self.look(row.group)) if size else None
 
     def background_name(self, foreground: int, variant: int) -> str:
         """Return whom a cell meets."""
-        return self.backgrounds[self._pairing[foreground * self.recipe.variants + variant]]
+        return self.backgrounds[self._pairing[self._starts[foreground] + variant]]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *accumulate(self.counts)]
 
     @cached_property
     def _pairing(self) -> list[int]:
@@ -136,28 +213,31 @@ class Plan:
         shards: list[ShardPlan] = []
         height, width = self.shape
         for split in ("train", "validation"):
-            rows = [i for i, name in enumerate(self.splits) if name == split]
+            rows = [row for row in self.rows if self.splits[row.foreground] == split]
             for top in range(0, len(rows), height):
-                for left in range(0, self.recipe.variants, width):
-                    variants = range(left, min(left + width, self.recipe.variants))
-                    shards.append(ShardPlan(len(shards), split, tuple(rows[top : top + height]), variants))
+                block = rows[top : top + height]
+                longest = max(len(row.variants) for row in block)
+                for left in range(0, longest, width):
+                    right = min(left + width, longest)
+                    strips = (_share(row, left, right, longest) for row in block)
+                    shards.append(ShardPlan(len(shards), split, tuple(strip for strip in strips if strip.variants)))
         return tuple(shards)
 
     def cells(self, shard: ShardPlan) -> Iterator[Cell]:
         """Yield a shard's cells, foreground by foreground."""
-        return (self.cell(f, v) for f in shard.foregrounds for v in shard.variants)
+        return (self.cell(strip.foreground, v) for strip in shard.strips for v in strip.variants)
 
     def document(self) -> dict[str, Any]:
         """Return the plan as plain types: what is hashed, and what a resumed build is compared with."""
-        recipe = self.recipe.model_dump(mode="json")
-        for table, keys in PLACES.items():
-            for key in keys:
-                recipe[table].pop(key, None)
+        rows = zip(self.foregrounds, self.splits, self.counts, strict=True)
         return {
             "plan_version": VERSION,
-            "recipe": recipe,
+            "recipe": plain(self.recipe),
             "shape": list(self.shape),
-            "foregrounds": [[e.key, e.image, split] for e, split in zip(self.foregrounds, self.splits, strict=True)],
+            "foregrounds": [
+                [entry.key, entry.image, split, *([] if count == self.recipe.variants else [count])]
+                for entry, split, count in rows
+            ],
             "backgrounds": list(self.backgrounds),
         }
 
@@ -170,8 +250,12 @@ class Plan:
     @cached_property
     def pixels(self) -> int:
         """Pixels of all composites together; unreadable foregrounds count as the median."""
-        median = _median_pixels(self.sizes)
-        return self.recipe.variants * sum(size[0] * size[1] if size else median for size in self.sizes)
+        sizes = [self.row_size(row) for row in self.rows]
+        median = _median_pixels(sizes)
+        return sum(
+            len(row.variants) * (size[0] * size[1] if size else median)
+            for row, size in zip(self.rows, sizes, strict=True)
+        )
 
     @property
     def estimated_bytes(self) -> int:
@@ -180,13 +264,19 @@ class Plan:
         return int(self.pixels * TYPICAL_BYTES[self.recipe.shards.packing] * (1 + extra))
 
 
+def _share(row: Strip, left: int, right: int, longest: int) -> Strip:
+    """Return as much of a row as [left, right) is of the longest one."""
+    count = len(row.variants)
+    return replace(row, variants=row.variants[left * count // longest : right * count // longest])
+
+
 def make_plan(recipe: Recipe, shape: tuple[int, int] | None = None) -> Plan:
     """List the pictures, read the foregrounds' headers, and lay out the matrix.
 
     Parameters
     ----------
     recipe : what to build
-    shape : foregrounds and variants in a shard, where an earlier build has fixed them
+    shape : rows and variants in a shard, where an earlier build has fixed them
 
     Raises
     ------
@@ -194,12 +284,15 @@ def make_plan(recipe: Recipe, shape: tuple[int, int] | None = None) -> Plan:
     """
     layout = foreground_layout(recipe)
     entries, sizes, excluded = _select(layout, recipe)
-    backgrounds = background_layout(recipe).names()
+    backgrounds, unfit = select_backgrounds(recipe)
     if not backgrounds:
-        raise PlanError(f"no backgrounds: expected pictures in {_place(recipe.backgrounds)}, found none")
-    if recipe.pairing.order == "listed" and len(backgrounds) < len(entries) * recipe.variants:
+        left_out = f" ({len(unfit):,} were left out, {unfit[0][0]} because it is {unfit[0][1]})" if unfit else ""
+        raise PlanError(f"no backgrounds: expected pictures in {_place(recipe.backgrounds)}, found none{left_out}")
+    counts = tuple(variant_count(recipe, recipe.foreground_tables[entry.table]) for entry in entries)
+    if recipe.pairing.order == "listed" and len(backgrounds) < sum(counts):
+        matrix = f"{len(entries)} × {recipe.variants} = " if set(counts) == {recipe.variants} else ""
         raise PlanError(
-            f"pairing listed needs {len(entries)} × {recipe.variants} = {len(entries) * recipe.variants:,} backgrounds,"
+            f"pairing listed needs {matrix}{sum(counts):,} backgrounds,"
             f" the list has {len(backgrounds):,}; complete it, or use pairing.order = shuffled"
         )
     if recipe.pairing.order == "listed" and excluded:
@@ -212,15 +305,21 @@ def make_plan(recipe: Recipe, shape: tuple[int, int] | None = None) -> Plan:
         recipe,
         tuple(entries),
         _split(entries, recipe),
+        counts,
         tuple(backgrounds),
         tuple(sizes),
-        tuple(excluded),
-        shape or _shape(recipe, sizes),
+        (*excluded, *unfit),
+        shape or _shape(recipe, sizes, counts),
     )
 
 
-def _place(table: Any) -> str:
-    return str(getattr(table, "root", getattr(table, "images", "the recipe")))
+def variant_count(recipe: Recipe, table: ForegroundTable) -> int:
+    """Return how many variants each of a table's foregrounds has: the recipe's times its weight, one at least."""
+    return max(1, round(recipe.variants * table.weight))
+
+
+def _place(*tables: Any) -> str:
+    return ", ".join(str(getattr(table, "root", getattr(table, "images", "the recipe"))) for table in tables)
 
 
 def _select(
@@ -234,18 +333,24 @@ def _select(
             size = layout.size(entry)
         except SourceError:
             size = None  # it stays in the plan, fails when it is rendered, and is listed there
-        if size is not None and min(size) < recipe.foregrounds.min_side:
-            excluded.append((entry.image, f"{size[1]}×{size[0]} px, under min_side = {recipe.foregrounds.min_side}"))
+        least = recipe.foreground_tables[entry.table].min_side
+        if size is not None and min(size) < least:
+            excluded.append((entry.image, f"{size[1]}×{size[0]} px, under min_side = {least}"))
             continue
         entries.append(entry)
         sizes.append(size)
     if not entries:
         left_out = f" ({len(excluded)} were left out as too small)" if excluded else ""
-        raise PlanError(f"no foregrounds: expected pictures in {_place(recipe.foregrounds)}, found none{left_out}")
+        raise PlanError(
+            f"no foregrounds: expected pictures in {_place(*recipe.foreground_tables)}, found none{left_out}"
+        )
     keys = [entry.key for entry in entries]
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise PlanError(f"two foregrounds are called '{twice}' up to the ending; rename one of them")
+        ways = "rename one of them"
+        if len(recipe.foreground_tables) > 1:
+            ways += ", or give one of the tables of foregrounds a name of its own, which goes before theirs"
+        raise PlanError(f"two foregrounds are called '{twice}' up to the ending; {ways}")
     return entries, sizes, excluded
 
 
@@ -265,13 +370,14 @@ def _split(entries: list[Entry], recipe: Recipe) -> tuple[str, ...]:
     return tuple("validation" if entry.key in chosen else "train" for entry in entries)
 
 
-def _median_pixels(sizes: list[tuple[int, int] | None] | tuple[tuple[int, int] | None, ...]) -> int:
+def _median_pixels(sizes: list[tuple[int, int] | None]) -> int:
     return int(statistics.median([size[0] * size[1] for size in sizes if size] or [TYPICAL_PIXELS]))
 
 
-def _shape(recipe: Recipe, sizes: list[tuple[int, int] | None]) -> tuple[int, int]:
+def _shape(recipe: Recipe, sizes: list[tuple[int, int] | None], counts: tuple[int, ...]) -> tuple[int, int]:
     # The median, not the sum: a picture that is repaired later must not change the cut.
     composite = _median_pixels(sizes) * TYPICAL_BYTES[recipe.shards.packing]
-    variants = min(recipe.shards.variants, recipe.variants)
+    variants = min(recipe.shards.variants, max(-(-count // recipe.looks.count) for count in counts))
     fitting = round(recipe.shards.megabytes * 2**20 / (composite * variants))
-    return max(1, min(fitting, -(-len(sizes) // FEWEST_ROWS))), variants
+    rows = sum(min(recipe.looks.count, count) for count in counts)
+    return max(1, min(fitting, -(-rows // FEWEST_ROWS))), variants

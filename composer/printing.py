@@ -92,7 +92,8 @@ def print_panel(row: Row, picture: Array | None) -> None:
     from .panel import half_blocks
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    for field, value in asdict(row).items():
+    fields = {name: value for name, value in asdict(row).items() if name not in ("look", "scene")}
+    for field, value in (*fields.items(), *row.drawn()):
         console.print(Text(f"{field:18}", "dim") + Text(shown(str(value))))
     if picture is not None:
         for line in half_blocks(picture, min(console.width, MOST_COLUMNS)):

@@ -6,16 +6,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    Discriminator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from .errors import RecipeError
-from .settings import Range, Share, Table, explain, override, read_toml, shipped
+from .settings import Chance, Chances, Range, Share, Table, explain, override, read_toml, shipped
 
 MANIFESTS = "matting_compose.manifests"
 
 
-class _Foregrounds(Table):
+class _Pictures(Table):
+    licence: str | None = Field(None, description="of the pictures; it stands in the dataset and in its exports")
+    attribution: str | None = Field(None, description="whom to name; likewise")
+
+
+class _Foregrounds(_Pictures):
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None = Field(
+        None, description="goes before the foregrounds' names, as a folder does, so that several roots' cannot clash"
+    )
+    weight: PositiveFloat = Field(1, description="each of these foregrounds has so many times the recipe's variants")
     min_side: PositiveInt = Field(16, description="smaller pictures (shorter side, px) are left out, and listed")
     max_side: PositiveInt | None = Field(None, description="larger pictures (longer side, px) are reduced to it")
     enlarge_to: PositiveInt | None = Field(
@@ -63,7 +82,19 @@ class ProceduralForegrounds(_Foregrounds):
     sides: tuple[PositiveInt, PositiveInt] = (448, 640)
 
 
-class FolderBackgrounds(Table):
+class _Photographs(_Pictures):
+    min_side: PositiveInt | None = Field(
+        None, description="smaller pictures (shorter side, px) are left out, and listed"
+    )
+    annotations: Path | None = Field(
+        None, description="COCO's instances_*.json: pictures that show what `without` names are left out, and listed"
+    )
+    without: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        ("person",), description="categories of these annotations"
+    )
+
+
+class FolderBackgrounds(_Photographs):
     """Every picture in a folder, in the order of their names."""
 
     layout: Literal["folder"]
@@ -72,7 +103,7 @@ class FolderBackgrounds(Table):
     max_pixels: PositiveInt = 120_000_000
 
 
-class ListBackgrounds(Table):
+class ListBackgrounds(_Photographs):
     """The pictures that a text file names, a line each, in its order. COCO's are found under their names of 2014 or
     of 2017, whichever the list has.
     """
@@ -86,7 +117,7 @@ class ListBackgrounds(Table):
     max_pixels: PositiveInt = 120_000_000
 
 
-class ProceduralBackgrounds(Table):
+class ProceduralBackgrounds(_Pictures):
     """Backgrounds drawn from noise and strokes: no files at all."""
 
     layout: Literal["procedural"]
@@ -94,6 +125,7 @@ class ProceduralBackgrounds(Table):
     sides: tuple[PositiveInt, PositiveInt] = (512, 768)
 
 
+SMALLEST_SCALE, LARGEST_SCALE = 0.1, 2.0  # of a look: a mote, and as far as `enlarge_to` goes
 ADOBE_FIT = {"enlarge": "needed", "offset": "top-left"}  # the only ones that Adobe's script knows
 
 
@@ -131,6 +163,41 @@ class Fit(Table):
             if self.method == "adobe" and getattr(self, key) != only:
                 raise ValueError(f"with method = adobe {key} is {only}; leave the key out, or use method = exact")
         return self
+
+
+class Looks(Table):
+    """What is drawn anew for each look of a foreground. A look has its own alpha and colours; its composites share
+    them. The defaults leave a foreground as it is.
+    """
+
+    count: PositiveInt = Field(1, description="looks of a foreground; its variants are shared evenly among them")
+    flip: Chance = Field(0.0, description="how often a look is mirrored, left to right")
+    rotate: Annotated[float, Field(ge=0, le=45)] = Field(0.0, description="degrees, at most, to either side")
+    scale: Annotated[Range, Field(description="the foreground's size is multiplied by so much")] = (1, 1)
+    jitter: Share = Field(
+        0.0, description="colour: each channel's gain is drawn from 1 ± this, and an offset of ± 255·this/2 for all"
+    )
+    pair: Chance = Field(0.0, description="how often another foreground of the same split stands behind")
+
+    @model_validator(mode="after")
+    def _check(self) -> Looks:
+        if not SMALLEST_SCALE <= self.scale[0] <= self.scale[1] <= LARGEST_SCALE:
+            low, high = self.scale
+            raise ValueError(f"scale lies between {SMALLEST_SCALE:g} and {LARGEST_SCALE:g}, found [{low:g}, {high:g}]")
+        return self
+
+
+class Scenes(Table):
+    """What is drawn anew for each composite, and done to its background before blending. The defaults do nothing."""
+
+    denoise: Chance = Field(0.0, description="how often the background's noise is smoothed, its edges kept")
+    blur: Chance = Field(0.0, description="how often the background is blurred, as if out of focus")
+    sigma: Range = Field((0.5, 2.0), description="of that blur: standard deviation of a Gaussian, px")
+    harmonise: Chances = Field(
+        (0.0, 0.0), description="how far the background's brightness goes towards the foreground's, 1 being all the way"
+    )
+    shadow: Chance = Field(0.0, description="how often the foreground throws a soft shadow on the background")
+    darkness: Chances = Field((0.2, 0.6), description="of that shadow, 1 being black")
 
 
 class Trimap(Table):
@@ -178,6 +245,8 @@ class Split(Table):
 
 
 ForegroundTable = PairsForegrounds | RgbaForegrounds | DimForegrounds | ProceduralForegrounds
+_ForegroundTable = Annotated[ForegroundTable, Field(discriminator="layout")]
+_FORMS = ("one", "several")  # tags: pydantic puts them into the place of an error
 BackgroundTable = FolderBackgrounds | ListBackgrounds | ProceduralBackgrounds
 
 
@@ -186,35 +255,53 @@ class Recipe(Table):
 
     seed: NonNegativeInt = 431
     variants: Annotated[int, Field(ge=1, le=65_535)] = 100
-    foregrounds: Annotated[ForegroundTable, Field(discriminator="layout")]
+    foregrounds: Annotated[
+        Annotated[_ForegroundTable, Tag("one")] | Annotated[tuple[_ForegroundTable, ...], Tag("several")],
+        Discriminator(lambda value: _FORMS[isinstance(value, list | tuple)]),
+    ]
     backgrounds: Annotated[BackgroundTable, Field(discriminator="layout")]
     pairing: Pairing = Pairing()
+    looks: Looks = Looks()
     fit: Fit = Fit()
+    scenes: Scenes = Scenes()
     trimap: Trimap = Trimap()
     shards: Shards = Shards()
     split: Split = Split()
 
+    @property
+    def foreground_tables(self) -> tuple[ForegroundTable, ...]:
+        """The tables of foregrounds, one or several."""
+        return self.foregrounds if isinstance(self.foregrounds, tuple) else (self.foregrounds,)
+
     @model_validator(mode="after")
     def _check(self) -> Recipe:
+        if not self.foreground_tables:
+            raise ValueError("foregrounds: expected at least one table")
         root = foregrounds_root(self)
         if isinstance(self.backgrounds, ListBackgrounds) and self.backgrounds.beside == "foregrounds" and root is None:
-            raise ValueError("backgrounds.beside = foregrounds needs foregrounds in files, these are drawn")
+            raise ValueError("backgrounds.beside = foregrounds needs one table of foregrounds in files")
+        if isinstance(self.backgrounds, _Photographs) and self.pairing.order == "listed":
+            for key in ("min_side", "annotations"):
+                if getattr(self.backgrounds, key) is not None:
+                    raise ValueError(f"pairing.order = listed takes every line as it is; leave backgrounds.{key} out")
         if self.trimap.strategy == "supplied":
             if not isinstance(self.foregrounds, DimForegrounds | PairsForegrounds):
-                raise ValueError("trimap.strategy = supplied goes with foregrounds of layout dim or pairs")
+                raise ValueError("trimap.strategy = supplied goes with one table of foregrounds, layout dim or pairs")
             if self.foregrounds.max_side is not None:
                 raise ValueError("trimap.strategy = supplied: the trimaps would not fit foregrounds cut to max_side")
+            if self.looks != Looks():
+                raise ValueError("trimap.strategy = supplied: the trimaps would not fit other looks; leave [looks] out")
         return self
 
 
 def foregrounds_root(recipe: Recipe) -> Path | None:
-    """Return the folder that holds all there is of a recipe's foregrounds; None where they are drawn."""
+    """Return the folder that holds all there is of a recipe's foregrounds; None where they are drawn, or of several."""
     match recipe.foregrounds:
         case PairsForegrounds(images=images):
             return images.parent
         case RgbaForegrounds(root=root) | DimForegrounds(root=root):
             return root
-        case ProceduralForegrounds():
+        case _:
             return None
 
 
@@ -281,16 +368,55 @@ def _layout_table(data: dict[str, Any], name: str, default: str, keeps: tuple[st
 
 # The only keys that hold a place on this machine. They say where the pictures are, not which they are,
 # so they are no part of a plan's hash: a dataset may be finished from another disk.
-PLACES = {"foregrounds": ("root", "images", "alphas"), "backgrounds": ("root",)}
+PLACES = {"foregrounds": ("root", "images", "alphas"), "backgrounds": ("root", "annotations")}
+
+
+# Keys that came later: a recipe that does not use them is the plan that it was, to its hash.
+LATER_TABLES = ("looks", "scenes")
+LATER_KEYS = {
+    "foregrounds": ("name", "weight", "licence", "attribution"),
+    "backgrounds": ("min_side", "without", "licence", "attribution"),
+}
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as plain types, without places, and without later keys that it does not use."""
+    data = recipe.model_dump(mode="json")
+    for name, models in (("foregrounds", recipe.foreground_tables), ("backgrounds", (recipe.backgrounds,))):
+        for table, model in zip(_tables(data, name), models, strict=True):
+            for key in PLACES[name]:
+                table.pop(key, None)
+            for key in LATER_KEYS[name]:
+                if key in table and getattr(model, key) == type(model).model_fields[key].default:
+                    del table[key]
+    for key in LATER_TABLES:
+        if getattr(recipe, key) == Recipe.model_fields[key].default:
+            del data[key]
+    return data
+
+
+def _tables(data: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return a recipe's tables of that name: one, or several in a list."""
+    value = data.get(name)
+    return [table for table in (value if isinstance(value, list) else [value]) if isinstance(table, dict)]
+
+
+def rooted(recipe: Recipe) -> Recipe:
+    """Return the recipe with absolute places, for workers that run in other folders."""
+    tables = {}
+    for name, keys in PLACES.items():
+        table = getattr(recipe, name)
+        places = {key: getattr(table, key).absolute() for key in keys if hasattr(table, key)}
+        tables[name] = table.model_copy(update=places)
+    return recipe.model_copy(update=tables)
 
 
 def _anchor(data: dict[str, Any], folder: Path) -> None:
-    for table, keys in PLACES.items():
-        values = data.get(table)
-        if isinstance(values, dict):
+    for name, keys in PLACES.items():
+        for table in _tables(data, name):
             for key in keys:
-                if isinstance(values.get(key), str):
-                    values[key] = str(folder / values[key])
+                if isinstance(table.get(key), str):
+                    table[key] = str(folder / table[key])
 
 
 # A table's keys depend on its layout; pydantic puts the layout's name into the place of an error.
@@ -309,18 +435,21 @@ def _explain_one(found: ErrorDetails) -> str:
     place = [str(part) for part in found["loc"]]
     if not place:  # what tables say to each other is no one key's
         return found["msg"].removeprefix("Value error, ")
-    table: type[BaseModel] = Recipe
-    if place[0] in LAYOUTS and len(place) > 1:
-        table = LAYOUTS[place[0]][place.pop(1)]
-    elif len(place) > 1:
-        annotation = Recipe.model_fields[place[0]].annotation
-        table = annotation if isinstance(annotation, type) else Recipe
+    head, rest = place[0], place[1:]
+    root, table = head, Recipe.model_fields[head].annotation if head in Recipe.model_fields else None
+    if head in LAYOUTS:
+        if root == "foregrounds" and rest and rest.pop(0) == "several" and rest:
+            head = f"{head}[{rest.pop(0)}]"
+        table = LAYOUTS[root].get(rest.pop(0)) if rest else None
+    model = table if isinstance(table, type) and issubclass(table, BaseModel) else Recipe
     # What follows the key is which member of a union or of a tuple pydantic was trying.
-    key = ".".join(place[:2] if place[0] in Recipe.model_fields and table is not Recipe else place[:1])
+    key = ".".join([head, *rest[:1]] if model is not Recipe else [head])
     if found["type"] == "extra_forbidden":
-        return f"{key}: unknown key; allowed here are {', '.join(table.model_fields)}"
+        return f"{key}: unknown key; allowed here are {', '.join(model.model_fields)}"
     if found["type"].startswith("union_tag") or (key in LAYOUTS and found["type"] == "missing"):
-        return f"{key}: expected a table with layout = {' | '.join(map(repr, LAYOUTS[key]))} (found {found['input']!r})"
+        return (
+            f"{key}: expected a table with layout = {' | '.join(map(repr, LAYOUTS[root]))} (found {found['input']!r})"
+        )
     if found["type"] == "missing":
         return f"{key}: missing"
     return f"{key}: {found['msg'].removeprefix('Value error, ')} (found {found['input']!r})"

@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -30,19 +31,20 @@ from numpy.typing import NDArray
 from .composite import METHODS, place_background
 from .errors import BuildError, DatasetError, SourceError
 from .layouts import BackgroundLayout, Entry, ForegroundLayout
-from .plan import Cell, ShardPlan
+from .looks import Look, dress
+from .plan import Cell, ShardPlan, Strip
 from .recipe import Fit, Trimap
+from .scenes import Stage
 from .shard import Header, Row, ShardReader, ShardWriter
+from .store import cached, is_remote, put, workplace
 from .supplied import CompositeTrimaps, SuppliedTrimaps, composite_trimaps
 from .trimap import UNKNOWN
 
 Array = NDArray[np.uint8]
 
 TEMPORARY = ".tmp"
-ORPHANED = 1  # who adopts a process whose parent is gone
 BATCH_PIXELS = 16_000_000  # of foregrounds prepared at once, at some 13 bytes each (17 with fit.method adobe)
 REFUSED = re.compile(r"errno = (\d+), error message = '([^']*)'")  # HDF5's words for what the system said
-PROGRESS = ".progress"  # (shards, 3) int64: composites, failures, bytes; written by workers, read by the display
 
 
 Inputs = dict[str, dict[str, Any]]  # by name, as sidecars list them: a file's bytes and sha256
@@ -60,19 +62,31 @@ class Failure:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """Everything a worker needs to render one shard; it travels by pickle and holds no pixels."""
+    """Everything a worker needs to render one shard; it travels by pickle and holds no pixels.
+
+    Attributes
+    ----------
+    folder : of the shards
+    progress : a file of (shards, 3) int64: composites, failures, bytes; written by workers, read by the display
+    entries : by number; looks : by group; partners : by key
+    parent : the process whose end is the worker's; None where workers belong to a cluster
+    retry : whether an earlier version of the shard lacks composites
+    """
 
     folder: Path
+    progress: Path
     shard: ShardPlan
     header: Header
     entries: dict[int, Entry]
+    looks: dict[int, Look]
+    partners: dict[str, Entry]
     cells: list[Cell]
     foreground_layout: ForegroundLayout
     background_layout: BackgroundLayout
     fit: Fit
     trimap: Trimap
     supplied: SuppliedTrimaps | None
-    parent: int
+    parent: int | None
     retry: bool
 
 
@@ -84,31 +98,42 @@ def render_shard(task: ShardTask) -> tuple[dict[str, Any], int, int]:
     the sidecar, the number of composites rendered by this call, and the process's peak memory in bytes
     """
     cv2.setNumThreads(1)  # the processes are the parallelism
-    if os.getpid() != task.parent:
+    if task.parent not in (None, os.getpid()):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent acts
         _die_with_parent(task.parent)
     final = task.folder / task.shard.name
     previous = _previous(task, final)
     if previous is not None and not _mended(task, previous[0]):
         return previous[0], 0, _peak_memory()
-    temporary = final.with_name(f".{final.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        with workplace(task.folder) as folder:
+            return *_commit(task, final, temporary_name(folder / final.name), previous), _peak_memory()
+    except OSError as error:
+        raise disk_error(error, task.folder) from None
+    finally:
+        if previous is not None:
+            previous[1].close()
+
+
+def _commit(
+    task: ShardTask, final: Path, temporary: Path, previous: tuple[dict[str, Any], ShardReader] | None
+) -> tuple[dict[str, Any], int]:
+    """Render a shard under a temporary name and give it its final one. Return its sidecar, and how much is fresh."""
     try:
         with ShardWriter(temporary, task.header) as writer:
             made = _render(task, writer, *(previous or (None, None)))
             digest = writer.finish(made.rows)
         sidecar = _sidecar(task, made, digest, temporary.stat().st_size)
         final.with_suffix(".json").unlink(missing_ok=True)  # until the new one is there, nothing is committed
-        temporary.replace(final)
+        put(temporary, final, digest)
         write_json(final.with_suffix(".json"), sidecar)
-    except (OSError, RuntimeError, ValueError) as error:  # HDF5 has several ways to say that a disk takes no more
-        if isinstance(error, OSError) or REFUSED.search(str(error)):
+    except (RuntimeError, ValueError) as error:  # HDF5 has several ways to say that a disk takes no more
+        if REFUSED.search(str(error)):
             raise disk_error(error, task.folder) from None
         raise
     finally:
         temporary.unlink(missing_ok=True)
-        if previous is not None:
-            previous[1].close()
-    return sidecar, made.fresh, _peak_memory()
+    return sidecar, made.fresh
 
 
 @dataclass(frozen=True)
@@ -137,13 +162,13 @@ def _render(
     for groups in _batches(task, writer, previous, kept, failures):
         for group in groups.values():
             inputs |= group.inputs
-        cells = sorted((cell for cell in task.cells if cell.foreground in groups), key=lambda cell: cell.background)
+        cells = sorted((cell for cell in task.cells if cell.group in groups), key=lambda cell: cell.background)
         for background, sharing in groupby(cells, key=lambda cell: cell.background):
             picture = _Once(task.background_layout, background)
             for cell in sharing:
                 key = _key(task, cell)
                 try:
-                    rows[key] = groups[cell.foreground].place(cell, picture)
+                    rows[key] = groups[cell.group].place(cell, picture)
                 except SourceError as error:
                     failures[key] = Failure(key, error.source, error.cause, error.detail)
             inputs |= picture.inputs
@@ -167,10 +192,10 @@ def _batches(
     """Prepare foregrounds, a batch at a time; note those that cannot be used in `failures`."""
     batch: dict[int, _Group] = {}
     pixels = 0
-    for number in task.shard.foregrounds:
-        keys = [_key(task, cell) for cell in task.cells if cell.foreground == number]
+    for strip in task.shard.strips:
+        keys = [f"{task.entries[strip.foreground].key}_{variant}" for variant in strip.variants]
         try:
-            batch[number] = group = _Group(task, number, writer, [kept.get(key) for key in keys], previous)
+            batch[strip.group] = group = _Group(task, strip, writer, [kept.get(key) for key in keys], previous)
             pixels += group.size[0] * group.size[1]
         except SourceError as error:
             failures |= {key: Failure(key, error.source, error.cause, error.detail) for key in keys}
@@ -204,47 +229,58 @@ class _Once:
 
 
 class _Group:
-    """One foreground's composites in a shard. What the foreground costs is paid once, and only if needed."""
+    """One look's composites in a shard. What the foreground costs is paid once, and only if needed."""
 
     def __init__(
-        self, task: ShardTask, number: int, writer: ShardWriter, kept: list[Row | None], previous: ShardReader | None
+        self, task: ShardTask, strip: Strip, writer: ShardWriter, kept: list[Row | None], previous: ShardReader | None
     ) -> None:
-        self._task, self._previous, self._number, self._kept = task, previous, number, kept
-        entry = task.entries[number]
+        self._task, self._previous, self._strip, self._kept = task, previous, strip, kept
+        number, look, entry = strip.group, task.looks[strip.group], task.entries[strip.foreground]
         self.inputs: Inputs = {}
         if previous is not None and all(kept):
             first = next(row for row in kept if row)
-            self.size, self.sha256 = (first.height, first.width), previous.group_sha256(number)
-            self._writer = writer.group(number, entry.key, self.sha256, self.size, len(kept))
+            self.size, digests = (first.height, first.width), previous.group_sha256(number)
+            self._writer = writer.group(number, entry.key, digests[0], self.size, len(kept), digests[1])
             self._writer.copy_foreground(previous, number)
             return
-        sizes = _sizes(task.foreground_layout.files(entry))
-        foreground = task.foreground_layout.load(entry)
-        for name, size in zip((entry.image, entry.alpha), sizes, strict=False):  # a pair has one digest
-            self.inputs[f"foreground {name}"] = {"bytes": size, "sha256": foreground.sha256}
-        if previous is not None and any(kept) and previous.group_sha256(number) != foreground.sha256:
-            raise BuildError(
-                f"foreground {entry.image} has changed since {task.shard.name} was rendered;"
-                " restore it, or build into another --out"
-            )
-        height, width = foreground.alpha.shape
-        self.size, self.sha256 = (height, width), foreground.sha256
-        self._draw = composite_trimaps(entry, foreground.alpha, task.trimap, task.supplied)
-        self._blend = METHODS[task.fit.method].blender(foreground.image, foreground.alpha)
-        self._writer = writer.group(number, entry.key, self.sha256, self.size, len(kept))
-        self._writer.write_foreground(foreground.image, foreground.alpha)
+        entries = [entry, *([task.partners[look.partner]] if look.partner else [])]
+        sizes = [_sizes(task.foreground_layout.files(one)) for one in entries]
+        dressed = dress(task.foreground_layout, entry, look, task.partners)
+        digests = dressed.sha256, dressed.partner_sha256
+        for one, lengths, digest in zip(entries, sizes, digests, strict=False):
+            for name, size in zip((one.image, one.alpha), lengths, strict=False):  # a pair has one digest
+                self.inputs[f"foreground {name}"] = {"bytes": size, "sha256": digest}
+        if previous is not None and any(kept):
+            self._refuse_change(previous.group_sha256(number), digests)
+        height, width = dressed.alpha.shape
+        self.size, self._look = (height, width), dressed.look
+        self._draw = composite_trimaps(entry, dressed.alpha, task.trimap, task.supplied)
+        self._blend = METHODS[task.fit.method].blender(dressed.image, dressed.alpha)
+        self._stage = Stage(dressed.image, dressed.alpha)
+        self._writer = writer.group(number, entry.key, digests[0], self.size, len(kept), digests[1])
+        self._writer.write_foreground(dressed.image, dressed.alpha)
+
+    def _refuse_change(self, before: tuple[str, str], now: tuple[str, str]) -> None:
+        task, strip = self._task, self._strip
+        entries = task.entries[strip.foreground], task.partners.get(task.looks[strip.group].partner)
+        for entry, old, new in zip(entries, before, now, strict=True):
+            if entry is not None and old != new:
+                raise BuildError(
+                    f"foreground {entry.image} has changed since {task.shard.name} was rendered;"
+                    " restore it, or build into another --out"
+                )
 
     def place(self, cell: Cell, background: _Once) -> Row:
         """Copy a composite, or render it."""
-        position = cell.variant - self._task.shard.variants.start
+        position = cell.variant - self._strip.variants.start
         row = self._kept[position]
         if row is not None and self._previous is not None:
-            self._writer.copy_composite(self._previous, self._number, position)
+            self._writer.copy_composite(self._previous, cell.group, position)
             return row
         return self._render(cell, position, *background.load())
 
     def _render(self, cell: Cell, position: int, picture: Array, digest: str) -> Row:
-        entry, fit = self._task.entries[self._number], self._task.fit
+        entry, fit = self._task.entries[cell.foreground], self._task.fit
         height, width = picture.shape[:2]
         offset = (cell.offset_y, cell.offset_x)
         placement = place_background((height, width), self.size, enlarge=fit.enlarge, offset=offset)
@@ -258,6 +294,7 @@ class _Group:
             raise SourceError(
                 entry.image, "no-unknown", f"its trimap has no unknown region ({radii}); is the alpha empty or full?"
             )
+        background, scene = self._stage(background, cell.scene)
         self._writer.write_composite(position, self._blend(background), drawn.trimap, background)
         return Row(
             key=_key(self._task, cell),
@@ -272,8 +309,10 @@ class _Group:
             offset_x=placement.x,
             erode=drawn.erode,
             dilate=drawn.dilate,
-            group=self._number,
+            group=cell.group,
             position=position,
+            look=self._look,
+            scene=scene,
         )
 
 
@@ -287,7 +326,7 @@ def _previous(task: ShardTask, final: Path) -> tuple[dict[str, Any], ShardReader
         return None
     sidecar = read_json(final.with_suffix(".json"))
     try:
-        return (sidecar, ShardReader(final)) if sidecar else None
+        return (sidecar, ShardReader(cached(final, sidecar["bytes"], sidecar["sha256"]))) if sidecar else None
     except DatasetError:
         return None  # rendered afresh
 
@@ -301,12 +340,12 @@ def _mended(task: ShardTask, sidecar: dict[str, Any]) -> bool:
         picture = _Once(task.background_layout, background)
         for cell in sharing:
             with contextlib.suppress(SourceError):  # it still fails: it stays in the list of failures
-                if cell.foreground not in drawers:
-                    drawers[cell.foreground] = None
+                if cell.group not in drawers:
+                    drawers[cell.group] = None
                     entry = task.entries[cell.foreground]
-                    alpha = task.foreground_layout.load(entry).alpha
-                    drawers[cell.foreground] = composite_trimaps(entry, alpha, task.trimap, task.supplied)
-                draw = drawers[cell.foreground]
+                    alpha = dress(task.foreground_layout, entry, task.looks[cell.group], task.partners).alpha
+                    drawers[cell.group] = composite_trimaps(entry, alpha, task.trimap, task.supplied)
+                draw = drawers[cell.group]
                 if draw is None:
                     continue
                 drawn = draw(cell.variant, cell.erode, cell.dilate)
@@ -332,7 +371,9 @@ def _sidecar(task: ShardTask, made: _Made, digest: str, size: int) -> dict[str, 
 
 def _inputs(task: ShardTask, made: _Made) -> Inputs:
     """Map each file that the shard's rows show to its size and digest as it was read, so that a change is noticed."""
-    entries = [task.entries[number] for number in sorted({row.group for row in made.rows})]
+    keys = {key for row in made.rows for key in (row.foreground, row.look.partner)}
+    by_key = task.partners | {entry.key: entry for entry in task.entries.values()}
+    entries = [entry for key, entry in by_key.items() if key in keys]
     names = [f"foreground {name}" for entry in entries for name in (entry.image, entry.alpha)]
     names += [f"background {name}" for name in sorted({row.background for row in made.rows})]
     used = {name: made.inputs[name] for name in names if name in made.inputs}
@@ -346,6 +387,11 @@ def _inputs(task: ShardTask, made: _Made) -> Inputs:
                 raise BuildError(f"{name} cannot be read any more ({reason}); restore it, and build again") from None
             used[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     return used
+
+
+def temporary_name(path: Path) -> Path:
+    """Name a file that is to become `path`; two machines may share a folder, and have processes of the same number."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
 
 
 def _sizes(paths: list[Path]) -> list[int]:
@@ -379,7 +425,10 @@ def write_file(path: Path, data: bytes) -> None:
     ------
     BuildError : it cannot be written; what was there before is still there
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    if is_remote(path):
+        path.write_bytes(data)
+        return
+    temporary = temporary_name(path)
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -409,7 +458,7 @@ class _Counters:
     def __init__(self, task: ShardTask) -> None:
         self._slot: NDArray[np.int64] | None = None
         with contextlib.suppress(OSError, ValueError):  # on another machine there is none: whole shards are counted
-            self._slot = np.memmap(task.folder / PROGRESS, np.int64, "r+").reshape(-1, 3)[task.shard.index]
+            self._slot = np.memmap(task.progress, np.int64, "r+").reshape(-1, 3)[task.shard.index]
 
     def show(self, composites: int, failures: int, size: int) -> None:
         """Say how far this shard is."""
@@ -422,8 +471,6 @@ def _die_with_parent(parent: int) -> None:
     """End this process when its parent is gone, however that went: nobody waits for it any more, and a new build may
     be rendering the same shard. What it leaves under a temporary name, the next build removes.
     """
-    if os.getppid() not in (parent, ORPHANED):
-        return  # somebody else's child, such as a cluster's worker
 
     def watch() -> None:
         while os.getppid() == parent:

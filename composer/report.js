@@ -18,7 +18,7 @@ const ORDERS = {
 };
 
 function source(cell, view) {
-  const shared = data.foregrounds[cell.foreground];
+  const shared = data.foregrounds[cell.group];
   const picture = { composite: cell.composite, trimap: cell.trimap, alpha: shared.alpha, cutout: shared.cutout }[view];
   return "data:image/webp;base64," + picture;
 }

@@ -23,6 +23,8 @@ Range = Annotated[
     tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]], AfterValidator(_upright)
 ]  # both ends included
 Share = Annotated[float, Field(ge=0, lt=1)]
+Chance = Annotated[float, Field(ge=0, le=1)]
+Chances = Annotated[tuple[Chance, Chance], AfterValidator(_upright)]  # both ends included
 
 
 class Table(BaseModel):

@@ -10,7 +10,7 @@ import hashlib
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
@@ -23,8 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from zstandard import ZstdError
 
+from . import looks, scenes
 from .errors import DatasetError
+from .looks import Look
 from .packing import Codec, Packing, packing
+from .scenes import Scene
 
 Array = NDArray[np.uint8]
 Window = tuple[int, int, int, int]  # y, x, height, width
@@ -34,6 +37,7 @@ VERSION = 1
 MOST_PIXELS = 2**29  # of one picture; a file that declares more is hostile
 MOST_TILE = 4096  # px, a tile's side
 MASK_TILES = 2  # a mask's tile is so many times wider and higher than a picture's
+RECENT = 2_000_000  # bytes of a trimap's tiles that are kept: who looks for a pixel there then reads around it
 LIBVER = ("v110", "v110")  # HDF5 of 2016 or newer reads it; its chunk index is a flat table, not a tree
 
 
@@ -50,6 +54,7 @@ class Row:
     scale, offset_y, offset_x : see `composite.Placement`
     erode, dilate : see `trimap.DrawnTrimap`
     group, position : where it lies: ``groups/{group:05d}``, at index `position`
+    look, scene : what was done to the foreground and to the background
     """
 
     key: str
@@ -66,6 +71,16 @@ class Row:
     dilate: int
     group: int
     position: int
+    look: Look = looks.AS_IT_IS
+    scene: Scene = scenes.AS_IT_IS
+
+    def columns(self) -> dict[str, Any]:
+        """Return it flat: its fields, and ``look_number``, ``scene_blur`` and the like."""
+        return {name: getattr(self, name) for name in _ROW_FIELDS} | _flat(vars(self))
+
+    def drawn(self) -> list[tuple[str, Any]]:
+        """Return what is unusual about its look and its scene, by column."""
+        return [(name, value) for name, value in _flat(vars(self)).items() if value != _USUAL[name]]
 
 
 @dataclass(frozen=True)
@@ -173,11 +188,15 @@ class ShardWriter:
         """The file's size so far."""
         return int(self._file.id.get_filesize())
 
-    def group(self, number: int, foreground: str, sha256: str, size: tuple[int, int], count: int) -> GroupWriter:
-        """Start a foreground's group: `count` composites of `size` (height, width) px."""
+    def group(
+        self, number: int, foreground: str, sha256: str, size: tuple[int, int], count: int, partner_sha256: str = ""
+    ) -> GroupWriter:
+        """Start a group, a look of a foreground: `count` composites of `size` (height, width) px."""
         group = self._file.create_group(f"groups/{number:05d}")
         group.attrs["foreground"] = foreground
         group.attrs["sha256"] = sha256
+        if partner_sha256:
+            group.attrs["partner_sha256"] = partner_sha256
         return GroupWriter(group, self._header, size, count, self._written)
 
     def finish(self, rows: Sequence[Row]) -> str:
@@ -304,8 +323,8 @@ class _ArrayReader:
         self._places: dict[tuple[int, ...], tuple[int, int]] = {}
         dataset.id.chunk_iter(lambda chunk: self._places.update({chunk.chunk_offset: (chunk.byte_offset, chunk.size)}))
 
-    def stored(self, index: int | None, row: int, column: int) -> bytes:
-        """Return a tile's bytes as they are stored.
+    def stored(self, index: int | None, row: int, column: int, start: int = 0, count: int | None = None) -> bytes:
+        """Return a tile's bytes as they are stored, all or `count` from `start` on.
 
         Raises
         ------
@@ -315,8 +334,13 @@ class _ArrayReader:
         place = self._places.get(corner if index is None else (index, *corner))
         if place is None:
             raise ValueError(f"tile ({row}, {column}) was never written")
-        data = os.pread(self._descriptor, place[1], place[0])
-        if len(data) != place[1]:
+        offset, size = place
+        if count is not None:
+            if start + count > size:
+                raise ValueError(f"tile ({row}, {column}) is too short")
+            offset, size = offset + start, count
+        data = os.pread(self._descriptor, size, offset)
+        if len(data) != size:
             raise ValueError(f"the file ends within tile ({row}, {column})")
         return data
 
@@ -331,19 +355,28 @@ class _ArrayReader:
             self._memory.put(key, tile)
         return tile
 
-    def read(self, index: int | None, window: Window) -> Array:
-        """Decode a window of a picture."""
+    def read(self, index: int | None, window: Window, out: Array | None = None) -> Array:
+        """Decode a window of a picture, into `out` if given."""
         y, x, height, width = window
         tall, wide = self.tile
-        out = np.empty((height, width, *self._last), np.uint8)
+        if out is None:
+            out = np.empty((height, width, *self._last), np.uint8)
         for i in range(y // tall, -(-(y + height) // tall)):
-            top, bottom = max(y, i * tall), min(y + height, (i + 1) * tall)
+            top, bottom = max(y - i * tall, 0), min(y + height - i * tall, tall)
+            rows = out[i * tall + top - y : i * tall + bottom - y]
             for j in range(x // wide, -(-(x + width) // wide)):
-                left, right = max(x, j * wide), min(x + width, (j + 1) * wide)
-                tile = self.decoded(index, i, j)
-                part = tile[top - i * tall : bottom - i * tall, left - j * wide : right - j * wide]
-                out[top - y : bottom - y, left - x : right - x] = part
+                left, right = max(x - j * wide, 0), min(x + width - j * wide, wide)
+                part = self._rows(index, i, j, top, bottom)[:, left:right]
+                rows[:, j * wide + left - x : j * wide + right - x] = part
         return out
+
+    def _rows(self, index: int | None, row: int, column: int, top: int, bottom: int) -> Array:
+        """Return some of a tile's rows."""
+        if self._memory is not None or not self._codec.bare:
+            return self.decoded(index, row, column)[top:bottom]
+        length = self.tile[1] * self._codec.channels
+        data = self.stored(index, row, column, top * length, (bottom - top) * length)
+        return np.frombuffer(data, np.uint8).reshape(bottom - top, self.tile[1], *self._last)
 
 
 class ShardReader:
@@ -352,7 +385,7 @@ class ShardReader:
     Parameters
     ----------
     path : the file
-    memory : where decoded tiles of alphas, trimaps and foregrounds are kept: they are asked for again and again
+    memory : where decoded tiles of alphas and foregrounds are kept: all of a foreground's composites ask for them
 
     Raises
     ------
@@ -362,6 +395,7 @@ class ShardReader:
     def __init__(self, path: Path, memory: Memory | None = None) -> None:
         self._path = path
         self._memory = memory
+        self._recent = Memory(RECENT)
         try:
             self._file = h5py.File(path, "r")
         except FileNotFoundError:
@@ -391,26 +425,53 @@ class ShardReader:
             raise ValueError(
                 f"the window {height}×{width} at ({y}, {x}) is not inside the {row.height}×{row.width} px of {row.key}"
             )
-        window = (y, x, height, width)
+        with self._damage_explained(row):
+            stored = "background" in self._open_group(row.group)
+        colours = (np.empty((height, width, 3), np.uint8) for _ in range(3 if stored else 2))
+        masks = (np.empty((height, width), np.uint8) for _ in range(2))
+        parts = Parts(next(colours), *masks, next(colours), next(colours, None))
+        self.read_into(row, (y, x), *parts)
+        return parts
+
+    def read_into(
+        self,
+        row: Row,
+        corner: tuple[int, int],
+        image: Array,
+        trimap: Array,
+        alpha: Array,
+        foreground: Array | None,
+        background: Array | None,
+    ) -> None:
+        """Read a window, from its `corner` (y, x) px on, into arrays of its size; what is None is not read."""
+        window = (*corner, *alpha.shape)
         with self._damage_explained(row):
             group = self._open_group(row.group)
             if (row.height, row.width) != group["alpha"].size:
                 raise ValueError(f"its row says {row.height}×{row.width} px, its alpha has {group['alpha'].size}")
-            alpha = group["alpha"].read(None, window)
-            foreground = group["foreground"].read(None, window)
-            image = group["image"].read(row.position, window)
-            trimap = group["trimap"].read(row.position, window)
-            background = group["background"].read(row.position, window) if "background" in group else None
-        if self._codecs.shares_opaque:
-            cv2.copyTo(foreground, (alpha == 255).view(np.uint8), image)
-        return Parts(image, trimap, alpha, foreground, background)
+            group["alpha"].read(None, window, alpha)
+            group["trimap"].read(row.position, window, trimap)
+            group["image"].read(row.position, window, image)
+            if background is not None:
+                group["background"].read(row.position, window, background)
+            if foreground is not None:
+                group["foreground"].read(None, window, foreground)
+            if self._codecs.shares_opaque:
+                opaque = (alpha == 255).view(np.uint8)
+                if cv2.hasNonZero(opaque):
+                    if foreground is None:
+                        foreground = group["foreground"].read(None, window)
+                    cv2.copyTo(foreground, opaque, image)
 
-    def trimap_tile(self, row: Row, y: int, x: int) -> tuple[Array, int, int]:
-        """Return the tile of a composite's trimap that holds px (y, x), and where in the tile that is."""
+    def first_of(self, row: Row, value: int, ys: Sequence[int], xs: Sequence[int]) -> tuple[int, int] | None:
+        """Return the first of some px (y, x) of which a composite's trimap has this value; None where none has."""
         with self._damage_explained(row):
             array = self._open_group(row.group)["trimap"]
-            i, j = y // array.tile[0], x // array.tile[1]
-            return array.decoded(row.position, i, j), y - i * array.tile[0], x - j * array.tile[1]
+            tall, wide = array.tile
+            for y, x in zip(ys, xs, strict=True):
+                if array.decoded(row.position, y // tall, x // wide)[y % tall, x % wide] == value:
+                    return y, x
+        return None
 
     def stored_tiles(self, number: int, name: str, position: int | None) -> list[list[bytes]]:
         """Return a picture's tiles as they are stored."""
@@ -419,9 +480,10 @@ class ShardReader:
         rows, columns = (range(-(-side // tile)) for side, tile in sides)
         return [[array.stored(position, i, j) for j in columns] for i in rows]
 
-    def group_sha256(self, number: int) -> str:
-        """Return the digest of the files that a group's foreground came from."""
-        return str(self._file[f"groups/{number:05d}"].attrs["sha256"])
+    def group_sha256(self, number: int) -> tuple[str, str]:
+        """Return the digests of the files that a group's foreground and its partner, if any, came from."""
+        attributes = self._file[f"groups/{number:05d}"].attrs
+        return str(attributes["sha256"]), str(attributes.get("partner_sha256", ""))
 
     @contextmanager
     def _damage_explained(self, row: Row) -> Iterator[None]:
@@ -435,12 +497,11 @@ class ShardReader:
         if arrays is None:
             codecs = self._codecs
             kinds = {"alpha": codecs.mask, "foreground": codecs.foreground, "trimap": codecs.mask}
+            memories = {"alpha": self._memory, "foreground": self._memory, "trimap": self._recent}
             group = self._file[f"groups/{number:05d}"]
             descriptor = self._file.id.get_vfd_handle()
             arrays = {
-                name: _ArrayReader(
-                    group[name], kinds.get(name, codecs.image), descriptor, self._memory if name in kinds else None
-                )
+                name: _ArrayReader(group[name], kinds.get(name, codecs.image), descriptor, memories.get(name))
                 for name in group
             }
             if len({array.size for array in arrays.values()}) > 1:
@@ -450,7 +511,18 @@ class ShardReader:
 
 
 _HEADER_FIELDS = tuple(field.name for field in fields(Header))
-_TEXT = ("key", "foreground", "background", "background_sha256")
+_PARTS: dict[str, Look | Scene] = {
+    "look": looks.AS_IT_IS,
+    "scene": scenes.AS_IT_IS,
+}  # a row's parts, each with its usual value
+
+
+def _flat(parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}_{name}": value for prefix in _PARTS for name, value in vars(parts[prefix]).items()}
+
+
+_USUAL = _flat(_PARTS)
+_TEXT = ("key", "foreground", "background", "background_sha256", "look_partner")
 _NUMBERS = {
     "variant": "<u2",
     "height": "<u4",
@@ -463,31 +535,45 @@ _NUMBERS = {
     "group": "<u4",
     "position": "<u4",
 }
+_KINDS = {bool: "<u1", int: "<u2", float: "<f8"}  # of the parts' columns
 
 
 def _to_table(rows: Sequence[Row]) -> NDArray[np.void]:
-    """Make the compound table; texts are UTF-8 of a fixed length, as long as the longest."""
+    """Make the compound table; texts are UTF-8 of a fixed length, as long as the longest.
+
+    A column of looks or scenes that has its usual value in every row is left out.
+    """
+    flat = [row.columns() for row in rows]
+    names = [*_ROW_FIELDS, *(name for name, value in _USUAL.items() if any(row[name] != value for row in flat))]
 
     def kind(name: str) -> Any:
         if name not in _TEXT:
-            return _NUMBERS[name]
-        longest = max((len(getattr(row, name).encode()) for row in rows), default=1)
+            return _NUMBERS.get(name) or _KINDS[type(_USUAL[name])]
+        longest = max((len(row[name].encode()) for row in flat), default=1)
         return h5py.string_dtype("utf-8", max(longest, 1))
 
-    names = [field.name for field in fields(Row)]
     table = np.zeros(len(rows), np.dtype([(name, kind(name)) for name in names]))
     for name in names:
-        values = [getattr(row, name) for row in rows]
+        values = [row[name] for row in flat]
         table[name] = [value.encode() for value in values] if name in _TEXT else values
     return table
 
 
 def _from_table(table: NDArray[np.void]) -> list[Row]:
-    columns = [[v.decode() for v in table[n].tolist()] if n in _TEXT else table[n].tolist() for n in _ROW_FIELDS]
+    def column(name: str) -> list[Any]:
+        values = table[name].tolist()
+        return [value.decode() for value in values] if name in _TEXT else values
+
+    columns = [column(name) for name in _ROW_FIELDS]
+    for prefix, part in _PARTS.items():
+        there = {name: value for name, value in vars(part).items() if f"{prefix}_{name}" in (table.dtype.names or ())}
+        cells = zip(*(map(type(value), column(f"{prefix}_{name}")) for name, value in there.items()), strict=True)
+        same = [part] * len(table)
+        columns.append([type(part)(**dict(zip(there, values, strict=True))) for values in cells] if there else same)
     return [Row(*values) for values in zip(*columns, strict=True)]
 
 
-_ROW_FIELDS = tuple(field.name for field in fields(Row))
+_ROW_FIELDS = tuple(field.name for field in fields(Row) if field.name not in _PARTS)
 
 
 def _read_table(dataset: h5py.Dataset, most: int) -> list[Row]:

@@ -173,18 +173,23 @@ def limit_side(foreground: Foreground, max_side: int | None, enlarge_to: int | N
     Colours are averaged premultiplied, so that I = αF + (1−α)B of the scaled parts is the scaled composite.
     Where alpha is clear, colours are averaged as they are.
     """
-    height, width = composed_size(foreground.alpha.shape, max_side, enlarge_to)
-    if (height, width) == foreground.alpha.shape:
+    size = composed_size(foreground.alpha.shape, max_side, enlarge_to)
+    if size == foreground.alpha.shape:
         return foreground
-    size = (width, height)
-    way = cv2.INTER_AREA if max(size) < max(foreground.alpha.shape) else cv2.INTER_CUBIC
-    weight = foreground.alpha.astype(np.float32)[..., None]
-    premultiplied = cv2.resize(foreground.image * weight, size, interpolation=way)
-    matte = cv2.resize(foreground.alpha.astype(np.float32), size, interpolation=way).clip(0, 255)
-    plain = cv2.resize(foreground.image, size, interpolation=way)
+    return Foreground(*resized(foreground.image, foreground.alpha, size), foreground.sha256)
+
+
+def resized(image: Array, alpha: Array, size: tuple[int, int]) -> tuple[Array, Array]:
+    """Scale colours (H, W, 3) and alpha (H, W), both uint8, to `size` (height, width) px, as `limit_side` does."""
+    sides = size[::-1]
+    way = cv2.INTER_AREA if max(sides) < max(alpha.shape) else cv2.INTER_CUBIC
+    weight = alpha.astype(np.float32)[..., None]
+    premultiplied = cv2.resize(image * weight, sides, interpolation=way)
+    matte = cv2.resize(alpha.astype(np.float32), sides, interpolation=way).clip(0, 255)
+    plain = cv2.resize(image, sides, interpolation=way)
     true = premultiplied / np.maximum(matte, 1e-6)[..., None]
-    image = np.where(matte[..., None] >= 0.5, np.clip(np.rint(true), 0, 255).astype(np.uint8), plain)
-    return Foreground(image, np.rint(matte).astype(np.uint8), foreground.sha256)
+    scaled = np.where(matte[..., None] >= 0.5, np.clip(np.rint(true), 0, 255).astype(np.uint8), plain)
+    return scaled, np.rint(matte).astype(np.uint8)
 
 
 def composed_size(size: tuple[int, ...], max_side: int | None, enlarge_to: int | None = None) -> tuple[int, int]:

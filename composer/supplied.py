@@ -77,7 +77,7 @@ def supplied_trimaps(recipe: Recipe) -> SuppliedTrimaps | None:
     root = foregrounds_root(recipe)
     if recipe.trimap.strategy != "supplied" or root is None:
         return None
-    return SuppliedTrimaps(root, recipe.trimap.folder, recipe.foregrounds.max_pixels)
+    return SuppliedTrimaps(root, recipe.trimap.folder, recipe.foreground_tables[0].max_pixels)
 
 
 def composite_trimaps(

@@ -15,9 +15,12 @@ import numpy as np
 from .composite import METHODS, enlargement, place_background
 from .errors import SourceError
 from .layouts import Entry, ForegroundLayout
+from .looks import dress
 from .packing import packing
 from .plan import Plan
 from .recipe import Trimap
+from .scenes import Stage
+from .store import is_remote
 from .supplied import SuppliedTrimaps, composite_trimaps
 from .trimap import UNKNOWN
 from .words import folded
@@ -35,10 +38,10 @@ class Survey:
     ----------
     composites, foregrounds, variants, backgrounds, shards, validation : counts
     smallest, median, largest : (width, height) px of the composites
-    bytes, free_bytes : the dataset's estimated size, and the room where it would lie
+    bytes, free_bytes : the dataset's estimated size, and the room where it would lie; None for object storage
     seconds : estimated, with the jobs asked for
     failing : pictures that cannot be used, with the reason
-    excluded : foregrounds left out on purpose, with the reason
+    excluded : pictures left out on purpose, with the reason
     warnings : what may waste a night, a line each
     """
 
@@ -52,7 +55,7 @@ class Survey:
     median: tuple[int, int]
     largest: tuple[int, int]
     bytes: int
-    free_bytes: int
+    free_bytes: int | None
     seconds: float
     failing: list[tuple[str, str]]
     excluded: list[tuple[str, str]]
@@ -77,10 +80,11 @@ def survey(
     sizes = _background_sizes(plan, report, failing)
     warnings = [*notes, *alike_warnings(plan), *_pairing_warnings(plan, sizes)]
     size, seconds = _probe(plan, jobs)
-    free = free_bytes(out)
-    if size > free:
+    free = None if is_remote(out) else free_bytes(out)
+    if free is not None and size > free:
         warnings.append(f"the disk has {free / 1e9:,.1f} GB free, the dataset needs about {size / 1e9:,.1f} GB")
-    areas = sorted((s for s in plan.sizes if s), key=lambda s: s[0] * s[1]) or [(0, 0)]
+    looks = (plan.row_size(row) for row in plan.rows)
+    areas = sorted((s for s in looks if s), key=lambda s: s[0] * s[1]) or [(0, 0)]
     return Survey(
         composites=len(plan),
         foregrounds=len(plan.foregrounds),
@@ -163,18 +167,19 @@ def _background_sizes(
 
 
 def _pairing_warnings(plan: Plan, sizes: dict[str, tuple[int, int]]) -> Iterator[str]:
-    variants = plan.recipe.variants
+    variants = max(plan.counts)
     if len(plan.backgrounds) < variants:
         yield (
             f"there are fewer backgrounds ({len(plan.backgrounds)}) than variants ({variants}):"
             " foregrounds will meet some of them more than once"
         )
     strong = []
-    for number, size in enumerate(plan.sizes):
-        for variant in range(variants if size else 0):
-            name = plan.background_name(number, variant)
+    for row in plan.rows:
+        size = plan.row_size(row)
+        for variant in row.variants if size else ():
+            name = plan.background_name(row.foreground, variant)
             if size and name in sizes and enlargement(sizes[name], size) > STRONG_ENLARGEMENT:
-                strong.append(f"{plan.foregrounds[number].key}_{variant}")
+                strong.append(f"{plan.foregrounds[row.foreground].key}_{variant}")
     if strong:
         yield f"{len(strong):,} composites enlarge their background more than {STRONG_ENLARGEMENT:g}×: {_some(strong)}"
 
@@ -194,24 +199,27 @@ def _probe(plan: Plan, jobs: int) -> tuple[int, float]:
     codecs = packing(plan.recipe.shards.packing, plan.recipe.shards.quality)
     tile = (plan.recipe.shards.tile,) * 2
     pixels, size, seconds, shared_seconds, shared_size = 0, 0, 0.0, 0.0, 0
-    for number in np.linspace(0, len(plan.foregrounds) - 1, min(PROBES, len(plan.foregrounds))).astype(int):
-        cell = plan.cell(int(number), 0)
+    entries = {entry.key: entry for entry in plan.foregrounds}
+    for number in np.linspace(0, len(plan.rows) - 1, min(PROBES, len(plan.rows))).astype(int):
+        row = plan.rows[int(number)]
+        cell = plan.cell(row.foreground, row.variants.start)
         try:
             start = time.perf_counter()
-            foreground = plan.foreground_layout.load(plan.foregrounds[number])
-            entry, method = plan.foregrounds[number], METHODS[plan.recipe.fit.method]
+            entry, method = plan.foregrounds[row.foreground], METHODS[plan.recipe.fit.method]
+            foreground = dress(plan.foreground_layout, entry, plan.look(row.group), entries)
             draw = composite_trimaps(entry, foreground.alpha, plan.recipe.trimap, plan.supplied_trimaps)
             blend = method.blender(foreground.image, foreground.alpha)
             shared_size += _coded(codecs.foreground.encode(foreground.image, tile))
             middle = time.perf_counter()
             picture, _ = plan.background_layout.load(cell.background)
-            trimap = draw(0, cell.erode, cell.dilate).trimap
+            trimap = draw(cell.variant, cell.erode, cell.dilate).trimap
         except SourceError:
             continue
         target = foreground.alpha.shape
         offset = (cell.offset_y, cell.offset_x)
         placement = place_background(picture.shape[:2], target, enlarge=plan.recipe.fit.enlarge, offset=offset)
-        image = blend(method.fit(picture, target, placement))
+        background, _ = Stage(foreground.image, foreground.alpha)(method.fit(picture, target, placement), cell.scene)
+        image = blend(background)
         if codecs.shares_opaque:
             image[foreground.alpha == 255] = 0
         size += _coded(codecs.image.encode(image, tile))
@@ -221,8 +229,7 @@ def _probe(plan: Plan, jobs: int) -> tuple[int, float]:
         pixels += foreground.alpha.size
     if not pixels:
         return plan.estimated_bytes, 0.0
-    variants = plan.recipe.variants
-    per_shard = min(plan.shape[1], variants)
+    per_shard = min(plan.shape[1], max(len(row.variants) for row in plan.rows))
     scale = plan.pixels / pixels
     return (
         int(scale * (size + shared_size / per_shard)),

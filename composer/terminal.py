@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -16,6 +17,14 @@ from .errors import MattingComposeError, RecipeError
 CLEAN, FAILED, USAGE, WITH_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 REFRESH, LINE_EVERY = 0.1, 10.0  # seconds between two updates on a terminal, and between two lines elsewhere
 GOES_ON = "Nothing finished is lost: run the same command again to go on"
+
+
+class Place(click.Path):
+    """A dataset's folder, or its address in object storage."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Leave addresses as they are: a `Path` would make one slash of two."""
+        return value if "://" in str(value) else super().convert(value, param, ctx)
 
 
 @contextmanager
@@ -57,18 +66,26 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         return
 
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[pace]}"),
+        TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks = {"": bar.add_task("", visible=False, pace="")}
-        last, pace = 0.0, _Pace()
+        tasks = {"": bar.add_task("", visible=False, rate="")}
+        last = 0.0
 
         def update(what: str, done: int, total: int) -> None:
             nonlocal last
@@ -76,36 +93,26 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
                 return
             last = time.monotonic()
             if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total, pace="")
-            bar.update(tasks[what], completed=done, total=total, pace=pace.told(what, done, total))
+                tasks[what] = bar.add_task(what, total=total, rate="")
+            speed = bar.tasks[tasks[what]].speed
+            bar.update(tasks[what], completed=done, total=total, rate=f"{speed:,.3g}/s" if speed else "")
 
         yield update
 
 
 def _lines() -> Callable[[str, int, int], None]:
-    last, pace = time.monotonic(), _Pace()
+    last, before = time.monotonic(), 0
 
     def line(what: str, done: int, total: int) -> None:
-        nonlocal last
-        told = pace.told(what, done, total)
-        if time.monotonic() - last >= LINE_EVERY:
-            last = time.monotonic()
-            click.echo(f"{what}: {done:,}/{total:,}  {told}", err=True)
+        nonlocal last, before
+        if (seconds := time.monotonic() - last) >= LINE_EVERY:
+            # Since the last line: what was done earlier is passed in no time, and would promise too much.
+            rate = max(done - before, 0) / seconds
+            left = f"  {rate:,.3g}/s  ETA {duration((total - done) / rate)}" if rate else ""
+            click.echo(f"{what}: {done:,}/{total:,}{left}", err=True)
+            last, before = time.monotonic(), done
 
     return line
-
-
-class _Pace:
-    """How fast each thing goes since it was first heard of."""
-
-    def __init__(self) -> None:
-        self._first: dict[str, tuple[float, int]] = {}
-
-    def told(self, what: str, done: int, total: int) -> str:
-        now = time.monotonic()
-        start, before = self._first.setdefault(what, (now, done))
-        rate = (done - before) / max(now - start, 1e-3)
-        return f"{rate:,.3g}/s  ETA {duration((total - done) / rate)}" if rate else ""
 
 
 def size(count: float) -> str:

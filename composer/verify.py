@@ -13,18 +13,21 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from .build import CONTACT_SHEET, LOCK
 from .checksums import CHECKSUMS, file_sha256, read_checksums
 from .composite import blend
 from .dataset import INDEX
 from .documents import Index, PlanFile, Settings, ShardRecord, Sidecar, load_index, load_plan, load_sidecar
 from .errors import DatasetError
 from .inspect import OnProgress
+from .layouts import CONTACT_SHEET
+from .looks import Look
 from .plan import PLAN, Plan, ShardPlan
+from .scenes import Scene
 from .shard import Parts, Row, ShardReader
+from .shares import LOCK, WHOLE, held
+from .store import borrowed, is_remote, located
 from .trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from .workers import in_processes
 
@@ -91,7 +94,7 @@ def verify(folder: str | Path, *, jobs: int = -1, on_progress: OnProgress | None
     DatasetError : the folder holds no dataset, an unfinished one, or one of a newer version
     """
     start = time.monotonic()
-    folder = Path(folder)
+    folder = located(folder)
     problems: list[Problem] = []
     sums = _sums(folder, problems)
     problems += _against_sums(folder, sums or {}, shards=False)
@@ -125,13 +128,16 @@ def move_aside(folder: Path, verdict: Verdict) -> Verdict:
 
     Raises
     ------
-    DatasetError : a build is running in the folder, or it cannot be written
+    BuildError : a build is running in the folder
+    DatasetError : it cannot be written
     """
+    if is_remote(folder):
+        raise DatasetError(f"{folder}: nothing is moved aside in object storage; delete the bad shards' .json there")
     shards = folder / "shards"
     bad = sorted({Path(p.file).stem for p in verdict.problems if p.file.startswith("shards/")})
     aside = folder / DAMAGED
     try:
-        with FileLock(folder / LOCK, timeout=0):
+        with held(folder, WHOLE):
             if bad and aside.is_symlink():
                 raise DatasetError(f"{aside}: is a link; nothing is moved out of the dataset's folder")
             for stem in bad:
@@ -139,8 +145,6 @@ def move_aside(folder: Path, verdict: Verdict) -> Verdict:
                 for path in (shards / f"{stem}.json", shards / f"{stem}.h5"):  # without a sidecar, it counts as absent
                     if path.exists() or path.is_symlink():
                         path.replace(_free_name(aside / path.name))
-    except Timeout:
-        raise DatasetError(f"{folder}: a build is running here; wait for it, then verify again") from None
     except OSError as error:
         raise DatasetError(f"{folder}: shards cannot be moved aside ({error})") from None
     return replace(verdict, moved=tuple(f"{stem}.h5" for stem in bad))
@@ -260,7 +264,7 @@ class _Task:
     stated: dict[str, str]
     plan_sha256: str
     settings: Settings
-    cells: dict[str, tuple[int, int, str]] | None
+    cells: dict[str, _Planned] | None
     inputs: dict[str, str]
 
 
@@ -314,21 +318,32 @@ def _look_at_shards(
     return looks
 
 
-def _cells_of(plan: Plan, shard: ShardPlan) -> dict[str, tuple[int, int, str]]:
-    """Map a shard's keys to the group, the position and the background that the plan gives them."""
-    return {
-        f"{plan.foregrounds[f].key}_{v}": (f, v - shard.variants.start, plan.background_name(f, v))
-        for f in shard.foregrounds
-        for v in shard.variants
-    }
+_Planned = tuple[int, int, str, Look, Scene]  # group, position, background, look, scene
+
+
+def _cells_of(plan: Plan, shard: ShardPlan) -> dict[str, _Planned]:
+    """Map a shard's keys to what the plan says of them."""
+    cells: dict[str, _Planned] = {}
+    for strip in shard.strips:
+        key, look = plan.foregrounds[strip.foreground].key, plan.look(strip.group)
+        for position, variant in enumerate(strip.variants):
+            cell = plan.cell(strip.foreground, variant)
+            cells[f"{key}_{variant}"] = cell.group, position, cell.background, look, cell.scene
+    return cells
 
 
 def _look_at(task: _Task) -> _Look:
     """Check one shard."""
     cv2.setNumThreads(1)  # the processes are the parallelism
     name = f"shards/{task.record.file}"
-    if not task.path.is_file():
+    try:
+        with borrowed(task.path) as path:
+            return _look_inside(replace(task, path=path), name)
+    except (FileNotFoundError, IsADirectoryError):
         return _Look(task.record.file, [Problem(name, "missing", f"{INDEX} lists it")], [], 0, False)
+
+
+def _look_inside(task: _Task, name: str) -> _Look:
     problems = list(_hash_problems(task, name))
     size = task.path.stat().st_size
     try:
@@ -393,10 +408,19 @@ def _table_problems(task: _Task, rows: list[Row], name: str) -> Iterator[Problem
         cell = task.cells.get(row.key)
         if cell is None:
             yield Problem(name, "unplanned-composite", f"{PLAN} has no such composite in this shard", row.key)
-        elif cell != (row.group, row.position, row.background):
+        elif cell[:3] != (row.group, row.position, row.background):
             found = f"group {row.group}, position {row.position}, background {row.background}"
             wanted = "group {}, position {}, background {}".format(*cell)
             yield Problem(name, "disagrees", f"it has {found}; planned were {wanted}", row.key)
+        elif cell[3:] != _drawn(row, cell):
+            found, wanted = f"{row.look}, {row.scene}", f"{cell[3]}, {cell[4]}"
+            yield Problem(name, "disagrees", f"it has {found}; planned were {wanted}", row.key)
+
+
+def _drawn(row: Row, planned: _Planned) -> tuple[Look, Scene]:
+    """Return a row's look and scene as they were drawn: what pixels decided later is as it was planned."""
+    rotate = planned[3].rotate if row.look.rotate == 0 else row.look.rotate
+    return replace(row.look, rotate=rotate), replace(row.scene, gamma=planned[4].gamma)
 
 
 def _composite_problem(reader: ShardReader, row: Row, settings: Settings) -> tuple[str, str] | None:

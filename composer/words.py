@@ -27,7 +27,9 @@ def folded(name: str) -> str:
 def summary_lines(summary: Summary) -> Iterator[tuple[str, str, Distribution | None]]:
     """Yield a summary's lines: what each is about, what is to be said, and how it is spread where it is."""
     s = summary
-    matrix = f"{s.foregrounds:,} foregrounds × {s.recipe['variants']} variants over {s.backgrounds:,} backgrounds"
+    weighted = "" if s.planned == s.foregrounds * s.recipe["variants"] else " by weight"
+    variants = f"{s.recipe['variants']} variants{weighted}"
+    matrix = f"{s.foregrounds:,} foregrounds × {variants} over {s.backgrounds:,} backgrounds"
     yield "composites", f"{s.composites:,} of {s.planned:,} planned: {matrix}", None
     each = f", {s.bytes / s.composites / 1e3:,.0f} kB a composite" if s.composites else ""
     packing = s.recipe["shards"]["packing"]
@@ -60,7 +62,7 @@ def summary_lines(summary: Summary) -> Iterator[tuple[str, str, Distribution | N
     causes = ", ".join(f"{count:,} × {cause}" for cause, count in s.failures.items())
     yield "failures", f"{sum(s.failures.values()):,} composites: {causes}" if s.failures else "none", None
     if s.excluded:
-        yield "left out", f"{s.excluded:,} foregrounds", None
+        yield "left out", f"{s.excluded:,} pictures", None
     for note in s.sources:
         yield "sources", f"{note.what}: {'; '.join(filter(None, (note.licence, note.attribution)))}", None
     trimap = s.recipe["trimap"]

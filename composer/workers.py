@@ -1,13 +1,17 @@
-"""Workers: one function over many tasks, in processes."""
+"""Workers: one function over many tasks, in processes of this machine; or joblib's tasks on a Dask cluster."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from typing import TypeVar
 
 import joblib
 
-from .errors import DatasetError
+from .errors import BuildError, DatasetError
+from .terminal import GOES_ON
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -29,3 +33,44 @@ def in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], jobs
         ) from None
     except MemoryError:
         raise DatasetError("there is no memory left for a worker; fewer --jobs take less") from None
+
+
+def workers_are_ours() -> bool:
+    """Tell whether joblib's tasks would run in processes that this one starts, not in a cluster's."""
+    return isinstance(joblib.parallel.get_active_backend()[0], joblib.parallel.LokyBackend)
+
+
+@contextlib.contextmanager
+def on_cluster(address: str | None) -> Iterator[None]:
+    """Send joblib's tasks to a Dask cluster while the body runs; without an address, leave them where they run.
+
+    Raises
+    ------
+    BuildError : Dask is not installed, nothing answers at the address, no worker is there, or too many were lost
+    """
+    if address is None:
+        yield
+        return
+    try:
+        from distributed import Client, KilledWorker
+    except ImportError:
+        raise BuildError('--cluster needs Dask; install it with pip install "matting-compose[cluster]"') from None
+    for chatter in ("distributed.client", "tornado.application"):
+        logging.getLogger(chatter).setLevel(logging.CRITICAL)  # what a lost connection means is said below
+    try:
+        client = Client(address, timeout=10)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise BuildError(
+            f"no Dask scheduler answers at {address} ({error}); is it running, and is that its address?"
+        ) from None
+    try:
+        with client, joblib.parallel_config(backend="dask"):
+            yield
+    except CancelledError:
+        raise BuildError(f"the Dask scheduler at {address} is gone. {GOES_ON}") from None
+    except KilledWorker:
+        raise BuildError(
+            f"workers of the cluster were killed again and again, perhaps for want of memory. {GOES_ON}"
+        ) from None
+    except TimeoutError:
+        raise BuildError(f"the Dask scheduler at {address} has no workers; start some: dask worker {address}") from None

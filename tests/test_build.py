@@ -12,10 +12,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from conftest import COMMAND, Pictures, photograph, run, save, shard_bytes, soft_disc
 from matting_compose.composer import open_dataset
+from matting_compose.composer.shares import WHOLE, held
 
 # Drawn pictures, so that a build lasts some seconds and can be stopped in the middle.
 SLOW = ["build", "demo", "--variants", "12", "--set", "foregrounds.count=16", "--set", "shards.variants=6"]
@@ -237,7 +237,7 @@ def test_one_build_at_a_time(pictures: Pictures, tmp_path: Path) -> None:
     """A second build in the folder is refused; a lock that was left behind is not in the way."""
     out = tmp_path / "d"
     out.mkdir()
-    with FileLock(out / ".lock"):
+    with held(out, WHOLE):
         second = run(*pictures.arguments(out))
         assert second.code == 1
         assert "another build is running" in second.err

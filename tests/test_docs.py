@@ -34,6 +34,11 @@ SHORTER = {
     "fuzz.py --seconds 140": "fuzz.py --blind --seconds 0",
     "fetch open431": "fetch open431.csv --packages debs/",
     "build open431": "build open431 --variants 1",
+    "--out demo-run": "--out demo-run --steps 2 --set validation.limit=1",
+    "--steps 2000 --set stream.batch=4": "--steps 1 --set validation.limit=1 --set network.width=0.1",
+    "--resume --steps 2500": "--resume --steps 2",
+    "--nproc-per-node 8": "--local-addr 127.0.0.1 --nproc-per-node 2",
+    "--out run8": "--out run8 --config cpu-small --steps 1 --set network.width=0.03 --device cpu",
 }
 
 
@@ -98,24 +103,32 @@ def write_open431(folder: Path) -> None:
 
 def test_make_targets_set_everything_up() -> None:
     """`make demo` and `make test` make the environment that they need before they use it."""
-    for target, last in (("demo", "matting-compose build demo --out demo"), ("test", "python -m pytest")):
-        command = ["make", "--dry-run", "--always-make", target, "VENV=.fresh"]
-        plan = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        steps = [plan.index("-m venv .fresh"), plan.index("install"), plan.rindex(last)]
-        assert steps == sorted(steps)
+    stages = {
+        "demo": ["-m venv .fresh", "install", "matting-compose build demo", "install", "matting-train demo"],
+        "test": ["-m venv .fresh", "install", "python -m pytest"],
+    }
+    for target, stage in stages.items():
+        plan, place = planned(target), 0
+        for step in stage:
+            place = plan.index(step, place) + 1
+
+
+def planned(target: str) -> str:
+    """Return what make would do for a target, were nothing there."""
+    command = ["make", "--dry-run", "--always-make", target, "VENV=.fresh"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
 def test_every_command_runs(place: Path) -> None:
     """The commands of all pages, in order, in one folder: each exits with 0."""
-    environment = {**os.environ, "PATH": f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}"}
+    environment = {
+        **os.environ, "PATH": f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}", "GLOO_SOCKET_IFNAME": "lo",
+    }  # fmt: skip
+    demo = [line.removeprefix(".fresh/bin/") for line in planned("demo").splitlines() if "/bin/matting-" in line]
     seen = 0
-    for page, line in commands():
-        if line.startswith("make "):
-            if line == "make demo":
-                line = "matting-compose build demo --out demo"
-            else:
-                assert line == "make test"
-                continue  # this is what is running
+    for page, line in [("make demo", line) for line in demo] + commands():
+        if line in ("make demo", "make test"):
+            continue  # the one was the first, the other is what is running
         for long, short in SHORTER.items():
             line = line.replace(long, short)
         done = subprocess.run(line, shell=True, cwd=place, env=environment, capture_output=True, text=True, check=False)
@@ -123,6 +136,7 @@ def test_every_command_runs(place: Path) -> None:
         seen += 1
     assert seen >= 7
     assert len(list((place / "demo" / "shards").glob("*.h5"))) >= 8
+    assert (place / "demo-run" / "index.html").exists()
 
 
 def test_every_line_of_python_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +166,7 @@ def test_every_key_is_documented() -> None:
     from matting_compose.composer import recipe
 
     text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
-    tables = [recipe.Fit, recipe.Pairing, recipe.Trimap, recipe.Shards, recipe.Split]
+    tables = [recipe.Fit, recipe.Pairing, recipe.Looks, recipe.Scenes, recipe.Trimap, recipe.Shards, recipe.Split]
     tables += [model for models in recipe.LAYOUTS.values() for model in models.values()]
     for table in tables:
         for key, field in table.model_fields.items():
@@ -160,6 +174,21 @@ def test_every_key_is_documented() -> None:
             for choice in getattr(field.annotation, "__args__", ()):
                 if isinstance(choice, str):
                     assert f"`{choice}`" in text, f"{key} = {choice}"
+
+
+def test_every_key_of_training_is_documented() -> None:
+    """docs/training.md names every key of a configuration, every choice of a value, and what is shipped."""
+    from matting_compose.trainer import config
+
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    names = [*config.shipped_configs(), *config.LOSS_NAMES, "stream.augment"]
+    tables = [config.Config, config.NetworkTable, config.StreamTable, config.Augment, config.OptimiserTable,
+              config.ValidationTable]  # fmt: skip
+    for table in tables:
+        for key, field in table.model_fields.items():
+            names += [key, *(c for c in getattr(field.annotation, "__args__", ()) if isinstance(c, str))]
+    for name in names:
+        assert f"`{name}`" in text or f"`[{name}]`" in text, name
 
 
 def test_links_and_pictures_exist() -> None:

@@ -361,17 +361,6 @@ def test_every_flipped_bit_of_a_checkpoint_is_found(tmp_path: Path) -> None:
             load_checkpoint(path)
 
 
-def test_a_checkpoint_of_no_run_is_named(tmp_path: Path) -> None:
-    """Weights alone predict, but no training goes on with them."""
-    torch = pytest.importorskip("torch")
-    from matting_compose.composer.errors import TrainingError
-    from matting_compose.trainer.checkpoint import load_checkpoint, save_checkpoint
-
-    save_checkpoint(tmp_path / "last.pt", {"network": {}, "model": {"a": torch.zeros(3)}})
-    with pytest.raises(TrainingError, match="it lacks step, seconds"):
-        load_checkpoint(tmp_path / "last.pt")
-
-
 def test_a_damaged_line_of_metrics_costs_that_line_only(tmp_path: Path) -> None:
     """The lines after it are kept, the file as it was too, and it is said; a line that a stop has cut is no damage."""
     pytest.importorskip("torch")

@@ -38,7 +38,9 @@ def test_shards_cover_the_matrix_once() -> None:
     whole = drawn(33, 20, "variants=7", "shards.variants=3", "split.validation=0.2")
     cells = [(cell.foreground, cell.variant) for shard in whole.shards for cell in whole.cells(shard)]
     assert sorted(cells) == [(f, v) for f in range(33) for v in range(7)]
-    sides = {split: {f for s in whole.shards if s.split == split for f in s.foregrounds} for split in whole.splits}
+    sides: dict[str, set[int]] = {"train": set(), "validation": set()}
+    for shard in whole.shards:
+        sides[shard.split] |= {strip.foreground for strip in shard.strips}
     assert len(sides["validation"]) == round(0.2 * 33)
     assert not sides["validation"] & sides["train"]
 

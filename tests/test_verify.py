@@ -15,7 +15,6 @@ import pytest
 
 from conftest import Pictures, call
 from matting_compose.composer import open_dataset
-from matting_compose.composer.errors import DatasetError
 from matting_compose.composer.shard import Parts
 from matting_compose.composer.verify import Settings, Verdict, verify, wrong_pixels
 
@@ -225,13 +224,13 @@ def test_failures_are_no_damage(pictures: Pictures, tmp_path: Path) -> None:
 
 def test_a_folder_that_is_being_built_is_left_alone(copied: Path) -> None:
     """`--repair` waits for nobody and moves nothing while a build holds the folder."""
-    from filelock import FileLock
-
+    from matting_compose.composer.errors import BuildError
+    from matting_compose.composer.shares import WHOLE, held
     from matting_compose.composer.verify import move_aside
 
     (copied / "shards" / "shard-00000.h5").write_bytes(b"")
     verdict = verify(copied, jobs=1)
-    with FileLock(copied / ".lock"), pytest.raises(DatasetError, match="a build is running"):
+    with held(copied, WHOLE), pytest.raises(BuildError, match="another build is running"):
         move_aside(copied, verdict)
     assert (copied / "shards" / "shard-00000.h5").exists()
 

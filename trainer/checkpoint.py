@@ -18,10 +18,10 @@ __all__ = ["FORMAT", "VERSION", "load_checkpoint", "load_network", "save_checkpo
 
 FORMAT: Final = "matting-compose/checkpoint"
 VERSION: Final = 1
-# What a run is gone on with by.
-RUN: Final[dict[str, type | tuple[type, ...]]] = {
-    "step": int, "seconds": float, "best": (tuple, list, type(None)), "config": dict, "plan_sha256": str, "crops": int,
-    "model": Mapping, "optimiser": Mapping,
+# What a training needs to go on, beside the network's own tensors.
+_KEPT: Final[dict[str, type | tuple[type, ...]]] = {
+    "step": int, "judged": int, "seconds": (int, float), "config": dict, "crops": int, "plan_sha256": str,
+    "composites": int, "model": Mapping, "optimiser": dict,
 }  # fmt: skip
 
 
@@ -57,9 +57,11 @@ def load_checkpoint(path: Path) -> Mapping[str, Any]:
     try:
         document = _read(path)
         _check_version(document, path)
-        lacking = [name for name, kinds in RUN.items() if not isinstance(document.get(name), kinds)]
+        lacking = [key for key, kind in _KEPT.items() if not isinstance(document.get(key), kind)]
         if lacking:
-            raise ValueError(f"{path}: not of a training: it lacks {', '.join(lacking)}; give the run's own last.pt")
+            raise ValueError(
+                f"{path}: a network without its training ('{lacking[0]}' is not there); give a run's folder"
+            )
     except OSError as error:
         raise TrainingError(f"{path}: cannot be read ({error.strerror}); is --out the run's folder?") from None
     except ValueError as error:

@@ -11,21 +11,26 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import __version__
-from ..composer.terminal import CLEAN, INTERRUPTED, duration, explained
+from ..composer.terminal import CLEAN, INTERRUPTED, Place, duration, explained
 
 if TYPE_CHECKING:
     from .config import Config
 
 EXIT_CODES = """\b
 Exit codes: 0 trained; 1 failed; 2 wrong usage or configuration; 130 stopped, and saved."""
-KNOWN_CONFIGS = "cpu-small, dim, modern, shm"
+KNOWN_CONFIGS = "cpu-small, demo, dim, modern, shm"
 
 
 @click.command(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="matting-train")
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=Place(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The run's folder.")
-@click.option("--config", "name", default="modern", show_default=True, help=f"{KNOWN_CONFIGS}, or a TOML file.")
+@click.option(
+    "--config",
+    "name",
+    show_default="modern, or with --resume what the run was begun with",
+    help=f"{KNOWN_CONFIGS}, a TOML file, or another run's config.json.",
+)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key; repeatable.")
 @click.option("--steps", type=int, help="How many steps; short for --set steps=N.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
@@ -35,7 +40,7 @@ KNOWN_CONFIGS = "cpu-small, dim, modern, shm"
 def train(
     dataset: Path,
     out: Path,
-    name: str,
+    name: str | None,
     overrides: tuple[str, ...],
     steps: int | None,
     resume: bool,
@@ -52,26 +57,36 @@ def train(
       matting-train dataset --out run --config cpu-small
       matting-train dataset --out run --set stream.batch=16 --set optimiser.rate=1e-4
       matting-train dataset --out run --resume
-      torchrun --nproc-per-node 8 -m matting_compose.trainer.cli dataset --out run
+      torchrun --standalone --nproc-per-node 8 -m matting_compose.trainer.cli dataset --out run
     """
     with explained("Go on with --resume: the last checkpoint is whole"):
-        _need_torch()
-        from .config import load_config
-
+        _need_packages()
         if steps is not None:
             overrides = (*overrides, f"steps={steps}")
-        config = load_config(name, overrides)
+        config = _config(out, name, overrides, resume)
         code = _train(dataset, out, config, resume, device, dry_run, as_json)
     sys.exit(code)
 
 
-def _need_torch() -> None:
+def _need_packages() -> None:
+    """Look for what training needs now, not when the first hour is over."""
     from importlib.util import find_spec
 
     from ..composer.errors import TrainingError
 
-    if find_spec("torch") is None:
-        raise TrainingError('training needs PyTorch, which is not installed: pip install "matting-compose[train]"')
+    for module, name in (("torch", "PyTorch"), ("matplotlib", "Matplotlib"), ("jinja2", "Jinja")):
+        if find_spec(module) is None:
+            raise TrainingError(f'training needs {name}, which is not installed: pip install "matting-compose[train]"')
+
+
+def _config(out: Path, name: str | None, overrides: tuple[str, ...], resume: bool) -> Config:
+    from .config import load_config
+    from .folder import CONFIG, check_folder
+
+    check_folder(out, resume)
+    if name is None and resume:
+        return load_config(out / CONFIG, overrides)
+    return load_config(name or "modern", overrides)
 
 
 def _train(dataset: Path, out: Path, config: Config, resume: bool, device: str, dry_run: bool, as_json: bool) -> int:
@@ -82,21 +97,22 @@ def _train(dataset: Path, out: Path, config: Config, resume: bool, device: str, 
     with take_place(device) as place:
         told = outlook(dataset, config, place)
         if dry_run:
-            click.echo(json.dumps(asdict(told)) if as_json else str(told))
+            if place.leads:
+                click.echo(json.dumps(asdict(told)) if as_json else str(told))
             return CLEAN
         if place.leads:
             click.echo(str(told), err=True)
         with display(quiet=not place.leads) as shown:
             outcome = train(dataset, out, config, place, shown, resume)
     if not place.leads:
-        return CLEAN if outcome.step == outcome.steps else INTERRUPTED
+        return INTERRUPTED if outcome.stopped else CLEAN
     if as_json:
         click.echo(json.dumps(asdict(outcome)))
     best = "" if outcome.best_sad is None else f"; best SAD {outcome.best_sad:.3f} at step {outcome.best_step:,}"
     click.echo(
         f"{out}: {outcome.step:,} steps in {duration(outcome.seconds)}{best}. Look at {out / 'index.html'}", err=True
     )
-    if outcome.step < outcome.steps:
+    if outcome.stopped:
         click.echo(f"Stopped at step {outcome.step:,} of {outcome.steps:,}, and saved: go on with --resume", err=True)
         return INTERRUPTED
     return CLEAN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -122,17 +123,30 @@ def load_config(name: str | Path | None = None, overrides: Sequence[str] = ()) -
 
     Parameters
     ----------
-    name : a shipped one's name, the path of a TOML file, or None for the defaults
+    name : a shipped one's name, the path of a TOML file or of a run's config.json, or None for the defaults
     overrides : ``key=value`` strings, the key dotted (``optimiser.rate=1e-4``); values are TOML, else plain text
 
     Raises
     ------
     ConfigError : naming the key's path, what was found and what is allowed
     """
-    data, _ = read_toml(name, CONFIGS, "configuration", ConfigError)
+    if name is not None and Path(name).suffix == ".json":
+        data = _read_json(Path(name))
+    else:
+        data, _ = read_toml(name, CONFIGS, "configuration", ConfigError)
     for item in overrides:
         override(data, item, ConfigError)
     return parse_config(data, str(name or "the command line"))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); give a configuration by --config") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a configuration, found a {type(data).__name__}")
+    return data
 
 
 def parse_config(data: dict[str, Any], origin: str) -> Config:

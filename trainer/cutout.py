@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..composer.composite import blend, fit_background, place_background
+from ..composer.foreground import estimate_layers, extend_colours
 from ..composer.sources import composed_size
-from .methods import pymatting
+from .methods import to_bytes
 
 __all__ = ["estimate_foreground", "on_background", "panel", "side_by_side"]
 
@@ -20,14 +21,11 @@ Matte = NDArray[np.float32]
 
 CELL: Final = 640  # px, the longer side of a panel's pictures
 GAP: Final = 8  # px
-OPAQUE: Final = 1 - 0.5 / 255  # rounds to 255
 SQUARE: Final = 16  # px, of the checkerboard
 
 
 def estimate_foreground(image: Picture, alpha: Matte) -> Picture:
-    """Estimate the foreground's own colours, which in the image are mixed with the background's: F of I = αF + (1−α)B.
-
-    By Germer et al., Fast Multi-Level Foreground Estimation, 2020 (pymatting), on the subject's bounding box.
+    """Estimate the foreground's own colours, which in the image are mixed with the background's, and extend them.
 
     Parameters
     ----------
@@ -36,21 +34,13 @@ def estimate_foreground(image: Picture, alpha: Matte) -> Picture:
 
     Returns
     -------
-    (H, W, 3) uint8 RGB; the image itself where alpha is opaque, and outside the bounding box
+    (H, W, 3) uint8 RGB; the image itself where alpha is opaque, and the nearest colours where it is clear
 
     Raises
     ------
-    MatteError : pymatting is not installed
+    ForegroundError : pymatting is not installed
     """
-    x, y, width, height = cv2.boundingRect((alpha > 0).view(np.uint8))
-    foreground = image.copy()
-    if width and height:
-        there = slice(y, y + height), slice(x, x + width)
-        colours = pymatting().estimate_foreground_ml(image[there].astype(np.float32) / 255, alpha[there])
-        # Where nothing of the background shows, the image is the foreground, and smoothing would only blur it.
-        mixed = alpha[there] < OPAQUE
-        foreground[there][mixed] = np.rint(np.clip(colours[mixed], 0, 1) * 255)
-    return foreground
+    return extend_colours(estimate_layers(image, alpha).foreground, to_bytes(alpha))
 
 
 def on_background(foreground: Picture, alpha: Picture, background: Picture) -> Picture:

@@ -43,7 +43,7 @@ class Line:
     loss, losses : the weighted sum, and each; gradient : its norm; all means since the line before
     rate : learning rate
     crops_per_second : over all processes
-    waiting : share of the time in which nothing was computed because no batch was there, 0..1
+    waiting : share of the time spent waiting for batches, 0..1; a GPU may have worked meanwhile
     memory : bytes, the device's peak, or the process's on a CPU
     seconds : since the run began, without interruptions
     left : seconds to the end at this pace
@@ -73,21 +73,25 @@ class Display(Protocol):
 
 
 class Journal:
-    """Write a run's records. `kept` is the step it goes on from: later lines, from before a stop, are dropped."""
+    """Write a run's records.
 
-    def __init__(self, folder: Path, kept: int, display: Display, tensorboard: bool) -> None:
+    `step` is the one it goes on from, `judged` that of its last validation: lines that will be written again go.
+    """
+
+    def __init__(self, folder: Path, step: int, judged: int, display: Display, tensorboard: bool) -> None:
         self._folder, self._display = folder, display
         self._path = folder / METRICS_FILE
+        self._board = _tensorboard(folder, step) if tensorboard else None
+        kept = {"train": step, "validation": judged}
         lines = _lines(folder)
         damaged = sum(record is None for record in lines[:-1])  # the last one may be what a stop has cut
         if damaged:
             aside = self._path.with_suffix(".damaged.jsonl")
             self._path.replace(aside)
             display.say(f"{self._path}: {damaged:,} lines are damaged and were left out; it is kept as {aside.name}")
-        records = [record for record in lines if record is not None and record["step"] <= kept]
+        records = [record for record in lines if record is not None and record["step"] <= kept[record["kind"]]]
         write_text(self._path, "".join(json.dumps(record) + "\n" for record in records))
         self._file = self._path.open("a", encoding="utf-8", buffering=1)
-        self._board = _tensorboard(folder, kept) if tensorboard else None
 
     def train(self, line: Line) -> None:
         """Record a line."""
@@ -194,7 +198,8 @@ def _draw_curves(records: list[dict[str, Any]], path: Path) -> None:
         if what == "network":
             sad.plot(*zip(*points, strict=True), marker="o", label="network")
         else:
-            sad.axhline(points[0][1], linestyle="--", linewidth=1, color="grey", label=what)
+            style = "--" if what == "trimap alone" else ":"  # they may lie on each other
+            sad.axhline(points[0][1], linestyle=style, linewidth=1.5, color="grey", label=what)
     sad.set(title="validation SAD (thousands)", ylim=(0, None))
     rate.plot(steps, [record["rate"] for record in train], linewidth=1)
     rate.set(title="learning rate", xlabel="step")

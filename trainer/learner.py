@@ -31,9 +31,11 @@ class Step:
     Attributes
     ----------
     numbers : (2 + losses,) float32: the weighted sum, the gradient's norm, then each loss by its name's order
-    samples : the composites' numbers
+    number : the step's, from 0
+    samples : this process's composites
     """
 
+    number: int
     numbers: Tensor
     samples: NDArray[np.int64]
 
@@ -95,7 +97,7 @@ class Learner:
             self._update_ema(self.ema, number)
         self._place.mean(numbers)
         samples = np.concatenate([batch.samples for batch in batches])
-        return Step(torch.cat((numbers[:1], norm.detach().reshape(1), numbers[1:])), samples)
+        return Step(number, torch.cat((numbers[:1], norm.detach().reshape(1), numbers[1:])), samples)
 
     def _backward(self, batch: Batch, unknown: Tensor, count: Tensor, parts: int) -> Tensor:
         """Add one batch's share to the gradients; return the weighted sum and each loss."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import resource
-import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,17 +15,19 @@ from typing import Any
 import torch
 
 from ..composer.dataset import Dataset, Sample, open_dataset
-from ..composer.errors import TrainingError
-from .checkpoint import load_checkpoint, save_checkpoint
-from .config import Config, differences
-from .journal import Display, Journal, Line, write_page
+from ..composer.errors import MattingComposeError, TrainingError
+from .checkpoint import save_checkpoint
+from .config import Config
+from .folder import BEST, LAST, check_folder, held, previous_state, write_config
+from .journal import Display, Journal, write_page
 from .learner import Learner, Step, learning_rate
+from .meter import Meter, crops_a_step
 from .mnet import MNet
 from .place import Place
-from .stream import REMEMBER, Stream, open_stream
+from .stop import Stop, Stopped, stoppable
+from .stream import REMEMBER, Batch, Stream, open_stream
 from .validate import guess_half, guess_ramp, panel, predict_whole, score, validation_samples
 
-LAST, BEST, CONFIG = "last.pt", "best.pt", "config.json"
 MOST_WORKERS = 8
 
 
@@ -37,14 +37,16 @@ class Outcome:
 
     Attributes
     ----------
-    step, steps : done, of how many; fewer where it was asked to stop
+    step, steps : done, of how many
+    stopped : something is left to do, because it was asked to stop
     seconds : of training, over all its parts
-    loss : of the last line
+    loss : of the last line, None where no step was taken
     best_step, best_sad : the best validation, None where there was none
     """
 
     step: int
     steps: int
+    stopped: bool
     seconds: float
     loss: float | None
     best_step: int | None
@@ -93,9 +95,9 @@ def outlook(dataset: str | Path, config: Config, place: Place) -> Outlook:
     opened = open_dataset(dataset)
     table = config.stream
     open_stream(opened, crop=table.crop, sizes=table.sizes, colours=config.composes)  # raises where it cannot be
-    composites = sum(shard.composites for shard in opened.shards if shard.split == "train")
+    composites = _composites(opened)
     validated = len(validation_samples(opened, config.validation.limit))
-    crops = _crops_a_step(config, place)
+    crops = crops_a_step(config, place)
     warnings = []
     if not validated:
         warnings.append("the dataset has no validation split: nothing will be scored, and there will be no best.pt")
@@ -130,12 +132,17 @@ def train(dataset: str | Path, out: Path, config: Config, place: Place, display:
     ------
     DatasetError, TrainingError : with the way out; what was saved before stays
     """
+    check_folder(out, resume)
     opened = open_dataset(dataset, REMEMBER)
-    state = _open_run(out, opened, config, place, resume)
-    learner = Learner(config, place)
-    run = _Run(opened, out, config, place, learner, state)
     try:
-        with _explained_memory(), _stoppable() as stop:
+        with ExitStack() as stack:
+            stop = stack.enter_context(stoppable())
+            stack.enter_context(_explained(out))
+            learner = Learner(config, place)  # before there is a folder: its encoder may be missing
+            stack.enter_context(held(out, place))
+            state = previous_state(out, opened, config, place) if resume else None
+            run = _Run(opened, out, config, place, learner, state)
+            place.barrier()  # all have looked at the folder before one of them changes it
             return run.go(display, stop)
     finally:
         opened.close()
@@ -155,83 +162,127 @@ class _Run:
     ) -> None:
         self._dataset, self._out, self._config, self._place, self._learner = dataset, out, config, place, learner
         self._step, self._seconds = 0, 0.0
+        self._judged = -1  # the step of the last validation; at 0 guesses are judged
         self._best: tuple[int, float] | None = None
         self._loss: float | None = None
+        self._unproven: Step | None = None  # its numbers are looked at a step later, when the device has long finished
+        self._mended = state is not None and state["composites"] != _composites(dataset)
         if state is not None:
             learner.load(state, out / LAST)
-            self._step, self._seconds = state["step"], state["seconds"]
+            self._step, self._seconds, self._judged = state["step"], state["seconds"], state["judged"]
             self._best = None if state["best"] is None else (state["best"][0], state["best"][1])
         self._began = time.perf_counter() - self._seconds
         self._validated = validation_samples(dataset, config.validation.limit)
 
-    def go(self, display: Display, stop: _Stop) -> Outcome:
+    def go(self, display: Display, stop: Stop) -> Outcome:
         """Train to the end, or until asked to stop."""
-        config = self._config
-        journal = Journal(self._out, self._step, display, config.tensorboard) if self._place.leads else None
+        if self._step == 0:
+            self._begin()
+        journal = None
+        if self._place.leads:
+            journal = Journal(self._out, self._step, self._judged, display, self._config.tensorboard)
+        if journal is not None and self._mended:
+            journal.say("warning: the dataset was mended since the last step; from here on the order is another")
         stream = self._open_stream()
         try:
-            if self._step == 0:
-                self._judge_guesses(journal)
             stopped = self._steps(stream, journal, stop)
         finally:
             stream.close()
             if journal is not None:
                 journal.close()
         if self._place.leads:
-            self._write_page(stopped)
+            self._write_page("Stopped." if stopped else "Finished.")
         best_step, best_sad = self._best or (None, None)
-        return Outcome(self._step, config.steps, self._elapsed(), self._loss, best_step, best_sad)
+        return Outcome(self._step, self._config.steps, stopped, self._elapsed(), self._loss, best_step, best_sad)
 
-    def _steps(self, stream: Stream, journal: Journal | None, stop: _Stop) -> bool:
+    def _begin(self) -> None:
+        """Save before the first step: what cannot be written is found out now, and there is always a last.pt."""
+        self._save(LAST)
+        if self._place.leads:
+            write_config(self._out, self._config)
+
+    def _steps(self, stream: Stream, journal: Journal | None, stop: Stop) -> bool:
         """Take the steps; tell whether they were stopped short."""
         config = self._config
-        batches = iter(stream)
-        meter = _Meter(self._place, config)
-        unproven: Step | None = None  # its numbers are looked at one step later, when the device has long finished
-        while self._step < config.steps:
-            with meter.waiting():
-                taken = list(islice(batches, config.optimiser.accumulate))
-            step = self._learner.step(self._step, taken)
-            if unproven is not None:
-                self._prove(unproven, self._step - 1)
-            meter.add(step)
-            unproven = step
-            self._step += 1
-            done = self._step == config.steps
-            stopping = self._place.any(stop.asked)
-            due = {every: every and self._step % every == 0 for every in
-                   (config.log_every, config.validation.every, config.save_every, config.keep_every)}  # fmt: skip
-            if not (done or stopping or any(due.values())):
-                continue
-            self._prove(step, self._step - 1)
-            unproven = None
-            if due[config.log_every] or done or stopping:
-                rate = learning_rate(config.optimiser, self._step - 1, config.steps)
-                line = meter.line(self._step, self._elapsed(), rate, self._learner.losses)
-                self._loss = line.loss
-                if journal is not None:
-                    journal.train(line)
-            with meter.aside():
-                if (due[config.validation.every] or done) and self._validated and not stopping:
-                    self._validate(journal)
-                if due[config.save_every] or done or stopping:
-                    self._save(LAST)
-                if due[config.keep_every]:
-                    self._save(f"step-{self._step:07d}.pt")
-            if stopping and not done:
-                return True
-        return False
+        pending = self._pending()
+        stopping = not self._judge(journal, stop)
+        if pending and not stopping:
+            self._save(LAST)
+        batches, meter = iter(stream), Meter(self._place, config)
+        wishes: deque[torch.Tensor] = deque()
+        late = int(self._place.world > 1)  # all processes stop after the same step, and none waits to hear of it
+        while self._step < config.steps and not stopping:
+            taken = self._take(batches, meter, stop)
+            if taken:
+                step = self._learner.step(self._step, taken)
+                self._prove()
+                self._unproven = step
+                meter.add(step)
+                self._step += 1
+                wishes.append(self._place.any(stop.asked))
+            stopping = not taken or (len(wishes) > late and bool(wishes.popleft() > 0))
+            if stopping or self._due(config.log_every, config.validation.every, config.save_every, config.keep_every):
+                self._prove()
+                if meter.steps and (stopping or self._due(config.log_every)):
+                    self._tell(meter, journal)
+                with meter.aside():
+                    stopping = stopping or not self._judge(journal, stop)
+                    if stopping or self._due(config.save_every):
+                        self._save(LAST)
+                    if self._due(config.keep_every):
+                        self._save(f"step-{self._step:07d}.pt")
+        return self._step < config.steps or self._pending()
 
-    def _prove(self, step: Step, number: int) -> None:
+    def _due(self, *every: int) -> bool:
+        """Tell whether something that happens every so many steps, and after the last one, is to happen now."""
+        return any(e and (self._step % e == 0 or self._step == self._config.steps) for e in every)
+
+    def _take(self, batches: Iterator[Batch], meter: Meter, stop: Stop) -> list[Batch]:
+        """Wait for a step's batches; [] where the wish to stop came first."""
+        count = self._config.optimiser.accumulate
+        try:
+            with meter.waiting():
+                if self._place.world > 1:  # the others would wait for this one's step
+                    return list(islice(batches, count))
+                with stop.at_once():
+                    return list(islice(batches, count))
+        except Stopped:
+            return []
+        except MattingComposeError as error:
+            raise self._saved_before(error) from None
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            if stop.asked:  # the same signal has ended the workers
+                return []
+            reason = f"a reading process died ({error}), perhaps for want of memory: take fewer stream.workers"
+            raise self._saved_before(TrainingError(reason)) from None
+
+    def _saved_before(self, error: MattingComposeError) -> TrainingError:
+        """Save what was trained before the data failed, where that does not take the other processes."""
+        if self._place.world > 1:
+            return TrainingError(f"{error}. Go on with --resume, from {self._out / LAST}")
+        self._prove()
+        self._save(LAST)
+        return TrainingError(f"{error}. Saved at step {self._step:,}: once it is mended, go on with --resume")
+
+    def _prove(self) -> None:
         """Stop where a step was not finite, before anything of it is saved."""
-        if not bool(torch.isfinite(step.numbers).all()):
+        step, self._unproven = self._unproven, None
+        if step is not None and not bool(torch.isfinite(step.numbers).all()):
             keys = ", ".join(self._dataset.row(int(sample)).key for sample in step.samples)
             values = dict(zip(("sum", "gradient", *self._learner.losses), step.numbers.tolist(), strict=True))
             raise TrainingError(
-                f"step {number + 1}: not finite: {values}. Its composites: {keys}. {self._out / LAST} is from before."
-                " Take a lower optimiser.rate, optimiser.clip=1.0 or precision=float32, and go on with --resume if only"
-                " what may change has changed"
+                f"step {step.number + 1}: not finite: {values}. Its composites: {keys}. {self._out / LAST} is from"
+                " before. Train anew with a lower optimiser.rate, with optimiser.clip=1.0 or precision=float32"
             )
+
+    def _tell(self, meter: Meter, journal: Journal | None) -> None:
+        rate = learning_rate(self._config.optimiser, self._step - 1, self._config.steps)
+        line = meter.line(self._step, self._elapsed(), rate, self._learner.losses)
+        self._loss = line.loss
+        if journal is not None:
+            journal.train(line)
 
     def _open_stream(self) -> Stream:
         config, place, table = self._config, self._place, self._config.stream
@@ -245,15 +296,30 @@ class _Run:
             pin=place.device.type == "cuda",
         )  # fmt: skip
 
-    def _judge_guesses(self, journal: Journal | None) -> None:
+    def _pending(self) -> bool:
+        """Tell whether a validation is to be made at this step, and was not."""
+        return bool(self._validated) and self._due(self._config.validation.every) and self._judged != self._step
+
+    def _judge(self, journal: Journal | None, stop: Stop) -> bool:
+        """Validate if it is time to; tell whether it was not asked to stop before the end."""
+        if not self._pending():
+            return True
+        whole = self._judge_guesses(journal, stop) if self._step == 0 else self._validate(journal, stop)
+        if whole:
+            self._judged = self._step
+        return whole
+
+    def _judge_guesses(self, journal: Journal | None, stop: Stop) -> bool:
         """Score what a network must beat: no answer at all, and the best that the trimap alone allows."""
         for name, guess in (("unknown = 0.5", guess_half), ("trimap alone", guess_ramp)):
-            if self._validated:
-                scores = score(self._dataset, self._validated, guess, self._place)
-                if journal is not None:
-                    journal.validation(0, asdict(scores), name)
+            scores = score(self._dataset, self._validated, guess, self._place, stop)
+            if scores is None:
+                return False
+            if journal is not None:
+                journal.validation(0, asdict(scores), name)
+        return True
 
-    def _validate(self, journal: Journal | None) -> None:
+    def _validate(self, journal: Journal | None, stop: Stop) -> bool:
         """Score the network on whole composites, keep it if it is the best, and draw the panel."""
         settings, network = self._config.validation, self._learner.best_network
         network.eval()
@@ -262,161 +328,54 @@ class _Run:
             bf16 = self._config.precision == "bf16" and self._place.device.type == "cuda"
             return predict_whole(network, sample.image, sample.trimap, settings.max_side, bf16)
 
-        scores = score(self._dataset, self._validated, predict, self._place)
+        scores = score(self._dataset, self._validated, predict, self._place, stop)
+        if scores is None:
+            return False
         if self._best is None or scores.sad < self._best[1]:
             self._best = (self._step, scores.sad)
             self._save(BEST)
         if journal is not None:
             journal.validation(self._step, asdict(scores))
             if settings.panel:
-                shown = validation_samples(self._dataset, settings.panel)
-                samples = [self._dataset[number] for number in shown]
+                samples = [self._dataset[number] for number in validation_samples(self._dataset, settings.panel)]
                 journal.panel(self._step, panel([(sample, predict(sample)) for sample in samples]))
-            self._write_page(stopped=False)
+            self._write_page("Running.")
+        return True
 
     def _save(self, name: str) -> None:
         if self._place.leads:
             state = self._learner.state() | {
-                "step": self._step, "seconds": self._elapsed(), "best": self._best,
+                "step": self._step, "judged": self._judged, "seconds": self._elapsed(), "best": self._best,
                 "config": self._config.model_dump(mode="json"), "plan_sha256": self._dataset.document["plan_sha256"],
-                "crops": _crops_a_step(self._config, self._place),
+                "composites": _composites(self._dataset), "crops": crops_a_step(self._config, self._place),
             }  # fmt: skip
             save_checkpoint(self._out / name, state)
-        self._place.barrier()
 
-    def _write_page(self, stopped: bool) -> None:
-        state = "Stopped." if stopped else "Finished." if self._step == self._config.steps else "Running."
-        write_page(self._out, self._out.name, self._config.model_dump_json(indent=1), state)
+    def _write_page(self, state: str) -> None:
+        write_page(self._out, self._out.resolve().name, self._config.model_dump_json(indent=1), state)
 
     def _elapsed(self) -> float:
         return time.perf_counter() - self._began
 
 
-class _Meter:
-    """Add up what happens between two lines."""
-
-    def __init__(self, place: Place, config: Config) -> None:
-        self._place, self._config = place, config
-        self._sums: torch.Tensor | None = None
-        self._steps, self._waited, self._aside = 0, 0.0, 0.0
-        self._began = time.perf_counter()
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count the time within as waiting for data."""
-        start = time.perf_counter()
-        yield
-        self._waited += time.perf_counter() - start
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Leave the time within out: it is not training."""
-        start = time.perf_counter()
-        yield
-        self._aside += time.perf_counter() - start
-
-    def add(self, step: Step) -> None:
-        """Count a step."""
-        self._sums = step.numbers if self._sums is None else self._sums + step.numbers
-        self._steps += 1
-
-    def line(self, step: int, seconds: float, rate: float, losses: Sequence[str]) -> Line:
-        """Sum up, and begin anew."""
-        assert self._sums is not None
-        total, gradient, *parts = (self._sums / self._steps).tolist()  # waits for the device
-        spent = max(time.perf_counter() - self._began - self._aside, 1e-9)
-        steps = self._config.steps
-        line = Line(
-            step=step,
-            steps=steps,
-            loss=total,
-            losses=dict(zip(losses, parts, strict=True)),
-            gradient=gradient,
-            rate=rate,
-            crops_per_second=self._steps * _crops_a_step(self._config, self._place) / spent,
-            waiting=min(1.0, self._waited / spent),
-            memory=_peak_memory(self._place),
-            seconds=seconds,
-            left=(steps - step) * spent / self._steps,
-        )
-        self._sums = None
-        self._steps, self._waited, self._aside = 0, 0.0, 0.0
-        self._began = time.perf_counter()
-        return line
-
-
-def _crops_a_step(config: Config, place: Place) -> int:
-    return config.stream.batch * config.optimiser.accumulate * place.world
-
-
-def _open_run(out: Path, dataset: Dataset, config: Config, place: Place, resume: bool) -> Mapping[str, Any] | None:
-    """Begin a run's folder, or check that the run in it is the one to go on with; return its last state."""
-    last = out / LAST
-    if not resume:
-        if last.exists() or (out / CONFIG).exists():
-            raise TrainingError(f"{out}: already holds a run; go on with it by --resume, or take another --out")
-        if place.leads:
-            try:
-                out.mkdir(parents=True, exist_ok=True)
-                (out / CONFIG).write_text(json.dumps(config.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
-            except OSError as error:
-                raise TrainingError(f"{out}: cannot be written ({error.strerror})") from None
-        place.barrier()
-        return None
-    if not last.exists() and (out / CONFIG).exists():  # it was stopped before anything was saved
-        return None
-    state = load_checkpoint(last)
-    if state["plan_sha256"] != dataset.document["plan_sha256"]:
-        raise TrainingError(f"{last}: was trained on another dataset than {dataset.path}; go on with that one")
-    changed = differences(state["config"], config.model_dump(mode="json"))
-    if state["crops"] != _crops_a_step(config, place):
-        changed.append(f"crops a step were {state['crops']}, are {_crops_a_step(config, place)}")
-    if changed:
-        raise TrainingError(f"{out}: belongs to another configuration: {'; '.join(changed)}. Take another --out")
-    return state
-
-
-class _Stop:
-    """Whether somebody asked to stop."""
-
-    asked = False
+def _composites(dataset: Dataset) -> int:
+    return sum(shard.composites for shard in dataset.shards if shard.split == "train")
 
 
 @contextmanager
-def _stoppable() -> Iterator[_Stop]:
-    """Take Ctrl-C and SIGTERM as a wish to save and stop after this step; the second one is obeyed at once."""
-    stop = _Stop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, _frame: object) -> None:
-        stop.asked = True
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _explained_memory() -> Iterator[None]:
+def _explained(out: Path) -> Iterator[None]:
+    """Say what to do about a device or a disk that is too small."""
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
         raise TrainingError(
             f"the GPU's memory is too small ({str(error).splitlines()[0]}). Halve stream.batch and double"
-            " optimiser.accumulate: the steps stay the same; or take precision=bf16, or a smaller network.width"
+            " optimiser.accumulate: a step sees as much; or take precision=bf16, a smaller network.width, or, if it"
+            " happened in a validation, a smaller validation.max_side"
         ) from None
+    except OSError as error:
+        raise TrainingError(f"{out}: cannot be written ({error}); make room, then go on with --resume") from None
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0))
-
-
-def _peak_memory(place: Place) -> int:
-    if place.device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(place.device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,7 +5,8 @@ A configuration weights them by name, ``{"alpha_prediction": 0.5, "compositional
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -146,13 +147,20 @@ def _expand(x: Tensor, like: Tensor) -> Tensor:
 
 
 def _blur_kernel(x: Tensor) -> Tensor:
-    row = x.new_tensor(_BINOMIAL) / 16
+    row = _constant(_BINOMIAL, x.device, x.dtype) / 16
     return torch.outer(row, row)[None, None]  # (1, 1, 5, 5)
+
+
+@lru_cache(maxsize=16)
+def _constant(values: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Make a tensor of numbers once: each time anew, a GPU would be waited for at each use."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device, dtype=dtype)
 
 
 def _gradient_magnitude(x: Tensor) -> Tensor:
     """sqrt(gx² + gy² + ε²) by Sobel's kernels, ``(N, 1, H, W)``, borders repeated."""
-    horizontal = x.new_tensor(_SOBEL) / 8
+    horizontal = _constant(_SOBEL, x.device, x.dtype) / 8
     kernels = torch.stack((horizontal, horizontal.T))[:, None]  # (2, 1, 3, 3)
     gradients = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernels)  # (N, 2, H, W)
     return torch.sqrt(gradients.square().sum(dim=1, keepdim=True) + EPSILON)

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..composer.errors import MattingComposeError
+from ..composer.foreground import pymatting
 from ..composer.sources import composed_size
 from ..composer.trimap import BACKGROUND, FOREGROUND
 from .resize import enlarged, known_from, reduced_trimap
@@ -85,7 +86,8 @@ def make_matte(method: str, image: Picture, trimap: Picture, settings: Settings)
 
     Raises
     ------
-    MatteError : the method does not exist, lacks its checkpoint or its package, or cannot work on this trimap
+    MatteError : the method does not exist, lacks its checkpoint, or cannot work on this trimap
+    ForegroundError : pymatting is not installed
     """
     if method in NETWORK:
         from .predict import predict_alpha
@@ -105,7 +107,7 @@ def prepare(method: str, settings: Settings) -> None:
 
     Raises
     ------
-    MatteError : as `make_matte`
+    MatteError, ForegroundError : as `make_matte`
     """
     if method in NETWORK:
         network_of(settings)
@@ -116,22 +118,6 @@ def prepare(method: str, settings: Settings) -> None:
 def to_bytes(alpha: Matte) -> Picture:
     """Round a matte to (H, W) uint8."""
     return np.rint(alpha * 255).astype(np.uint8)
-
-
-def pymatting() -> Any:
-    """Import pymatting where it is needed.
-
-    Raises
-    ------
-    MatteError : it is not installed
-    """
-    try:
-        import pymatting as package
-    except ModuleNotFoundError as error:
-        raise MatteError(
-            f"this needs {error.name}, which is not installed: pip install 'matting-compose[classical]'"
-        ) from None
-    return package
 
 
 def network_of(settings: Settings) -> MNet:

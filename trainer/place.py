@@ -33,21 +33,20 @@ class Place:
             value /= self.world
         return value
 
-    def any(self, flag: bool) -> bool:
-        """Tell whether any process says so, to all alike."""
-        if self.world == 1:
-            return flag
-        raised = torch.tensor(float(flag), device=self.device)
-        dist.all_reduce(raised, op=dist.ReduceOp.MAX)
-        return bool(raised.item())
+    def any(self, flag: bool) -> torch.Tensor:
+        """Find out whether any process says so: above 0, to all alike. Reading it waits for the device."""
+        raised = torch.full((), float(flag), device=self.device)
+        if self.world > 1:
+            dist.all_reduce(raised, op=dist.ReduceOp.MAX)
+        return raised
 
-    def gather(self, items: list[tuple[int, dict[str, float]]]) -> list[tuple[int, dict[str, float]]]:
-        """Bring all processes' items together, to all alike."""
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        """Add up over all processes; on the device and back."""
         if self.world == 1:
-            return items
-        parts: list[list[tuple[int, dict[str, float]]]] = [[] for _ in range(self.world)]
-        dist.all_gather_object(parts, items)
-        return [item for part in parts for item in part]
+            return value
+        there = value.to(self.device)
+        dist.all_reduce(there)
+        return there.to(value.device)
 
     def barrier(self) -> None:
         """Wait for all processes."""
@@ -73,13 +72,20 @@ def take_place(device: str = "auto") -> Iterator[Place]:
     if chosen.type == "cuda":
         if (chosen.index or 0) >= torch.cuda.device_count():
             raise TrainingError(f"--device {chosen}: there are {torch.cuda.device_count()} GPUs, numbered from 0")
+        if world > 1 and device != "cuda":
+            raise TrainingError(
+                f"--device {device}: {world} processes cannot share it; leave it out, each takes its own"
+            )
         torch.cuda.set_device(chosen)
         torch.backends.cudnn.benchmark = True  # crops have one size
         torch.set_float32_matmul_precision("high")
     if world == 1:
         yield Place(chosen)
         return
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    if chosen.type == "cuda":  # told its device, NCCL neither guesses one at a barrier nor waits until then to connect
+        dist.init_process_group("nccl", device_id=chosen)
+    else:
+        dist.init_process_group("gloo")
     try:
         yield Place(chosen, rank, world)
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -16,6 +16,7 @@ from ..composer.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from .metrics import connectivity_error, gradient_error, mse, sad
 from .mnet import MNet, fuse, network_input
 from .place import Place
+from .stop import Stop
 
 Array = NDArray[np.uint8]
 
@@ -62,7 +63,8 @@ def predict_whole(network: MNet, image: Array, trimap: Array, max_side: int, bf1
         torch.from_numpy(np.ascontiguousarray(known))[None].to(device),
     )
     # Every picture has a size of its own: trying all of cuDNN's ways for each would take longer than any of them.
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16), torch.backends.cudnn.flags(benchmark=False):
+    tried = torch.backends.cudnn.flags(enabled=True, benchmark=False)  # its own default is to do without cuDNN
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16), tried:
         alpha = network(pixels.contiguous(memory_format=torch.channels_last))
     if scale < 1:
         alpha = torch.nn.functional.interpolate(alpha.float(), (height, width), mode="bilinear", align_corners=False)
@@ -82,25 +84,34 @@ def validation_samples(dataset: Dataset, limit: int) -> list[int]:
     return [numbers[int((i + 0.5) * len(numbers) / count)] for i in range(count)]
 
 
-def score(dataset: Dataset, numbers: Sequence[int], predict: Callable[[Sample], Array], place: Place) -> Scores:
+def score(
+    dataset: Dataset, numbers: Sequence[int], predict: Callable[[Sample], Array], place: Place, stop: Stop
+) -> Scores | None:
     """Score a predictor on composites, each process its share: the mean of each metric over all of them.
 
-    Metrics are computed beside the predictions, in threads: OpenCV lets go of Python's lock.
+    Metrics are computed beside the predictions, in threads: OpenCV lets go of Python's lock. None where somebody asked
+    to stop before the last.
     """
+    found = torch.zeros(len(numbers), len(METRICS), dtype=torch.float64)
 
-    def measure(number: int, alpha: Array, sample: Sample) -> tuple[int, dict[str, float]]:
-        return number, {name: metric(alpha, sample.alpha, sample.trimap) for name, metric in METRICS.items()}
+    def measure(i: int, alpha: Array, sample: Sample) -> None:
+        values = [metric(alpha, sample.alpha, sample.trimap) for metric in METRICS.values()]
+        found[i] = torch.tensor(values, dtype=found.dtype)
 
     with ThreadPoolExecutor(2) as pool:
-        waiting = []
-        for number in numbers[place.rank :: place.world]:
-            sample = dataset[number]
-            waiting.append(pool.submit(measure, number, predict(sample), sample))
+        waiting: list[Future[None]] = []
+        for i in range(place.rank, len(numbers), place.world):
+            if stop.asked:
+                break
+            sample = dataset[numbers[i]]
+            waiting.append(pool.submit(measure, i, predict(sample), sample))
             if len(waiting) > 4:
                 waiting[-5].result()  # few whole pictures are held at once
-        mine = [job.result() for job in waiting]
-    found = [values for _, values in sorted(place.gather(mine), key=lambda item: item[0])]
-    return Scores(**{name: float(np.mean([values[name] for values in found])) for name in METRICS})
+        for job in waiting:
+            job.result()
+    if place.any(stop.asked) > 0:
+        return None
+    return Scores(*place.sum(found).mean(dim=0).tolist())
 
 
 def guess_half(sample: Sample) -> Array:
@@ -117,10 +128,12 @@ def guess_ramp(sample: Sample) -> Array:
     return np.where(sample.trimap == UNKNOWN, np.rint(ramp * 255), sample.trimap).astype(np.uint8)
 
 
-def _distance_to(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _distance_to(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     if not mask.any():
-        return np.full(mask.shape, np.inf, np.float32)
-    return np.asarray(cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
+        return np.full(mask.shape, np.inf)
+    found = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # Its last bit differs from call to call; what is under the root is a whole number.
+    return np.sqrt(np.rint(np.asarray(found, np.float64) ** 2))
 
 
 def panel(rows: Sequence[tuple[Sample, Array]]) -> Array:
