@@ -141,6 +141,11 @@ class Dataset(Sequence[Sample]):
             reader = ShardReader(path, self._memory if self._remember else None)
             if reader.header.plan_sha256 != self.document["plan_sha256"]:
                 raise DatasetError(f"{self.shards[shard].file}: belongs to another dataset; build again to restore it")
+            if len(reader.rows) != self.shards[shard].composites:
+                raise DatasetError(
+                    f"{self.shards[shard].file}: has {len(reader.rows):,} composites, but {INDEX} says"
+                    f" {self.shards[shard].composites:,}; `inspect --verify` tells which is wrong"
+                )
             self._readers[shard] = reader
             if len(self._readers) > OPEN_SHARDS:
                 self._readers.popitem(last=False)[1].close()
@@ -214,7 +219,8 @@ def read_index(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise DatasetError(f"{path / INDEX}: cannot be read ({error})") from None
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path / INDEX}: damaged ({error}); run the build again to restore it") from None
+        reason = f"damaged, cannot be read ({error})"
+        raise DatasetError(f"{path / INDEX}: {reason}; run the build again to restore it") from None
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise DatasetError(f"{path / INDEX}: not a dataset's index")
     version = index.get("version")
