@@ -40,6 +40,7 @@ from matting_compose.composer.deb import package_members
 from matting_compose.composer.documents import load_index, load_plan, load_sidecar
 from matting_compose.composer.errors import MattingComposeError
 from matting_compose.composer.export import file_name
+from matting_compose.composer.inputs import Inputs
 from matting_compose.composer.plan import Plan, make_plan
 from matting_compose.composer.recipe import Trimap, load_recipe
 from matting_compose.composer.shard import ShardReader
@@ -176,7 +177,7 @@ def read_sidecar(folder: Path) -> None:
     """Read a sidecar as `inspect` does, and as a build does."""
     with suppress(MattingComposeError):
         load_sidecar(folder / "shards" / "shard-00000.json")
-    committed_sidecars(plan(), folder, plan().shards)
+    committed_sidecars(Inputs(plan()), plan(), folder, plan().shards)
 
 
 def read_plan(folder: Path) -> None:

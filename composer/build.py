@@ -29,6 +29,7 @@ from . import dataset
 from .checksums import CHECKSUMS, file_sha256, read_checksums, write_checksums
 from .documents import load_sidecar
 from .errors import BuildError, DatasetError
+from .inputs import Inputs
 from .layouts import CONTACT_SHEET
 from .plan import PLAN, Plan, ShardPlan, make_plan
 from .recipe import Recipe, rooted
@@ -114,7 +115,8 @@ def build(
         shards = _folder(out / "shards")
         mine = share.of(plan.shards)
         _remove_temporaries(out, mine)
-        done = committed_sidecars(plan, out, mine)
+        inputs = Inputs(plan)
+        done = committed_sidecars(inputs, plan, out, mine)
         left = [shard for shard in mine if shard.index not in done or done[shard.index]["failures"]]
         if left:
             (out / CHECKSUMS).unlink(missing_ok=True)  # until all is done, it would speak of what was
@@ -123,9 +125,10 @@ def build(
             progress = Path(str(slots.filename))
             tasks = (_task(plan, shard, shards, progress, parent, shard.index in done) for shard in left)
             try:
-                rendered, peak = _run(tasks, len(left), jobs, done, slots)
+                rendered, peak = _run(tasks, len(left), jobs, done, inputs, slots)
             finally:
                 _remove_temporaries(out, mine)
+        inputs.refuse_mixed()
         with alone():
             missing = _finish(plan, out, share, done, changed=rendered > 0)
     made = [done[shard.index] for shard in mine]
@@ -223,8 +226,8 @@ def _remove(paths: Iterable[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-def committed_sidecars(plan: Plan, out: Path, shards: Sequence[ShardPlan]) -> dict[int, dict[str, Any]]:
-    """Return the sidecars of those shards that are finished, by index.
+def committed_sidecars(inputs: Inputs, plan: Plan, out: Path, shards: Sequence[ShardPlan]) -> dict[int, dict[str, Any]]:
+    """Return the sidecars of those shards that are finished, by index; their inputs go to `inputs`.
 
     One that is damaged, or is not what a finished build's checksums say, counts as absent: its shard is made again.
     """
@@ -247,32 +250,10 @@ def committed_sidecars(plan: Plan, out: Path, shards: Sequence[ShardPlan]) -> di
         whole = expected is None or expected == file_sha256(beside)
         mine = (sidecar.plan_sha256, sidecar.file, sidecar.index) == (plan.sha256, shard.name, shard.index)
         if whole and mine and there[shard.name] == sidecar.bytes:
-            done[shard.index] = sidecar.model_dump()
-    _refuse_changed_inputs(plan, done)
+            done[shard.index] = inputs.take(sidecar.model_dump())
+    inputs.refuse_changed()
+    inputs.refuse_mixed()
     return done
-
-
-def _refuse_changed_inputs(plan: Plan, done: dict[int, dict[str, Any]]) -> None:
-    if not done:
-        return
-    foregrounds, backgrounds = plan.foreground_layout, plan.background_layout
-    paths = {f"background {name}": path for name in plan.backgrounds for path in backgrounds.files(name)}
-    for entry, count in zip(plan.foregrounds, plan.counts, strict=True):
-        for name, path in zip((entry.image, entry.alpha), foregrounds.files(entry), strict=False):
-            paths[f"foreground {name}"] = path
-        if trimaps := plan.supplied_trimaps:
-            for variant in range(count):
-                paths[f"trimap {trimaps.name(entry.key, variant)}"] = trimaps.path(entry.key, variant)
-    sizes: dict[str, int | None] = {}
-    for sidecar in done.values():
-        for name, used in sidecar["inputs"].items():
-            if name not in sizes:
-                sizes[name] = paths[name].stat().st_size if name in paths and paths[name].is_file() else None
-            if sizes[name] not in (used["bytes"], None):
-                raise BuildError(
-                    f"{name} has changed since {sidecar['file']} was rendered: it had {used['bytes']:,} bytes,"
-                    f" now it has {sizes[name]:,}. Restore it, or build into another --out"
-                )
 
 
 def _task(plan: Plan, shard: ShardPlan, folder: Path, progress: Path, parent: int | None, retry: bool) -> ShardTask:
@@ -307,9 +288,14 @@ def _task(plan: Plan, shard: ShardPlan, folder: Path, progress: Path, parent: in
 
 
 def _run(
-    tasks: Iterator[ShardTask], count: int, jobs: int, done: dict[int, dict[str, Any]], slots: NDArray[np.int64]
+    tasks: Iterator[ShardTask],
+    count: int,
+    jobs: int,
+    done: dict[int, dict[str, Any]],
+    inputs: Inputs,
+    slots: NDArray[np.int64],
 ) -> tuple[int, int]:
-    """Render the tasks; fill `done`. Return the composites rendered and the largest worker's peak memory."""
+    """Render the tasks; fill `done` and `inputs`. Return how many composites, and the largest worker's memory."""
     rendered = peak = 0
     if not count:
         return 0, 0
@@ -318,7 +304,7 @@ def _run(
     results = parallel(joblib.delayed(render_shard)(task) for task in tasks)
     try:
         for sidecar, fresh, memory in results:
-            done[sidecar["index"]] = sidecar
+            done[sidecar["index"]] = inputs.take(sidecar)
             slots[sidecar["index"]] = _counts(sidecar)  # a worker on another machine cannot
             rendered += fresh
             peak = max(peak, memory)
@@ -382,7 +368,7 @@ def _finish(plan: Plan, out: Path, share: Share, done: dict[int, dict[str, Any]]
     missing = sum(f"{Path(shard.name).stem}.json" not in there for shard in plan.shards)
     if missing or not (changed or share == WHOLE or not (out / CHECKSUMS).exists()):
         return missing
-    done = done if share == WHOLE else committed_sidecars(plan, out, plan.shards)
+    done = done if share == WHOLE else committed_sidecars(Inputs(plan), plan, out, plan.shards)
     if len(done) == len(plan.shards):
         _write_index(plan, out, done)
     return len(plan.shards) - len(done)
@@ -391,7 +377,6 @@ def _finish(plan: Plan, out: Path, share: Share, done: dict[int, dict[str, Any]]
 def _write_index(plan: Plan, out: Path, done: dict[int, dict[str, Any]]) -> None:
     """Write the index, the contact sheet and the checksums."""
     sidecars = [done[shard.index] for shard in plan.shards]
-    _refuse_mixed_inputs(sidecars)
     listed = ("file", "index", "split", "composites", "bytes", "sha256")
     document = plan.document()
     index = {
@@ -420,19 +405,6 @@ def _write_index(plan: Plan, out: Path, done: dict[int, dict[str, Any]]) -> None
     small = [PLAN, dataset.INDEX, *([CONTACT_SHEET] if index["composites"] else [])]
     small += [f"shards/{Path(sidecar['file']).stem}.json" for sidecar in sidecars]
     write_checksums(out, {f"shards/{sidecar['file']}": sidecar["sha256"] for sidecar in sidecars}, small)
-
-
-def _refuse_mixed_inputs(sidecars: list[dict[str, Any]]) -> None:
-    """Make sure that no picture was changed between two shards that show it."""
-    seen: dict[str, tuple[str, str]] = {}
-    for sidecar in sidecars:
-        for name, used in sidecar["inputs"].items():
-            file, digest = seen.setdefault(name, (sidecar["file"], used["sha256"]))
-            if digest != used["sha256"]:
-                raise BuildError(
-                    f"{name} was changed while the dataset was built: {file} and {sidecar['file']} show different"
-                    f" versions. Delete the one with the wrong version, and run the same command again"
-                )
 
 
 def _first_difference(old: Any, new: Any, place: str = "") -> str:

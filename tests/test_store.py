@@ -210,6 +210,10 @@ def test_places_that_are_none(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> N
             open_dataset(where)
     with pytest.raises(DatasetError, match=r"pip install .matting-compose\[remote\]"):
         open_dataset("carrier-pigeon://bucket/d")
-    monkeypatch.setattr(store.located("s3://bucket/x").fs, "_isdir", None)  # type: ignore[attr-defined]
-    with pytest.raises(DatasetError, match="does not answer, or refuses"):
+
+    def nobody(_: str) -> bool:
+        raise ConnectionRefusedError("nobody there")
+
+    monkeypatch.setattr(store.located("s3://bucket/none").fs, "isdir", nobody)  # type: ignore[attr-defined]
+    with pytest.raises(DatasetError, match=r"does not answer, or refuses \(nobody there"):
         open_dataset("s3://bucket/none")

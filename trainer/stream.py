@@ -127,6 +127,7 @@ class _Crops(IterableDataset[Any]):
             if shard.split == split and shard.composites
         ]
         self.sizes = tuple(size for _, size in mine)
+        self._epoch: tuple[int, NDArray[np.int64]] | None = None
         self.numbers = np.concatenate([np.arange(start, start + size) for start, size in mine] or [np.zeros(0, int)])
 
     def __iter__(self) -> Iterator[Filled | MattingComposeError]:
@@ -141,6 +142,12 @@ class _Crops(IterableDataset[Any]):
                 return
             k += step
 
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if self._epoch is None or self._epoch[0] != epoch:  # the cache's key is thousands of sizes: not for each sample
+            s = self.settings
+            self._epoch = epoch, epoch_order(self.sizes, s.seed, epoch, s.open_shards)
+        return self._epoch[1]
+
     def _batch(self, k: int) -> Filled:
         s = self.settings
         length = len(self.numbers)
@@ -150,7 +157,7 @@ class _Crops(IterableDataset[Any]):
         samples = np.empty(s.batch, np.int64)
         for i in range(s.batch):
             epoch, offset = divmod(first + i, length)
-            samples[i] = self.numbers[epoch_order(self.sizes, s.seed, epoch, s.open_shards)[offset]]
+            samples[i] = self.numbers[self._order(epoch)[offset]]
             out = CropBuffers(*(None if part is None else part[i] for part in parts))  # type: ignore[arg-type]
             rng = np.random.default_rng((s.seed, epoch, int(samples[i])))
             cut_crop(self.dataset, int(samples[i]), s.sizes, s.augment, rng, out)
