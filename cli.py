@@ -15,7 +15,7 @@ import click
 
 from . import __version__
 from .composer.errors import RecipeError
-from .composer.terminal import CLEAN, FAILED, LINE_EVERY, WITH_FAILURES, duration, explained, progress, size
+from .composer.terminal import CLEAN, FAILED, LINE_EVERY, WITH_FAILURES, Place, duration, explained, progress, size
 
 if TYPE_CHECKING:
     from .composer.build import Progress
@@ -53,8 +53,8 @@ def compose() -> None:
 @click.argument("recipe", required=False)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The dataset's folder  [default: named as the recipe]",
+    type=Place(path_type=Path, file_okay=False),
+    help="The dataset's folder, or s3://…  [default: named as the recipe]",
 )
 @click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
 @click.option(
@@ -105,6 +105,7 @@ def build(
     """
     with explained():
         from .composer.recipe import load_recipe
+        from .composer.store import located
 
         _check_jobs(jobs)
         if cluster and jobs != -1:
@@ -116,7 +117,7 @@ def build(
         if variants is not None:
             overrides = (f"variants={variants}", *overrides)
         loaded = load_recipe(recipe, overrides, foregrounds=foregrounds, alphas=alphas, backgrounds=backgrounds)
-        out = out or Path(Path(recipe).stem if recipe else "dataset")
+        out = located(out or Path(Path(recipe).stem if recipe else "dataset"))
         code = _dry_run(loaded, out, jobs, as_json) if dry_run else _build(loaded, out, jobs, part, cluster, as_json)
     sys.exit(code)
 
@@ -384,7 +385,7 @@ def _list_failures(failures: Any, rest: str) -> None:
 
 
 @compose.command(epilog=LOOK_CODES)
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=Place(path_type=Path))
 @click.option("--full", is_flag=True, help="Look at every composite's pixels, not at a sample.")
 @click.option("--verify", is_flag=True, help="Prove that every byte and every composite is as planned.")
 @click.option(
@@ -395,7 +396,7 @@ def _list_failures(failures: Any, rest: str) -> None:
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="With --show: write a picture file."
 )
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write one self-contained HTML file.")
-@click.option("--diff", "other", type=click.Path(path_type=Path), help="Say what differs from another dataset.")
+@click.option("--diff", "other", type=Place(path_type=Path), help="Say what differs from another dataset.")
 @click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def inspect(
@@ -482,7 +483,7 @@ def _report(dataset: Path, path: Path, as_json: bool) -> int:
 
 
 @compose.command(epilog=LOOK_CODES)
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=Place(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "--to",
@@ -557,6 +558,7 @@ def _summary(dataset: Path, full: bool, as_json: bool) -> int:
 def _build(recipe: Any, out: Path, jobs: int, share: Share, cluster: str | None, as_json: bool) -> int:
     from .composer.build import build, resume_plan
     from .composer.layouts import CONTACT_SHEET
+    from .composer.store import is_remote
     from .composer.survey import free_bytes
 
     plan = resume_plan(recipe, out, write=False)
@@ -564,8 +566,8 @@ def _build(recipe: Any, out: Path, jobs: int, share: Share, cluster: str | None,
     mine = share.of(plan.shards)
     if share.count > 1:
         click.echo(f"share {share}: {len(mine)} shards, {sum(map(len, mine)):,} composites", err=True)
-    free = free_bytes(out)
-    if plan.estimated_bytes // share.count > free:
+    free = None if is_remote(out) else free_bytes(out)
+    if free is not None and plan.estimated_bytes // share.count > free:
         click.echo(f"warning: it needs about {size(plan.estimated_bytes)}, the disk has {size(free)} free", err=True)
     with _display(sum(map(len, mine))) as show:
         result = build(recipe, out, jobs=jobs, share=share, cluster=cluster, on_progress=show)
@@ -628,11 +630,12 @@ def _dry_run(recipe: Any, out: Path, jobs: int, as_json: bool) -> int:
 
 def _told(found: Survey) -> str:
     width, height = found.median
+    free = found.free_bytes
     lines = [
         f"  validation   {found.validation} foregrounds, kept apart",
         f"  sizes        {found.smallest[0]}×{found.smallest[1]} to {found.largest[0]}×{found.largest[1]} px,"
         f" median {width}×{height}",
-        f"  disk         about {size(found.bytes)}, of {size(found.free_bytes)} free",
+        f"  disk         about {size(found.bytes)}" + ("" if free is None else f", of {size(free)} free"),
         f"  time         about {duration(found.seconds)}",
     ]
     lines += [f"  left out     {source}: {reason}" for source, reason in found.excluded[:10]]

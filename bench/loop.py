@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -26,6 +26,23 @@ from matting_compose.trainer.place import take_place
 from matting_compose.trainer.stream import Batch
 
 
+class Clocks(NamedTuple):
+    """Seconds by the wall's clock, and of this process's CPU: what other work on the machine does not blur."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> Clocks:
+        """Read them."""
+        return cls(time.perf_counter(), time.process_time())
+
+    def since(self, steps: int) -> Clocks:
+        """Return what has passed since then, a step."""
+        wall, cpu = Clocks.now()
+        return Clocks((wall - self.wall) / steps, (cpu - self.cpu) / steps)
+
+
 class Rounds:
     """A display that answers each line of the loop with a round of bare steps, and keeps both times."""
 
@@ -33,23 +50,22 @@ class Rounds:
         self.steps = steps
         self.learner: Learner | None = None
         self.batches: list[Batch] = []
-        self.whole: list[float] = []
-        self.bare: list[float] = []
+        self.whole: list[Clocks] = []
+        self.bare: list[Clocks] = []
         self.waiting: list[float] = []
-        self.began = time.perf_counter()
+        self.began = Clocks.now()
 
     def line(self, line: Line) -> None:
         """Time a round of bare steps."""
-        spent = time.perf_counter() - self.began
+        self.whole.append(self.began.since(self.steps))
         assert self.learner is not None
-        start = time.perf_counter()
+        start = Clocks.now()
         for number in range(self.steps):
             step = BARE(self.learner, line.step + number, self.batches)
         step.numbers.tolist()  # waits for the device
-        self.bare.append((time.perf_counter() - start) / self.steps)
-        self.whole.append(spent / self.steps)
+        self.bare.append(start.since(self.steps))
         self.waiting.append(line.waiting)
-        self.began = time.perf_counter()
+        self.began = Clocks.now()
 
     def say(self, text: str) -> None:
         """Show nothing."""
@@ -76,17 +92,18 @@ def quartiles(values: list[float]) -> str:
 
 def lines(rounds: Rounds, device: torch.device) -> Iterator[str]:
     """Say what was found, the first round, in which workers start, left out."""
-    whole, bare, waiting = rounds.whole[1:], rounds.bare[1:], rounds.waiting[1:]
-    ratios = [a / b for a, b in zip(whole, bare, strict=True)]
-    yield f"{len(whole)} rounds of {rounds.steps} steps, {device}, {torch.get_num_threads()} threads; medians (half in)"
-    yield f"bare steps      {quartiles(bare)} ms"
-    yield f"the loop's      {quartiles(whole)} ms"
-    yield f"ratio           {statistics.median(ratios):.3f} ({min(ratios):.3f}–{max(ratios):.3f})"
-    yield f"waiting         {statistics.median(waiting):.2%} of the time"
+    count, threads = len(rounds.whole) - 1, torch.get_num_threads()
+    yield f"{count} rounds of {rounds.steps} steps, {device}, {threads} threads; medians (middle half), ms a step"
+    for clock in ("wall", "cpu"):
+        bare, whole = ([getattr(c, clock) for c in clocks[1:]] for clocks in (rounds.bare, rounds.whole))
+        ratios = [a / b for a, b in zip(whole, bare, strict=True)]
+        ratio = f"{statistics.median(ratios):.3f} ({min(ratios):.3f}–{max(ratios):.3f})"
+        yield f"{clock:5}  bare {quartiles(bare)}  loop {quartiles(whole)}  ratio (least–most) {ratio}"
+    yield f"waiting {statistics.median(rounds.waiting[1:]):.2%} of the time"
 
 
 def main() -> None:
-    """Print five lines."""
+    """Print four lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--config", default="demo")

@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -40,6 +40,7 @@ from matting_compose.composer.deb import package_members
 from matting_compose.composer.documents import load_index, load_plan, load_sidecar
 from matting_compose.composer.errors import MattingComposeError
 from matting_compose.composer.export import file_name
+from matting_compose.composer.inputs import Inputs
 from matting_compose.composer.plan import Plan, make_plan
 from matting_compose.composer.recipe import Trimap, load_recipe
 from matting_compose.composer.shard import ShardReader
@@ -176,7 +177,7 @@ def read_sidecar(folder: Path) -> None:
     """Read a sidecar as `inspect` does, and as a build does."""
     with suppress(MattingComposeError):
         load_sidecar(folder / "shards" / "shard-00000.json")
-    committed_sidecars(plan(), folder, plan().shards)
+    committed_sidecars(Inputs(plan()), plan(), folder, plan().shards)
 
 
 def read_plan(folder: Path) -> None:
@@ -200,11 +201,11 @@ def good_shard() -> bytes:
     return (dataset() / "shards" / "shard-00000.h5").read_bytes()
 
 
-def edited(whole: bytes, data: bytes, places: range) -> bytearray:
+def edited(whole: bytes, data: bytes, places: Sequence[int]) -> bytearray:
     """Apply changes, five bytes each: place (3), way (1), value (1); a cut where the way says so."""
     out = bytearray(whole)
     for at in range(0, len(data) - 4, 5):
-        place = places.start + int.from_bytes(data[at : at + 3], "little") % len(places)
+        place = places[int.from_bytes(data[at : at + 3], "little") % len(places)]
         way, value = data[at + 3], data[at + 4]
         if way == 255 and at == 0:
             return out[:place]
@@ -216,7 +217,7 @@ def edited(whole: bytes, data: bytes, places: range) -> bytearray:
 def read_shard(data: bytes) -> None:
     """Read every composite of a shard."""
     reader = ShardReader(file_of(data, "shard-00000.h5"))
-    for row in reader.rows[:8]:
+    for row in reader.rows[:3]:
         with suppress(MattingComposeError):
             reader.read(row)
         with suppress(MattingComposeError):
@@ -231,7 +232,7 @@ def damaged_shard(data: bytes) -> None:
 
 def forged_shard(data: bytes) -> None:
     """Read a shard that somebody has changed with care: HDF5's own checksums fit."""
-    out = edited(good_shard(), data, range(len(good_shard())))
+    out = edited(good_shard(), data, [place for block in metadata_blocks() for place in range(*block)])
     for start, end in metadata_blocks():
         if end + 4 <= len(out):
             out[end : end + 4] = lookup3(bytes(out[start:end])).to_bytes(4, "little")
@@ -354,7 +355,9 @@ def read_records(data: bytes) -> None:
 
 def records() -> Iterator[bytes]:
     """Yield a few lines."""
-    yield b"".join(json.dumps({"kind": "train", "step": n, "losses": {"a": 0.5}}).encode() + b"\n" for n in range(3))
+    train = {"kind": "train", "loss": 1.5, "losses": {"a": 0.5}, "rate": 0.1, "crops_per_second": 2.0, "waiting": 0.1}
+    scores = {"kind": "validation", "what": "network", "sad": 1.0, "mse": 0.1, "gradient": 2.0, "connectivity": 2.0}
+    yield b"".join(json.dumps({"step": n, **line}).encode() + b"\n" for n in range(2) for line in (train, scores))
 
 
 # Packages, checkpoints
@@ -404,6 +407,10 @@ def read_checkpoint(data: bytes) -> None:
             load_network(path)
 
 
+RUN = {"step": 3, "judged": 0, "seconds": 1.5, "best": (1, 0.5), "config": {}, "crops": 2, "plan_sha256": ""}
+RUN |= {"composites": 9, "optimiser": {}}
+
+
 @cache
 def good_checkpoint() -> bytes:
     """Return the checkpoint of a narrow network."""
@@ -411,8 +418,8 @@ def good_checkpoint() -> bytes:
     from matting_compose.trainer.mnet import MNet
 
     network = MNet(width=0.05)
-    state = {"network": dict(network.config), "model": network.state_dict(), "ema": None, "step": 3, "best": (1, 0.5)}
-    save_checkpoint(home() / "good.pt", state)
+    state = {"network": dict(network.config), "model": network.state_dict(), "ema": None}
+    save_checkpoint(home() / "good.pt", {**RUN, **state})
     return (home() / "good.pt").read_bytes()
 
 

@@ -29,6 +29,7 @@ from . import dataset
 from .checksums import CHECKSUMS, file_sha256, read_checksums, write_checksums
 from .documents import load_sidecar
 from .errors import BuildError, DatasetError
+from .inputs import Inputs
 from .layouts import CONTACT_SHEET
 from .plan import PLAN, Plan, ShardPlan, make_plan
 from .recipe import Recipe, rooted
@@ -36,6 +37,7 @@ from .render import TEMPORARY, ShardTask, disk_error, render_shard, write_json
 from .report import write_contact_sheet
 from .shard import Header
 from .shares import LOCK, WHOLE, Alone, Share, held
+from .store import is_remote, located, lock_folder, sizes
 from .workers import on_cluster, workers_are_ours
 
 REFRESH = 0.2  # seconds between two looks at the progress
@@ -93,7 +95,7 @@ def build(
     Parameters
     ----------
     recipe : what to build
-    out : the dataset's folder; made where there is none
+    out : the dataset's folder, made where there is none; or its address in object storage
     jobs : worker processes; -1 for one per core
     share : render no more than this share of the shards; other processes may render others in the same folder
     cluster : the address of a Dask scheduler whose workers, which must see the same `out` and pictures, render
@@ -106,14 +108,15 @@ def build(
         cannot be used
     """
     start = time.monotonic()
-    out = Path(out)
-    with held(_folder(out), share) as alone, on_cluster(cluster), _disk_explained(out):
+    out = located(out)
+    with held(lock_folder(_folder(out)), share) as alone, on_cluster(cluster), _disk_explained(out):
         ours = workers_are_ours()
         plan = resume_plan(recipe if ours else rooted(recipe), out, alone=alone)
         shards = _folder(out / "shards")
         mine = share.of(plan.shards)
         _remove_temporaries(out, mine)
-        done = committed_sidecars(plan, out, mine)
+        inputs = Inputs(plan)
+        done = committed_sidecars(inputs, plan, out, mine)
         left = [shard for shard in mine if shard.index not in done or done[shard.index]["failures"]]
         if left:
             (out / CHECKSUMS).unlink(missing_ok=True)  # until all is done, it would speak of what was
@@ -122,9 +125,10 @@ def build(
             progress = Path(str(slots.filename))
             tasks = (_task(plan, shard, shards, progress, parent, shard.index in done) for shard in left)
             try:
-                rendered, peak = _run(tasks, len(left), jobs, done, slots)
+                rendered, peak = _run(tasks, len(left), jobs, done, inputs, slots)
             finally:
                 _remove_temporaries(out, mine)
+        inputs.refuse_mixed()
         with alone():
             missing = _finish(plan, out, share, done, changed=rendered > 0)
     made = [done[shard.index] for shard in mine]
@@ -205,8 +209,9 @@ def _disk_explained(folder: Path) -> Iterator[None]:
 
 
 def _folder(path: Path) -> Path:
-    with _disk_explained(path):
-        path.mkdir(parents=True, exist_ok=True)
+    if not is_remote(path):  # object storage knows no folders
+        with _disk_explained(path):
+            path.mkdir(parents=True, exist_ok=True)
     return path
 
 
@@ -221,8 +226,8 @@ def _remove(paths: Iterable[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-def committed_sidecars(plan: Plan, out: Path, shards: Sequence[ShardPlan]) -> dict[int, dict[str, Any]]:
-    """Return the sidecars of those shards that are finished, by index.
+def committed_sidecars(inputs: Inputs, plan: Plan, out: Path, shards: Sequence[ShardPlan]) -> dict[int, dict[str, Any]]:
+    """Return the sidecars of those shards that are finished, by index; their inputs go to `inputs`.
 
     One that is damaged, or is not what a finished build's checksums say, counts as absent: its shard is made again.
     """
@@ -231,42 +236,24 @@ def committed_sidecars(plan: Plan, out: Path, shards: Sequence[ShardPlan]) -> di
     except DatasetError:
         sums = {}
     done: dict[int, dict[str, Any]] = {}
+    there = sizes(out / "shards")
     for shard in shards:
         path = out / "shards" / shard.name
         beside = path.with_suffix(".json")
+        if there.get(shard.name) is None:
+            continue
         try:
             sidecar = load_sidecar(beside)
         except DatasetError:
             continue
-        whole = sums.get(f"shards/{beside.name}") in (None, file_sha256(beside))
+        expected = sums.get(f"shards/{beside.name}")
+        whole = expected is None or expected == file_sha256(beside)
         mine = (sidecar.plan_sha256, sidecar.file, sidecar.index) == (plan.sha256, shard.name, shard.index)
-        if whole and mine and path.is_file() and path.stat().st_size == sidecar.bytes:
-            done[shard.index] = sidecar.model_dump()
-    _refuse_changed_inputs(plan, done)
+        if whole and mine and there[shard.name] == sidecar.bytes:
+            done[shard.index] = inputs.take(sidecar.model_dump())
+    inputs.refuse_changed()
+    inputs.refuse_mixed()
     return done
-
-
-def _refuse_changed_inputs(plan: Plan, done: dict[int, dict[str, Any]]) -> None:
-    if not done:
-        return
-    foregrounds, backgrounds = plan.foreground_layout, plan.background_layout
-    paths = {f"background {name}": path for name in plan.backgrounds for path in backgrounds.files(name)}
-    for entry, count in zip(plan.foregrounds, plan.counts, strict=True):
-        for name, path in zip((entry.image, entry.alpha), foregrounds.files(entry), strict=False):
-            paths[f"foreground {name}"] = path
-        if trimaps := plan.supplied_trimaps:
-            for variant in range(count):
-                paths[f"trimap {trimaps.name(entry.key, variant)}"] = trimaps.path(entry.key, variant)
-    sizes: dict[str, int | None] = {}
-    for sidecar in done.values():
-        for name, used in sidecar["inputs"].items():
-            if name not in sizes:
-                sizes[name] = paths[name].stat().st_size if name in paths and paths[name].is_file() else None
-            if sizes[name] not in (used["bytes"], None):
-                raise BuildError(
-                    f"{name} has changed since {sidecar['file']} was rendered: it had {used['bytes']:,} bytes,"
-                    f" now it has {sizes[name]:,}. Restore it, or build into another --out"
-                )
 
 
 def _task(plan: Plan, shard: ShardPlan, folder: Path, progress: Path, parent: int | None, retry: bool) -> ShardTask:
@@ -301,9 +288,14 @@ def _task(plan: Plan, shard: ShardPlan, folder: Path, progress: Path, parent: in
 
 
 def _run(
-    tasks: Iterator[ShardTask], count: int, jobs: int, done: dict[int, dict[str, Any]], slots: NDArray[np.int64]
+    tasks: Iterator[ShardTask],
+    count: int,
+    jobs: int,
+    done: dict[int, dict[str, Any]],
+    inputs: Inputs,
+    slots: NDArray[np.int64],
 ) -> tuple[int, int]:
-    """Render the tasks; fill `done`. Return the composites rendered and the largest worker's peak memory."""
+    """Render the tasks; fill `done` and `inputs`. Return how many composites, and the largest worker's memory."""
     rendered = peak = 0
     if not count:
         return 0, 0
@@ -312,7 +304,7 @@ def _run(
     results = parallel(joblib.delayed(render_shard)(task) for task in tasks)
     try:
         for sidecar, fresh, memory in results:
-            done[sidecar["index"]] = sidecar
+            done[sidecar["index"]] = inputs.take(sidecar)
             slots[sidecar["index"]] = _counts(sidecar)  # a worker on another machine cannot
             rendered += fresh
             peak = max(peak, memory)
@@ -366,7 +358,7 @@ def _watched(
 def _finish(plan: Plan, out: Path, share: Share, done: dict[int, dict[str, Any]], *, changed: bool) -> int:
     """Write the index if all shards are finished, else return how many are not. Nobody else writes meanwhile."""
     _remove(out.glob(f".*{TEMPORARY}"))
-    there = {path.name for path in (out / "shards").iterdir()}
+    there = sizes(out / "shards").keys()
     for shard in share.of(plan.shards):
         if not {shard.name, f"{Path(shard.name).stem}.json"} <= there:
             raise BuildError(
@@ -376,7 +368,7 @@ def _finish(plan: Plan, out: Path, share: Share, done: dict[int, dict[str, Any]]
     missing = sum(f"{Path(shard.name).stem}.json" not in there for shard in plan.shards)
     if missing or not (changed or share == WHOLE or not (out / CHECKSUMS).exists()):
         return missing
-    done = done if share == WHOLE else committed_sidecars(plan, out, plan.shards)
+    done = done if share == WHOLE else committed_sidecars(Inputs(plan), plan, out, plan.shards)
     if len(done) == len(plan.shards):
         _write_index(plan, out, done)
     return len(plan.shards) - len(done)
@@ -385,7 +377,6 @@ def _finish(plan: Plan, out: Path, share: Share, done: dict[int, dict[str, Any]]
 def _write_index(plan: Plan, out: Path, done: dict[int, dict[str, Any]]) -> None:
     """Write the index, the contact sheet and the checksums."""
     sidecars = [done[shard.index] for shard in plan.shards]
-    _refuse_mixed_inputs(sidecars)
     listed = ("file", "index", "split", "composites", "bytes", "sha256")
     document = plan.document()
     index = {
@@ -414,19 +405,6 @@ def _write_index(plan: Plan, out: Path, done: dict[int, dict[str, Any]]) -> None
     small = [PLAN, dataset.INDEX, *([CONTACT_SHEET] if index["composites"] else [])]
     small += [f"shards/{Path(sidecar['file']).stem}.json" for sidecar in sidecars]
     write_checksums(out, {f"shards/{sidecar['file']}": sidecar["sha256"] for sidecar in sidecars}, small)
-
-
-def _refuse_mixed_inputs(sidecars: list[dict[str, Any]]) -> None:
-    """Make sure that no picture was changed between two shards that show it."""
-    seen: dict[str, tuple[str, str]] = {}
-    for sidecar in sidecars:
-        for name, used in sidecar["inputs"].items():
-            file, digest = seen.setdefault(name, (sidecar["file"], used["sha256"]))
-            if digest != used["sha256"]:
-                raise BuildError(
-                    f"{name} was changed while the dataset was built: {file} and {sidecar['file']} show different"
-                    f" versions. Delete the one with the wrong version, and run the same command again"
-                )
 
 
 def _first_difference(old: Any, new: Any, place: str = "") -> str:

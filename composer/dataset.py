@@ -15,6 +15,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from . import store
 from .errors import DatasetError
 from .shard import Memory, Row, ShardReader, Window
 
@@ -70,13 +71,13 @@ class Dataset(Sequence[Sample]):
 
     Parameters
     ----------
-    path : the folder
+    path : the folder, or its address in object storage
     remember : bytes of decoded tiles of alphas, trimaps and foregrounds that each process may keep, for readers that
         come back to them: a foreground's are the same for all its composites
     """
 
     def __init__(self, path: str | Path, remember: int = 0) -> None:
-        self.path = Path(path)
+        self.path = store.located(path)
         self._remember = remember
         self._memory = Memory(remember) if remember else None
         self.document = read_index(self.path)
@@ -135,11 +136,16 @@ class Dataset(Sequence[Sample]):
             self._inherited, self._readers, self._process = self._readers, OrderedDict(), os.getpid()
         reader = self._readers.get(shard)
         if reader is None:
-            reader = ShardReader(
-                self.path / "shards" / self.shards[shard].file, self._memory if self._remember else None
-            )
+            info = self.shards[shard]
+            path = store.cached(self.path / "shards" / info.file, info.bytes, info.sha256)
+            reader = ShardReader(path, self._memory if self._remember else None)
             if reader.header.plan_sha256 != self.document["plan_sha256"]:
                 raise DatasetError(f"{self.shards[shard].file}: belongs to another dataset; build again to restore it")
+            if len(reader.rows) != self.shards[shard].composites:
+                raise DatasetError(
+                    f"{self.shards[shard].file}: has {len(reader.rows):,} composites, but {INDEX} says"
+                    f" {self.shards[shard].composites:,}; `inspect --verify` tells which is wrong"
+                )
             self._readers[shard] = reader
             if len(self._readers) > OPEN_SHARDS:
                 self._readers.popitem(last=False)[1].close()
@@ -213,7 +219,8 @@ def read_index(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise DatasetError(f"{path / INDEX}: cannot be read ({error})") from None
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path / INDEX}: damaged ({error}); run the build again to restore it") from None
+        reason = f"damaged, cannot be read ({error})"
+        raise DatasetError(f"{path / INDEX}: {reason}; run the build again to restore it") from None
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise DatasetError(f"{path / INDEX}: not a dataset's index")
     version = index.get("version")

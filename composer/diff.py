@@ -15,6 +15,7 @@ from .dataset import Dataset, open_dataset
 from .documents import Index, load_index
 from .inspect import OnProgress, absent_shards, read_rows
 from .shard import Row
+from .store import located
 
 SAMPLE = 500  # composites whose pixels are compared unless all are asked for
 PARTS = ("image", "trimap", "alpha", "foreground", "background")
@@ -92,7 +93,8 @@ def compare(a: str | Path, b: str | Path, *, full: bool = False, on_progress: On
     ------
     DatasetError : one of them is no dataset, or a composite cannot be read
     """
-    indices = load_index(Path(a)), load_index(Path(b))
+    a, b = located(a), located(b)
+    indices = load_index(a), load_index(b)
     with closing(open_dataset(a)) as first, closing(open_dataset(b)) as second:
         tables = [
             read_rows(dataset, absent_shards(dataset.path, index))

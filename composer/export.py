@@ -28,6 +28,7 @@ from .errors import DatasetError
 from .inspect import OnProgress, absent_shards, open_shard, read_rows, source_notes
 from .render import TEMPORARY, disk_error, read_json, write_json, write_text
 from .shard import Row
+from .store import located
 from .words import folded, shown
 from .workers import in_processes
 
@@ -101,7 +102,7 @@ def export(
     DatasetError : the dataset is none or damaged, nothing in it is asked for, or `out` holds something else
     BuildError : `out` cannot be written
     """
-    folder, out = Path(folder), Path(out)
+    folder, out = located(folder), Path(out)
     index = load_index(folder)
     if absent := absent_shards(folder, index):
         raise DatasetError(f"{folder}: {absent[0]} is missing or of another size; build again to restore it")

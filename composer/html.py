@@ -28,6 +28,7 @@ from .errors import DatasetError
 from .inspect import Distribution, Looks, OnProgress, Summary, absent_shards, look, read_rows, summary_of
 from .render import write_text
 from .shard import Row
+from .store import located
 from .words import shown, spread, summary_lines
 
 Array = NDArray[np.uint8]
@@ -79,7 +80,7 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
         from markupsafe import Markup
     except ImportError:
         raise DatasetError("a report needs jinja2: pip install 'matting-compose[report]'") from None
-    folder = Path(folder)
+    folder = located(folder)
     index = load_index(folder)
     absent = absent_shards(folder, index)
     with closing(open_dataset(folder)) as dataset:

@@ -22,6 +22,7 @@ from .documents import Index, TrimapSettings, load_index
 from .errors import DatasetError
 from .packing import even_tile
 from .shard import MASK_TILES, Row, ShardReader
+from .store import located, sizes
 from .survey import STRONG_ENLARGEMENT
 from .trimap import UNKNOWN
 
@@ -199,22 +200,19 @@ def summarise(folder: str | Path, *, full: bool = False, on_progress: OnProgress
     ------
     DatasetError : no dataset, an unfinished one, one of a newer version, or a damaged one
     """
-    index = load_index(Path(folder))
-    absent = absent_shards(Path(folder), index)
+    folder = located(folder)
+    index = load_index(folder)
+    absent = absent_shards(folder, index)
     with closing(open_dataset(folder)) as dataset:
         rows = read_rows(dataset, absent, on_progress)
         looks = look(dataset, rows, index.settings.trimap, sample=None if full else SAMPLE, on_progress=on_progress)
-    return summary_of(Path(folder), index, absent, rows, looks)
+    return summary_of(folder, index, absent, rows, looks)
 
 
 def absent_shards(folder: Path, index: Index) -> tuple[str, ...]:
     """Name the shards that are missing, or of another size than the index says."""
-
-    def there(file: str, size: int) -> bool:
-        path = folder / "shards" / file
-        return path.is_file() and path.stat().st_size == size
-
-    return tuple(shard.file for shard in index.shards if not there(shard.file, shard.bytes))
+    there = sizes(folder / "shards")
+    return tuple(shard.file for shard in index.shards if there.get(shard.file) != shard.bytes)
 
 
 def read_rows(dataset: Dataset, absent: Sequence[str] = (), on_progress: OnProgress | None = None) -> dict[int, Row]:

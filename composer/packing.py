@@ -46,11 +46,16 @@ class Codec(Protocol):
     Attributes
     ----------
     channels : 3, or 1 for pictures without a third axis
+    bare : tiles are stored as their pixels, row by row, so that some rows can be read alone
     """
 
     @property
     def channels(self) -> int:
         """A picture's."""
+
+    @property
+    def bare(self) -> bool:
+        """Whether nothing is coded."""
 
     def dataset(self, height: int, width: int, tile: int) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
         """Return a picture's HDF5 shape, its chunk shape and the filter's ``create_dataset`` arguments."""
@@ -95,6 +100,11 @@ class _Pixels:
     """What the codecs share that keep a tile's channels together; how one tile becomes bytes is the subclass's."""
 
     channels: int
+
+    @property
+    def bare(self) -> bool:
+        """See `Codec`."""
+        return False
 
     def dataset(self, height: int, width: int, tile: int) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
         """See `Codec`."""
@@ -141,6 +151,11 @@ class Interleaved(_Pixels):
     channels: int
     level: int | None
 
+    @property
+    def bare(self) -> bool:
+        """See `Codec`."""
+        return self.level is None
+
     def _filter(self, chunk: tuple[int, ...]) -> dict[str, Any]:
         return {} if self.level is None else _zstandard_filter(self.level)
 
@@ -163,6 +178,7 @@ class Delta:
 
     level: int = 1
     channels: ClassVar[int] = 3
+    bare: ClassVar[bool] = False
 
     def dataset(self, height: int, width: int, tile: int) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
         """See `Codec`."""

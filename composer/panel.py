@@ -19,6 +19,7 @@ from .inspect import read_rows
 from .render import write_file
 from .report import cutout, fit, grey
 from .shard import Row
+from .store import located
 from .words import shown
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ SMALLEST_DETAIL = 32  # but at least so many px
 UPPER_HALF = "▀"
 
 
-def read_composite(folder: Path, name: str) -> Sample:
+def read_composite(folder: str | Path, name: str) -> Sample:
     """Read the composite that is meant: a key, a number, or ``random``.
 
     A number is that of the dataset's order; negative ones count from the end. Where a key looks like a number, the
@@ -45,6 +46,7 @@ def read_composite(folder: Path, name: str) -> Sample:
     ------
     DatasetError : there is none such, or the dataset is none or damaged
     """
+    folder = located(folder)
     load_index(folder)
     with closing(open_dataset(folder)) as dataset:
         rows = read_rows(dataset)

@@ -16,6 +16,7 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import PlanError, SourceError
 from .layouts import BackgroundLayout, Entry, ForegroundLayout, background_layout, foreground_layout
@@ -194,20 +195,20 @@ class Plan:
 
     def background_name(self, foreground: int, variant: int) -> str:
         """Return whom a cell meets."""
-        return self.backgrounds[self._pairing[self._starts[foreground] + variant]]
+        return self.backgrounds[int(self._pairing[self._starts[foreground] + variant])]
 
     @cached_property
     def _starts(self) -> list[int]:
         return [0, *accumulate(self.counts)]
 
     @cached_property
-    def _pairing(self) -> list[int]:
+    def _pairing(self) -> NDArray[np.int64]:
         count, total = len(self.backgrounds), len(self)
         if self.recipe.pairing.order != "shuffled":
-            return [i % count for i in range(total)]
+            return np.arange(total) % count
         rng = np.random.default_rng(np.random.SeedSequence(self.recipe.seed, spawn_key=(SHUFFLE,)))
         rounds = [rng.permutation(count) for _ in range(-(-total // count))]
-        return [int(i) for i in np.concatenate(rounds)[:total]]
+        return np.concatenate(rounds)[:total]
 
     @cached_property
     def shards(self) -> tuple[ShardPlan, ...]:

@@ -36,6 +36,7 @@ from .plan import Cell, ShardPlan, Strip
 from .recipe import Fit, Trimap
 from .scenes import Stage
 from .shard import Header, Row, ShardReader, ShardWriter
+from .store import cached, is_remote, put, workplace
 from .supplied import CompositeTrimaps, SuppliedTrimaps, composite_trimaps
 from .trimap import UNKNOWN
 
@@ -104,24 +105,35 @@ def render_shard(task: ShardTask) -> tuple[dict[str, Any], int, int]:
     previous = _previous(task, final)
     if previous is not None and not _mended(task, previous[0]):
         return previous[0], 0, _peak_memory()
-    temporary = temporary_name(final)
+    try:
+        with workplace(task.folder) as folder:
+            return *_commit(task, final, temporary_name(folder / final.name), previous), _peak_memory()
+    except OSError as error:
+        raise disk_error(error, task.folder) from None
+    finally:
+        if previous is not None:
+            previous[1].close()
+
+
+def _commit(
+    task: ShardTask, final: Path, temporary: Path, previous: tuple[dict[str, Any], ShardReader] | None
+) -> tuple[dict[str, Any], int]:
+    """Render a shard under a temporary name and give it its final one. Return its sidecar, and how much is fresh."""
     try:
         with ShardWriter(temporary, task.header) as writer:
             made = _render(task, writer, *(previous or (None, None)))
             digest = writer.finish(made.rows)
         sidecar = _sidecar(task, made, digest, temporary.stat().st_size)
         final.with_suffix(".json").unlink(missing_ok=True)  # until the new one is there, nothing is committed
-        temporary.replace(final)
+        put(temporary, final, digest)
         write_json(final.with_suffix(".json"), sidecar)
-    except (OSError, RuntimeError, ValueError) as error:  # HDF5 has several ways to say that a disk takes no more
-        if isinstance(error, OSError) or REFUSED.search(str(error)):
+    except (RuntimeError, ValueError) as error:  # HDF5 has several ways to say that a disk takes no more
+        if REFUSED.search(str(error)):
             raise disk_error(error, task.folder) from None
         raise
     finally:
         temporary.unlink(missing_ok=True)
-        if previous is not None:
-            previous[1].close()
-    return sidecar, made.fresh, _peak_memory()
+    return sidecar, made.fresh
 
 
 @dataclass(frozen=True)
@@ -314,7 +326,7 @@ def _previous(task: ShardTask, final: Path) -> tuple[dict[str, Any], ShardReader
         return None
     sidecar = read_json(final.with_suffix(".json"))
     try:
-        return (sidecar, ShardReader(final)) if sidecar else None
+        return (sidecar, ShardReader(cached(final, sidecar["bytes"], sidecar["sha256"]))) if sidecar else None
     except DatasetError:
         return None  # rendered afresh
 
@@ -413,6 +425,9 @@ def write_file(path: Path, data: bytes) -> None:
     ------
     BuildError : it cannot be written; what was there before is still there
     """
+    if is_remote(path):
+        path.write_bytes(data)
+        return
     temporary = temporary_name(path)
     try:
         with temporary.open("wb") as file:

@@ -37,6 +37,7 @@ VERSION = 1
 MOST_PIXELS = 2**29  # of one picture; a file that declares more is hostile
 MOST_TILE = 4096  # px, a tile's side
 MASK_TILES = 2  # a mask's tile is so many times wider and higher than a picture's
+RECENT = 2_000_000  # bytes of a trimap's tiles that are kept: who looks for a pixel there then reads around it
 LIBVER = ("v110", "v110")  # HDF5 of 2016 or newer reads it; its chunk index is a flat table, not a tree
 
 
@@ -322,8 +323,8 @@ class _ArrayReader:
         self._places: dict[tuple[int, ...], tuple[int, int]] = {}
         dataset.id.chunk_iter(lambda chunk: self._places.update({chunk.chunk_offset: (chunk.byte_offset, chunk.size)}))
 
-    def stored(self, index: int | None, row: int, column: int) -> bytes:
-        """Return a tile's bytes as they are stored.
+    def stored(self, index: int | None, row: int, column: int, start: int = 0, count: int | None = None) -> bytes:
+        """Return a tile's bytes as they are stored, all or `count` from `start` on.
 
         Raises
         ------
@@ -333,8 +334,13 @@ class _ArrayReader:
         place = self._places.get(corner if index is None else (index, *corner))
         if place is None:
             raise ValueError(f"tile ({row}, {column}) was never written")
-        data = os.pread(self._descriptor, place[1], place[0])
-        if len(data) != place[1]:
+        offset, size = place
+        if count is not None:
+            if start + count > size:
+                raise ValueError(f"tile ({row}, {column}) is too short")
+            offset, size = offset + start, count
+        data = os.pread(self._descriptor, size, offset)
+        if len(data) != size:
             raise ValueError(f"the file ends within tile ({row}, {column})")
         return data
 
@@ -349,19 +355,28 @@ class _ArrayReader:
             self._memory.put(key, tile)
         return tile
 
-    def read(self, index: int | None, window: Window) -> Array:
-        """Decode a window of a picture."""
+    def read(self, index: int | None, window: Window, out: Array | None = None) -> Array:
+        """Decode a window of a picture, into `out` if given."""
         y, x, height, width = window
         tall, wide = self.tile
-        out = np.empty((height, width, *self._last), np.uint8)
+        if out is None:
+            out = np.empty((height, width, *self._last), np.uint8)
         for i in range(y // tall, -(-(y + height) // tall)):
-            top, bottom = max(y, i * tall), min(y + height, (i + 1) * tall)
+            top, bottom = max(y - i * tall, 0), min(y + height - i * tall, tall)
+            rows = out[i * tall + top - y : i * tall + bottom - y]
             for j in range(x // wide, -(-(x + width) // wide)):
-                left, right = max(x, j * wide), min(x + width, (j + 1) * wide)
-                tile = self.decoded(index, i, j)
-                part = tile[top - i * tall : bottom - i * tall, left - j * wide : right - j * wide]
-                out[top - y : bottom - y, left - x : right - x] = part
+                left, right = max(x - j * wide, 0), min(x + width - j * wide, wide)
+                part = self._rows(index, i, j, top, bottom)[:, left:right]
+                rows[:, j * wide + left - x : j * wide + right - x] = part
         return out
+
+    def _rows(self, index: int | None, row: int, column: int, top: int, bottom: int) -> Array:
+        """Return some of a tile's rows."""
+        if self._memory is not None or not self._codec.bare:
+            return self.decoded(index, row, column)[top:bottom]
+        length = self.tile[1] * self._codec.channels
+        data = self.stored(index, row, column, top * length, (bottom - top) * length)
+        return np.frombuffer(data, np.uint8).reshape(bottom - top, self.tile[1], *self._last)
 
 
 class ShardReader:
@@ -370,7 +385,7 @@ class ShardReader:
     Parameters
     ----------
     path : the file
-    memory : where decoded tiles of alphas, trimaps and foregrounds are kept: they are asked for again and again
+    memory : where decoded tiles of alphas and foregrounds are kept: all of a foreground's composites ask for them
 
     Raises
     ------
@@ -380,6 +395,7 @@ class ShardReader:
     def __init__(self, path: Path, memory: Memory | None = None) -> None:
         self._path = path
         self._memory = memory
+        self._recent = Memory(RECENT)
         try:
             self._file = h5py.File(path, "r")
         except FileNotFoundError:
@@ -409,26 +425,53 @@ class ShardReader:
             raise ValueError(
                 f"the window {height}×{width} at ({y}, {x}) is not inside the {row.height}×{row.width} px of {row.key}"
             )
-        window = (y, x, height, width)
+        with self._damage_explained(row):
+            stored = "background" in self._open_group(row.group)
+        colours = (np.empty((height, width, 3), np.uint8) for _ in range(3 if stored else 2))
+        masks = (np.empty((height, width), np.uint8) for _ in range(2))
+        parts = Parts(next(colours), *masks, next(colours), next(colours, None))
+        self.read_into(row, (y, x), *parts)
+        return parts
+
+    def read_into(
+        self,
+        row: Row,
+        corner: tuple[int, int],
+        image: Array,
+        trimap: Array,
+        alpha: Array,
+        foreground: Array | None,
+        background: Array | None,
+    ) -> None:
+        """Read a window, from its `corner` (y, x) px on, into arrays of its size; what is None is not read."""
+        window = (*corner, *alpha.shape)
         with self._damage_explained(row):
             group = self._open_group(row.group)
             if (row.height, row.width) != group["alpha"].size:
                 raise ValueError(f"its row says {row.height}×{row.width} px, its alpha has {group['alpha'].size}")
-            alpha = group["alpha"].read(None, window)
-            foreground = group["foreground"].read(None, window)
-            image = group["image"].read(row.position, window)
-            trimap = group["trimap"].read(row.position, window)
-            background = group["background"].read(row.position, window) if "background" in group else None
-        if self._codecs.shares_opaque:
-            cv2.copyTo(foreground, (alpha == 255).view(np.uint8), image)
-        return Parts(image, trimap, alpha, foreground, background)
+            group["alpha"].read(None, window, alpha)
+            group["trimap"].read(row.position, window, trimap)
+            group["image"].read(row.position, window, image)
+            if background is not None:
+                group["background"].read(row.position, window, background)
+            if foreground is not None:
+                group["foreground"].read(None, window, foreground)
+            if self._codecs.shares_opaque:
+                opaque = (alpha == 255).view(np.uint8)
+                if cv2.hasNonZero(opaque):
+                    if foreground is None:
+                        foreground = group["foreground"].read(None, window)
+                    cv2.copyTo(foreground, opaque, image)
 
-    def trimap_tile(self, row: Row, y: int, x: int) -> tuple[Array, int, int]:
-        """Return the tile of a composite's trimap that holds px (y, x), and where in the tile that is."""
+    def first_of(self, row: Row, value: int, ys: Sequence[int], xs: Sequence[int]) -> tuple[int, int] | None:
+        """Return the first of some px (y, x) of which a composite's trimap has this value; None where none has."""
         with self._damage_explained(row):
             array = self._open_group(row.group)["trimap"]
-            i, j = y // array.tile[0], x // array.tile[1]
-            return array.decoded(row.position, i, j), y - i * array.tile[0], x - j * array.tile[1]
+            tall, wide = array.tile
+            for y, x in zip(ys, xs, strict=True):
+                if array.decoded(row.position, y // tall, x // wide)[y % tall, x % wide] == value:
+                    return y, x
+        return None
 
     def stored_tiles(self, number: int, name: str, position: int | None) -> list[list[bytes]]:
         """Return a picture's tiles as they are stored."""
@@ -454,12 +497,11 @@ class ShardReader:
         if arrays is None:
             codecs = self._codecs
             kinds = {"alpha": codecs.mask, "foreground": codecs.foreground, "trimap": codecs.mask}
+            memories = {"alpha": self._memory, "foreground": self._memory, "trimap": self._recent}
             group = self._file[f"groups/{number:05d}"]
             descriptor = self._file.id.get_vfd_handle()
             arrays = {
-                name: _ArrayReader(
-                    group[name], kinds.get(name, codecs.image), descriptor, self._memory if name in kinds else None
-                )
+                name: _ArrayReader(group[name], kinds.get(name, codecs.image), descriptor, memories.get(name))
                 for name in group
             }
             if len({array.size for array in arrays.values()}) > 1:

@@ -20,6 +20,7 @@ from .packing import packing
 from .plan import Plan
 from .recipe import Trimap
 from .scenes import Stage
+from .store import is_remote
 from .supplied import SuppliedTrimaps, composite_trimaps
 from .trimap import UNKNOWN
 from .words import folded
@@ -37,7 +38,7 @@ class Survey:
     ----------
     composites, foregrounds, variants, backgrounds, shards, validation : counts
     smallest, median, largest : (width, height) px of the composites
-    bytes, free_bytes : the dataset's estimated size, and the room where it would lie
+    bytes, free_bytes : the dataset's estimated size, and the room where it would lie; None for object storage
     seconds : estimated, with the jobs asked for
     failing : pictures that cannot be used, with the reason
     excluded : pictures left out on purpose, with the reason
@@ -54,7 +55,7 @@ class Survey:
     median: tuple[int, int]
     largest: tuple[int, int]
     bytes: int
-    free_bytes: int
+    free_bytes: int | None
     seconds: float
     failing: list[tuple[str, str]]
     excluded: list[tuple[str, str]]
@@ -79,8 +80,8 @@ def survey(
     sizes = _background_sizes(plan, report, failing)
     warnings = [*notes, *alike_warnings(plan), *_pairing_warnings(plan, sizes)]
     size, seconds = _probe(plan, jobs)
-    free = free_bytes(out)
-    if size > free:
+    free = None if is_remote(out) else free_bytes(out)
+    if free is not None and size > free:
         warnings.append(f"the disk has {free / 1e9:,.1f} GB free, the dataset needs about {size / 1e9:,.1f} GB")
     looks = (plan.row_size(row) for row in plan.rows)
     areas = sorted((s for s in looks if s), key=lambda s: s[0] * s[1]) or [(0, 0)]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -16,6 +17,14 @@ from .errors import MattingComposeError, RecipeError
 CLEAN, FAILED, USAGE, WITH_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 REFRESH, LINE_EVERY = 0.1, 10.0  # seconds between two updates on a terminal, and between two lines elsewhere
 GOES_ON = "Nothing finished is lost: run the same command again to go on"
+
+
+class Place(click.Path):
+    """A dataset's folder, or its address in object storage."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Leave addresses as they are: a `Path` would make one slash of two."""
+        return value if "://" in str(value) else super().convert(value, param, ctx)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from .plan import PLAN, Plan, ShardPlan
 from .scenes import Scene
 from .shard import Parts, Row, ShardReader
 from .shares import LOCK, WHOLE, held
+from .store import borrowed, is_remote, located
 from .trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from .workers import in_processes
 
@@ -93,7 +94,7 @@ def verify(folder: str | Path, *, jobs: int = -1, on_progress: OnProgress | None
     DatasetError : the folder holds no dataset, an unfinished one, or one of a newer version
     """
     start = time.monotonic()
-    folder = Path(folder)
+    folder = located(folder)
     problems: list[Problem] = []
     sums = _sums(folder, problems)
     problems += _against_sums(folder, sums or {}, shards=False)
@@ -130,6 +131,8 @@ def move_aside(folder: Path, verdict: Verdict) -> Verdict:
     BuildError : a build is running in the folder
     DatasetError : it cannot be written
     """
+    if is_remote(folder):
+        raise DatasetError(f"{folder}: nothing is moved aside in object storage; delete the bad shards' .json there")
     shards = folder / "shards"
     bad = sorted({Path(p.file).stem for p in verdict.problems if p.file.startswith("shards/")})
     aside = folder / DAMAGED
@@ -333,8 +336,14 @@ def _look_at(task: _Task) -> _Look:
     """Check one shard."""
     cv2.setNumThreads(1)  # the processes are the parallelism
     name = f"shards/{task.record.file}"
-    if not task.path.is_file():
+    try:
+        with borrowed(task.path) as path:
+            return _look_inside(replace(task, path=path), name)
+    except (FileNotFoundError, IsADirectoryError):
         return _Look(task.record.file, [Problem(name, "missing", f"{INDEX} lists it")], [], 0, False)
+
+
+def _look_inside(task: _Task, name: str) -> _Look:
     problems = list(_hash_problems(task, name))
     size = task.path.stat().st_size
     try:

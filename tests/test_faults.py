@@ -21,8 +21,10 @@ import numpy as np
 import pytest
 
 from conftest import COMMAND, Pictures, call, photograph, save, soft_disc
-from matting_compose.composer import build, layouts, sources
+from matting_compose.composer import build, layouts, open_dataset, sources
+from matting_compose.composer.errors import DatasetError
 from matting_compose.composer.verify import verify
+from targets import RUN
 
 
 def files(out: Path) -> dict[str, bytes]:
@@ -147,7 +149,7 @@ def test_checkpoints_on_a_full_disk(tmp_path: Path) -> None:
     from matting_compose.composer.errors import TrainingError
     from matting_compose.trainer.checkpoint import load_checkpoint, save_checkpoint
 
-    save_checkpoint(tmp_path / "last.pt", {"step": 1, "model": {"a": torch.zeros(3)}})
+    save_checkpoint(tmp_path / "last.pt", {**RUN, "step": 1, "model": {"a": torch.zeros(3)}})
     with full_disk(1), pytest.raises(TrainingError, match=r"No space left on device.*--resume"):
         save_checkpoint(tmp_path / "last.pt", {"step": 2, "model": {"a": torch.zeros(3)}})
     assert load_checkpoint(tmp_path / "last.pt")["step"] == 1
@@ -338,7 +340,7 @@ def test_every_flipped_bit_of_a_checkpoint_is_found(tmp_path: Path) -> None:
     from matting_compose.trainer.checkpoint import load_checkpoint, save_checkpoint
 
     path = tmp_path / "last.pt"
-    state = {"step": 7, "model": {f"w{i}": torch.arange(300.0) + i for i in range(6)}}
+    state = {**RUN, "step": 7, "model": {f"w{i}": torch.arange(300.0) + i for i in range(6)}}
     save_checkpoint(path, state)
     whole, rng, found = path.read_bytes(), random.Random(3), 0
     for _ in range(300):
@@ -372,10 +374,8 @@ def test_a_damaged_line_of_metrics_costs_that_line_only(tmp_path: Path) -> None:
         def say(self, text: str) -> None:
             self.said += (text,)
 
-    lines = [
-        json.dumps({"kind": "train", "step": n, "losses": {}, "rate": 0.1, "crops_per_second": 1.0, "waiting": 0.0})
-        for n in range(5)
-    ]
+    numbers = {"loss": 0.5, "rate": 0.1, "crops_per_second": 1.0, "waiting": 0.0, "losses": {}}
+    lines = [json.dumps({"kind": "train", "step": n, **numbers}) for n in range(5)]
     path, display = tmp_path / METRICS_FILE, Display()
     path.write_text("\n".join(lines) + '\n{"kind": "tr')
     Journal(tmp_path, 9, display, tensorboard=False).close()
@@ -385,3 +385,22 @@ def test_a_damaged_line_of_metrics_costs_that_line_only(tmp_path: Path) -> None:
     assert [record["step"] for record in read_records(tmp_path)] == [0, 1, 3, 4]
     assert "1 lines are damaged" in display.said[0]
     assert (tmp_path / "metrics.damaged.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("version", None), ("plan_sha256", None), ("shards", {}), ("recipe", {"shards": 1}), ("shards.composites", 99),
+     ("shards.composites", -1), ("shards.file", "../shard-00000.h5"), ("shards.index", "0")],
+)  # fmt: skip
+def test_a_damaged_index_is_no_dataset(own: Peace, key: str, value: object) -> None:
+    """Whatever is wrong with it, who reads the dataset gets a message that names a file."""
+    path = own.out / "dataset.json"
+    document = json.loads(path.read_text())
+    table, _, inner = key.partition(".")
+    if inner:
+        document[table][0][inner] = value
+    else:
+        document[table] = value
+    path.write_text(json.dumps(document))
+    with pytest.raises(DatasetError, match=r"dataset\.json|shard-00000\.h5"):
+        open_dataset(own.out)[0]

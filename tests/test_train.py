@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -220,35 +220,56 @@ def test_a_signal_stops_the_command(finished: Path, tmp_path: Path, number: sign
     assert steps_of(out, "train") == list(range(1, step + 3))
 
 
-def test_a_stop_need_not_wait_for_data(
-    finished: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A worker that never answers, or dies, keeps nobody from saving."""
+def failing(act: Callable[[], None]) -> Any:
+    """Make a stream that gives three batches and then does something else."""
     real = loop.open_stream
 
-    class Stalled:
+    class Failing:
         def __init__(self, *arguments: Any, **options: Any) -> None:
             self._stream = real(*arguments, **options)
 
         def __iter__(self) -> Iterator[Any]:
-            for _, batch in zip(range(3), self._stream, strict=False):
-                yield batch
-            signal.alarm(1)
-            signal.pause()
+            yield from islice(self._stream, 3)
+            act()
 
         def close(self) -> None:
             self._stream.close()
 
+    return Failing
+
+
+def stall() -> None:
+    """Wait for ever, and be asked to stop meanwhile."""
     before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGTERM))
     try:
-        monkeypatch.setattr(loop, "open_stream", Stalled)
-        outcome = taught(finished, tmp_path / "run", tiny())
+        signal.alarm(1)
+        signal.pause()
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+def test_a_stop_need_not_wait_for_data(
+    finished: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that never answers keeps nobody from saving."""
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "open_stream", failing(stall))
+        outcome = taught(finished, tmp_path / "run", tiny())
     assert (outcome.step, outcome.stopped) == (3, True)
-    monkeypatch.setattr(loop, "open_stream", real)
     taught(finished, tmp_path / "run", tiny(), resume=True)
     assert same(state(tmp_path / "run" / "last.pt"), state(whole / "last.pt"))
+
+
+def test_a_reading_process_that_dies_is_told(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was trained before is saved, and the message says what may help."""
+
+    def die() -> None:
+        raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")  # torch's words
+
+    monkeypatch.setattr(loop, "open_stream", failing(die))
+    with pytest.raises(loop.TrainingError, match=r"fewer stream.workers.*Saved at step 3"):
+        taught(finished, tmp_path / "run", tiny())
+    assert state(tmp_path / "run" / "last.pt")["step"] == 3
 
 
 def test_a_stop_need_not_wait_for_a_validation(

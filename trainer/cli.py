@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import __version__
-from ..composer.terminal import CLEAN, INTERRUPTED, duration, explained
+from ..composer.terminal import CLEAN, INTERRUPTED, Place, duration, explained
 
 if TYPE_CHECKING:
     from .config import Config
@@ -23,7 +23,7 @@ KNOWN_CONFIGS = "cpu-small, demo, dim, modern, shm"
 
 @click.command(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="matting-train")
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=Place(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The run's folder.")
 @click.option(
     "--config",

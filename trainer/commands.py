@@ -13,7 +13,7 @@ import click
 
 from .. import __version__
 from ..composer.errors import MattingComposeError
-from ..composer.terminal import CLEAN, FAILED, WITH_FAILURES, duration, explained, progress
+from ..composer.terminal import CLEAN, FAILED, WITH_FAILURES, Place, duration, explained, progress
 
 WHOLE = "What is written is whole"  # said where a command is interrupted
 
@@ -157,7 +157,7 @@ def _split(inputs: tuple[Path, ...], method: str) -> tuple[Path | None, list[Pat
 @click.option("--truths", type=A_PATH, help="Folder of true alphas.")
 @click.option("--trimaps", type=A_PATH, help="Folder of trimaps: their unknown region is graded.")
 @click.option("--images", type=A_PATH, help="Folder of images, for the methods that make mattes.")
-@click.option("--dataset", type=A_PATH, help="Instead of folders: a dataset that matting-compose built.")
+@click.option("--dataset", type=Place(path_type=Path), help="Instead of folders: a dataset that matting-compose built.")
 @click.option(
     "--split",
     type=click.Choice(["auto", "train", "validation", "all"]),

@@ -74,20 +74,19 @@ def cut_crop(
     row = reader.rows[place]
     side = min(sizes[int(rng.integers(len(sizes)))], row.height, row.width)
     y, x = unknown_pixel(reader, row, rng)
-    y = min(max(y - side // 2, 0), row.height - side)
-    x = min(max(x - side // 2, 0), row.width - side)
-    parts = reader.read(row, (y, x, side, side))
+    corner = min(max(y - side // 2, 0), row.height - side), min(max(x - side // 2, 0), row.width - side)
     flip = bool(rng.random() < augment.flip)
-    _place(parts.image, out.image, flip)
-    _place(parts.alpha, out.alpha, flip)
-    _place(parts.trimap, out.trimap, flip)
+    parts = (out.image, out.trimap, out.alpha, out.foreground, out.background)
+    if side == len(out.trimap) and not flip:
+        reader.read_into(row, corner, *parts)
+    else:
+        window = [None if part is None else np.empty((side, side, *part.shape[2:]), np.uint8) for part in parts]
+        reader.read_into(row, corner, *window)  # type: ignore[arg-type]
+        for source, part in zip(window, parts, strict=True):
+            if source is not None and part is not None:
+                _place(source, part, flip)
     if side != len(out.trimap):
         out.trimap[(out.trimap != BACKGROUND) & (out.trimap != FOREGROUND)] = UNKNOWN
-    if out.foreground is not None and out.background is not None:
-        if parts.background is None:  # `open_stream` has checked it
-            raise AssertionError("the dataset was built without backgrounds")
-        _place(parts.foreground, out.foreground, flip)
-        _place(parts.background, out.background, flip)
     _spoil(augment, rng, out)
 
 
@@ -98,23 +97,23 @@ def unknown_pixel(reader: ShardReader, row: Row, rng: np.random.Generator) -> tu
     tries miss it, the whole trimap is searched. Every composite has such a pixel: a build refuses others.
     """
     ys, xs = rng.integers(0, row.height, PROBES).tolist(), rng.integers(0, row.width, PROBES).tolist()
-    for y, x in zip(ys, xs, strict=True):
-        tile, top, left = reader.trimap_tile(row, y, x)
-        if tile[top, left] == UNKNOWN:
-            return y, x
+    hit = reader.first_of(row, UNKNOWN, ys, xs)
+    if hit:
+        return hit
     found = np.flatnonzero(reader.read(row).trimap == UNKNOWN)
     return divmod(int(found[rng.integers(len(found))]), row.width)
 
 
 def _place(part: Array, out: Array, flip: bool) -> None:
     """Resample a part to the size of `out`, mirrored or not."""
+    method = cv2.INTER_AREA if len(part) > len(out) else cv2.INTER_LINEAR
+    size = out.shape[1], out.shape[0]
+    if not flip:
+        cv2.resize(part, size, out, interpolation=method)
+        return
     if part.shape != out.shape:
-        method = cv2.INTER_AREA if len(part) > len(out) else cv2.INTER_LINEAR
-        part = np.asarray(cv2.resize(part, (out.shape[1], out.shape[0]), interpolation=method), np.uint8)
-    if flip:
-        cv2.flip(part, 1, out)
-    else:
-        np.copyto(out, part)
+        part = np.asarray(cv2.resize(part, size, interpolation=method), np.uint8)
+    cv2.flip(part, 1, out)
 
 
 def _spoil(augment: Augment, rng: np.random.Generator, out: CropBuffers) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,11 @@ METRICS_FILE = "metrics.jsonl"
 PANELS = "panels"
 CURVES = "curves.png"
 PAGE = "index.html"
-TRAIN = ("losses", "rate", "crops_per_second", "waiting")  # what the curves need of a line
+# What curves and page need of a line.
+NUMBERS = {
+    "train": ("loss", "rate", "crops_per_second", "waiting"),
+    "validation": ("sad", "mse", "gradient", "connectivity"),
+}
 
 
 @dataclass(frozen=True)
@@ -150,12 +155,13 @@ def _record(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
         kind, step = record["kind"], record["step"]
-        expected = {"train": TRAIN, "validation": ("what", "sad")}[kind]
-        numbers = [record[name] for name in expected if name != "what"]
-        whole = type(step) is int and all(isinstance(number, (int, float, dict)) for number in numbers)
-    except (ValueError, LookupError, TypeError, RecursionError):
+        numbers = [step, *(record[name] for name in NUMBERS[kind])]
+        if kind == "train":
+            numbers += record["losses"].values()
+        whole = type(step) is int and all(isinstance(number, (int, float)) for number in numbers)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    return record if whole else None
+    return record if whole and (kind == "train" or isinstance(record.get("what"), str)) else None
 
 
 def write_page(folder: Path, title: str, config: str, finished: str) -> None:
@@ -185,7 +191,7 @@ def _draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     (loss, sad), (rate, pace) = figure.subplots(2, 2)
     steps = [record["step"] for record in train]
     for name in train[0]["losses"] if train else ():
-        loss.plot(steps, [record["losses"][name] for record in train], label=name, linewidth=1)
+        loss.plot(steps, [record["losses"].get(name, math.nan) for record in train], label=name, linewidth=1)
     loss.set(title="losses", yscale="log")
     for what in dict.fromkeys(record["what"] for record in records if record["kind"] == "validation"):
         points = [(r["step"], r["sad"]) for r in records if r["kind"] == "validation" and r["what"] == what]

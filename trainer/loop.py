@@ -105,6 +105,10 @@ def outlook(dataset: str | Path, config: Config, place: Place) -> Outlook:
         warnings.append(f"{len(opened.document['failures']):,} composites of the dataset are missing; see its index")
     if config.network.encoder == "random" and config.network.width == 1:
         warnings.append("training from random weights; network.encoder=download starts from VGG16's, as the papers do")
+    network = config.network
+    if (network.encoder, network.decoder, network.output) == ("random", "unpool", "clamp"):
+        warnings.append("from random weights, unpool with clamp rarely learns: take network.output=sigmoid and"
+                        " network.decoder=resize, or VGG16's encoder")  # fmt: skip
     if place.device.type == "cpu" and config.network.width > 0.5:
         warnings.append("a network of this width takes seconds a crop on a CPU; --config cpu-small is made for it")
     with torch.device("meta"):

@@ -7,12 +7,14 @@ gets what it would have got, with any number of workers.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +28,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from ..composer.dataset import Dataset, open_dataset
 from ..composer.errors import DatasetError, MattingComposeError
 from .crops import Augment, CropBuffers, cut_crop
+from .room import Filled, Room
 
 SIZES: Final = (320, 480, 640)  # Deep Image Matting's windows
 OPEN_SHARDS: Final = 8  # shards whose samples are mixed at any moment
@@ -105,12 +108,18 @@ class _Settings:
     augment: Augment
     start: int
 
+    @property
+    def bytes(self) -> int:
+        """A batch's."""
+        return self.batch * self.crop * self.crop * (11 if self.colours else 5)
+
 
 class _Crops(IterableDataset[Any]):
-    """Batches as pairs (bytes, samples), filled whole where they are made: worker w of W makes every W-th."""
+    """Batches, filled whole where they are made: worker w of W makes every W-th."""
 
     def __init__(self, dataset: Dataset, split: str, settings: _Settings) -> None:
         self.dataset, self.settings = dataset, settings
+        self.room = Room(settings.bytes)
         starts = [0, *accumulate(shard.composites for shard in dataset.shards)]
         mine = [
             (start, shard.composites)
@@ -118,9 +127,10 @@ class _Crops(IterableDataset[Any]):
             if shard.split == split and shard.composites
         ]
         self.sizes = tuple(size for _, size in mine)
+        self._epoch: tuple[int, NDArray[np.int64]] | None = None
         self.numbers = np.concatenate([np.arange(start, start + size) for start, size in mine] or [np.zeros(0, int)])
 
-    def __iter__(self) -> Iterator[tuple[Tensor, NDArray[np.int64]] | MattingComposeError]:
+    def __iter__(self) -> Iterator[Filled | MattingComposeError]:
         worker = get_worker_info()
         number, step = (worker.id, worker.num_workers) if worker else (0, 1)
         k = self.settings.start + number
@@ -132,29 +142,26 @@ class _Crops(IterableDataset[Any]):
                 return
             k += step
 
-    def _batch(self, k: int) -> tuple[Tensor, NDArray[np.int64]]:
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if self._epoch is None or self._epoch[0] != epoch:  # the cache's key is thousands of sizes: not for each sample
+            s = self.settings
+            self._epoch = epoch, epoch_order(self.sizes, s.seed, epoch, s.open_shards)
+        return self._epoch[1]
+
+    def _batch(self, k: int) -> Filled:
         s = self.settings
         length = len(self.numbers)
         first = (k * s.world + s.rank) * s.batch
-        data = _shared_bytes(s.batch * s.crop * s.crop * (11 if s.colours else 5))
+        data, place = self.room.take()
         parts = _split(data.numpy(), s.batch, s.crop, s.colours)
         samples = np.empty(s.batch, np.int64)
         for i in range(s.batch):
             epoch, offset = divmod(first + i, length)
-            samples[i] = self.numbers[epoch_order(self.sizes, s.seed, epoch, s.open_shards)[offset]]
+            samples[i] = self.numbers[self._order(epoch)[offset]]
             out = CropBuffers(*(None if part is None else part[i] for part in parts))  # type: ignore[arg-type]
             rng = np.random.default_rng((s.seed, epoch, int(samples[i])))
             cut_crop(self.dataset, int(samples[i]), s.sizes, s.augment, rng, out)
-        return data, samples
-
-
-def _shared_bytes(count: int) -> Tensor:
-    """Make room for a batch; in a worker, in memory that the main process sees too, so that nothing is copied."""
-    if get_worker_info() is None:
-        return torch.empty(count, dtype=torch.uint8)
-    # As torch's own default_collate does.
-    storage: torch.UntypedStorage = torch.UntypedStorage._new_shared(count)  # type: ignore[no-untyped-call]
-    return torch.empty(0, dtype=torch.uint8).set_(storage)
+        return Filled(data, place, samples)
 
 
 def _split(data: Any, batch: int, crop: int, colours: bool) -> list[Any]:
@@ -183,6 +190,8 @@ class Stream:
     def __init__(self, crops: _Crops, workers: int, pin: bool, prefetch: int) -> None:
         self.length = len(crops.numbers)
         self._settings = crops.settings
+        if workers:
+            crops.room.share(workers, prefetch + 2)  # it holds one batch while it asks for the next
         self._loader = DataLoader(
             crops,
             batch_size=None,  # they come whole
@@ -190,8 +199,7 @@ class Stream:
             pin_memory=pin,
             prefetch_factor=prefetch if workers else None,
             worker_init_fn=_start_worker,
-            # Not forked: a fork of a process whose OpenCV or OpenMP has started threads waits for them for ever.
-            multiprocessing_context="forkserver" if workers else None,
+            multiprocessing_context=_server() if workers else None,
         )
         self._iterator: Iterator[Any] | None = None
 
@@ -201,19 +209,30 @@ class Stream:
         for item in self._iterator:
             if isinstance(item, MattingComposeError):
                 raise item
-            image, trimap, alpha, foreground, background = _split(item[0], s.batch, s.crop, s.colours)
+            image, trimap, alpha, foreground, background = _split(item.tensor(), s.batch, s.crop, s.colours)
             yield Batch(
                 image.permute(0, 3, 1, 2),
                 trimap,
                 alpha[:, None],
                 None if foreground is None else foreground.permute(0, 3, 1, 2),
                 None if background is None else background.permute(0, 3, 1, 2),
-                np.asarray(item[1]),
+                item.samples,
             )
 
     def close(self) -> None:
         """End the workers."""
         self._iterator = None  # the loader's iterator ends them when it goes
+
+
+def _server() -> ForkServerContext:
+    """Return how workers are started.
+
+    Not forked from this process: a fork whose OpenCV or OpenMP had started threads waits for them for ever. The server
+    that they are forked from has imported all they need, so that they start at once and share its memory.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", __name__])
+    return context
 
 
 def _start_worker(_: int) -> None:
