@@ -88,6 +88,12 @@ class TrimapSettings(_Document):
     clear: Annotated[int, Field(ge=0, le=254)]
 
 
+class FitSettings(_Document):
+    """How a recipe blends."""
+
+    method: Literal["exact", "adobe"]
+
+
 class ShardSettings(_Document):
     """How a recipe stores composites."""
 
@@ -100,6 +106,7 @@ class Settings(_Document):
 
     seed: NonNegativeInt
     variants: PositiveInt
+    fit: FitSettings
     trimap: TrimapSettings
     shards: ShardSettings
 
@@ -204,8 +211,9 @@ def load_plan(folder: Path) -> PlanFile:
     if found.plan_version != PLAN_VERSION:
         raise DatasetError(f"{path}: of plan version {found.plan_version}; this program knows version {PLAN_VERSION}")
     content = {key: value for key, value in document.items() if key != "plan_sha256"}
-    # Where pictures come from decides no draw and no pairing, so that any layout stands for the one that is written.
-    anywhere = {"foregrounds": {"layout": "procedural"}, "backgrounds": {"layout": "procedural"}}
+    # Where pictures come from decides no draw and no pairing, so that any layout stands for the one that is written;
+    # but trimaps may be supplied, which goes with some.
+    anywhere = {"foregrounds": {"layout": "dim", "root": "."}, "backgrounds": {"layout": "procedural"}}
     try:
         recipe = Recipe.model_validate({**found.recipe, **anywhere})
     except ValidationError as error:

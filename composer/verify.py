@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .checksums import CHECKSUMS, file_sha256, read_checksums
-from .composite import blend
+from .composite import METHODS
 from .dataset import INDEX
 from .documents import Index, PlanFile, Settings, ShardRecord, Sidecar, load_index, load_plan, load_sidecar
 from .errors import DatasetError
@@ -436,8 +436,9 @@ def _composite_problem(reader: ShardReader, row: Row, settings: Settings) -> tup
 def wrong_pixels(parts: Parts, settings: Settings) -> str:
     """Say what does not agree within one composite; empty where all does.
 
-    By the recipe's thresholds the trimap is 0 only where alpha is clear and 255 only where it is opaque. The image is
-    the foreground where alpha is 255, and the blend wherever the background is stored; a lossy packing is excused.
+    By the recipe's thresholds the trimap is 0 only where alpha is clear and 255 only where it is opaque, unless it was
+    supplied. The image is the foreground where alpha is 255, and the blend, by the recipe's method, wherever the
+    background is stored; a lossy packing is excused.
     """
     image, trimap, alpha, foreground, background = parts
     counts = cv2.calcHist([trimap], [0], None, [256], [0, 256])
@@ -450,6 +451,8 @@ def wrong_pixels(parts: Parts, settings: Settings) -> str:
         (BACKGROUND, settings.trimap.clear + 1, 255, "clear"),
         (FOREGROUND, 0, settings.trimap.opaque - 1, "opaque"),
     ):
+        if settings.trimap.strategy == "supplied":
+            continue  # it is used as it is
         wrong = cv2.bitwise_and(cv2.inRange(alpha, low, high), cv2.inRange(trimap, value, value))
         if count := cv2.countNonZero(wrong):
             return f"its trimap is {value} at {count:,} px where alpha is not {word}"
@@ -457,7 +460,7 @@ def wrong_pixels(parts: Parts, settings: Settings) -> str:
         return ""
     count = _unlike(image, foreground, alpha, 255)
     if background is not None:
-        blended = blend(foreground, alpha, background)
+        blended = METHODS[settings.fit.method].blender(foreground, alpha)(background)
         stored = None if settings.shards.background == "full" else UNKNOWN
         count = max(count, _unlike(image, blended, trimap, stored))
     return f"its image is not the blend of its parts at {count:,} px" if count else ""
