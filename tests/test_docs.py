@@ -37,7 +37,7 @@ SHORTER = {
     "--steps 2000 --set stream.batch=4": "--steps 1 --set validation.limit=1 --set network.width=0.1",
     "--resume --steps 2500": "--resume --steps 2",
     "--nproc-per-node 8": "--local-addr 127.0.0.1 --nproc-per-node 2",
-    "--out run8": "--out run8 --config cpu-small --steps 1 --set network.width=0.03 --device cpu",
+    "--out run8": "--out run8 --config cpu-small --steps 1 --set network.width=0.03 --set stream.crop=64 --device cpu",
 }
 
 
