@@ -7,6 +7,7 @@ in the file: h5py's one lock is held for a copy only, and no filter can fail in 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import zlib
 from collections import OrderedDict
@@ -14,6 +15,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +34,8 @@ Window = tuple[int, int, int, int]  # y, x, height, width
 FORMAT = "matting-compose/shard"
 VERSION = 1
 MASK_TILES = 2  # a mask's tile is so many times wider and higher than a picture's
+PLACES = "tiles"  # the table of where the tiles lie
+FIRST = "tiles"  # a dataset's attribute: its first row in that table
 RECENT = 2_000_000  # bytes of a trimap's tiles that are kept: who looks for a pixel there then reads around it
 LIBVER = ("v110", "v110")  # HDF5 of 2016 or newer reads it; its chunk index is a flat table, not a tree
 
@@ -177,6 +181,7 @@ class ShardWriter:
         DatasetError : what is read is not what was written
         """
         self._file.create_dataset("samples", data=_to_table(rows), track_times=False)
+        _write_places(self._file, sorted({place[0] for place in self._written}))
         self._file.attrs["composites"] = len(rows)
         self._file.attrs["complete"] = True
         self._file.close()
@@ -274,18 +279,21 @@ class Memory:
 
 
 class _ArrayReader:
-    """Read a stack of equally large pictures, or one picture, tile by tile.
+    """Read a stack of equally large pictures, or one picture, tile by tile, past HDF5: without its lock and its time.
 
-    HDF5 says once where the tiles lie; they are read past it, without its lock and its 20 µs a chunk.
+    `places` says where the tiles lie: offset and size, (tiles, 2), in the order of HDF5's chunks.
     """
 
-    def __init__(self, dataset: h5py.Dataset, codec: Codec, descriptor: int, memory: Memory | None) -> None:
+    def __init__(
+        self, dataset: h5py.Dataset, codec: Codec, places: NDArray[np.int64], descriptor: int, memory: Memory | None
+    ) -> None:
         self._codec, self._descriptor, self._memory = codec, descriptor, memory
         self.tile = codec.tile_shape(dataset.chunks)
         self._last = (3,) if codec.channels == 3 else ()
         self._token = object()  # what is remembered belongs to this array, and to no later one
-        self._places: dict[tuple[int, ...], tuple[int, int]] = {}
-        dataset.id.chunk_iter(lambda chunk: self._places.update({chunk.chunk_offset: (chunk.byte_offset, chunk.size)}))
+        columns = -(-codec.tile_shape(dataset.shape)[1] // self.tile[1])
+        rows = -(-codec.tile_shape(dataset.shape)[0] // self.tile[0])
+        self._places = places.reshape(-1, rows, columns, 2)
 
     def stored(self, index: int | None, row: int, column: int, start: int = 0, count: int | None = None) -> bytes:
         """Return a tile's bytes as they are stored, all or `count` from `start` on.
@@ -294,11 +302,9 @@ class _ArrayReader:
         ------
         ValueError : it was never written, or the file ends before it
         """
-        corner = self._codec.corner(row * self.tile[0], column * self.tile[1])
-        place = self._places.get(corner if index is None else (index, *corner))
-        if place is None:
+        offset, size = self._places[index or 0, row, column].tolist()
+        if not size:
             raise ValueError(f"tile ({row}, {column}) was never written")
-        offset, size = place
         if count is not None:
             if start + count > size:
                 raise ValueError(f"tile ({row}, {column}) is too short")
@@ -369,6 +375,10 @@ class ShardReader:
         self.header = _read_header(self._file, path.name)
         self._codecs = self.header.codecs()
         self.rows = _from_table(self._file["samples"][()])
+        self._tiles: NDArray[np.int64] | None = self._file[PLACES][()] if PLACES in self._file else None
+        size = self._file.id.get_filesize()
+        if self._tiles is not None and len(self._tiles) and not 0 <= self._tiles.min() <= self._tiles.max() <= size:
+            raise DatasetError(f"{path.name}: the table of tiles is damaged; build again to render it")
         self._groups: dict[int, dict[str, _ArrayReader]] = {}
 
     def close(self) -> None:
@@ -382,10 +392,11 @@ class ShardReader:
             raise ValueError(
                 f"the window {height}×{width} at ({y}, {x}) is not inside the {row.height}×{row.width} px of {row.key}"
             )
-        stored = "background" in self._open_group(row.group)
-        colours = (np.empty((height, width, 3), np.uint8) for _ in range(3 if stored else 2))
-        masks = (np.empty((height, width), np.uint8) for _ in range(2))
-        parts = Parts(next(colours), *masks, next(colours), next(colours, None))
+        with self._damage_explained(row):
+            stored = "background" in self._open_group(row.group)
+        image, foreground, background = (np.empty((height, width, 3), np.uint8) for _ in range(3))
+        trimap, alpha = (np.empty((height, width), np.uint8) for _ in range(2))
+        parts = Parts(image, trimap, alpha, foreground, background if stored else None)
         self.read_into(row, (y, x), *parts)
         return parts
 
@@ -445,6 +456,14 @@ class ShardReader:
         except (OSError, KeyError, ValueError, RuntimeError, ZstdError, cv2.error) as error:
             raise DatasetError(f"{self._path.name}: composite {row.key} is damaged ({error})") from None
 
+    def _places(self, dataset: h5py.Dataset) -> NDArray[np.int64]:
+        """Return where a dataset's tiles lie: the file says it, or, an early one, HDF5 does."""
+        if self._tiles is None:
+            return _tile_places(dataset)
+        first = int(dataset.attrs[FIRST])
+        count = math.prod(-(-side // tile) for side, tile in zip(dataset.shape, dataset.chunks, strict=True))
+        return self._tiles[first : first + count]
+
     def _open_group(self, number: int) -> dict[str, _ArrayReader]:
         arrays = self._groups.get(number)
         if arrays is None:
@@ -453,12 +472,33 @@ class ShardReader:
             memories = {"alpha": self._memory, "foreground": self._memory, "trimap": self._recent}
             group = self._file[f"groups/{number:05d}"]
             descriptor = self._file.id.get_vfd_handle()
-            arrays = {
-                name: _ArrayReader(group[name], kinds.get(name, codecs.image), descriptor, memories.get(name))
-                for name in group
-            }
+            arrays = {}
+            for name in group:
+                stored, codec = group[name], kinds.get(name, codecs.image)
+                arrays[name] = _ArrayReader(stored, codec, self._places(stored), descriptor, memories.get(name))
             self._groups[number] = arrays
         return arrays
+
+
+def _tile_places(dataset: h5py.Dataset) -> NDArray[np.int64]:
+    """Ask HDF5 where a dataset's tiles lie: offset and size, (tiles, 2), zeros where there is none. 10 µs a tile."""
+    found: list[tuple[int, ...]] = []
+    dataset.id.chunk_iter(lambda chunk: found.append((*chunk.chunk_offset, chunk.byte_offset, chunk.size)))
+    grid = [-(-side // tile) for side, tile in zip(dataset.shape, dataset.chunks, strict=True)]
+    places = np.zeros((math.prod(grid), 2), np.int64)
+    if found:
+        table = np.array(found, np.int64)
+        cells = table[:, :-2] // np.array(dataset.chunks)
+        places[np.ravel_multi_index(tuple(cells.T), grid)] = table[:, -2:]
+    return places
+
+
+def _write_places(file: h5py.File, names: Sequence[str]) -> None:
+    """Write where all tiles lie into one table, and into each dataset from which row on its own are."""
+    tables = [_tile_places(file[name]) for name in names]
+    for name, start in zip(names, accumulate(map(len, tables), initial=0), strict=False):
+        file[name].attrs[FIRST] = start
+    file.create_dataset(PLACES, data=np.concatenate([np.zeros((0, 2), np.int64), *tables]), track_times=False)
 
 
 _HEADER_FIELDS = tuple(field.name for field in fields(Header))
@@ -523,6 +563,9 @@ def _read_back(path: Path, written: dict[tuple[Any, ...], int], rows: Sequence[R
         if _from_table(file["samples"][()]) != list(rows):
             raise DatasetError(f"{path.name}: the table that was read back differs from what was written")
         for name in sorted({place[0] for place in written}):
+            first, places = int(file[name].attrs[FIRST]), _tile_places(file[name])
+            if not np.array_equal(file[PLACES][first : first + len(places)], places):
+                raise DatasetError(f"{path.name}: the table of the tiles of {name} was read back different")
 
             def check(chunk: Any, name: str = name) -> None:
                 raw.seek(chunk.byte_offset)
