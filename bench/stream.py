@@ -37,8 +37,8 @@ from typing import Any
 
 import cv2
 import torch
-from loaders import RIVALS, Form, Wanted, forget, installed, one_thread, quiet
 
+from loaders import RIVALS, Form, Wanted, forget, installed, one_thread, quiet
 from matting_compose.composer.build import build
 from matting_compose.composer.dataset import open_dataset
 from matting_compose.composer.plan import make_plan

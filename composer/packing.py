@@ -38,6 +38,7 @@ Array = NDArray[np.uint8]
 ZSTANDARD = 32015  # registered HDF5 filter numbers
 JPEG = 32019
 WEBP = 511  # of the numbers for private use: nobody has registered a filter for WebP
+FILTERS = (ZSTANDARD, JPEG, WEBP)
 
 
 class Codec(Protocol):

@@ -7,13 +7,16 @@ in the file: h5py's one lock is held for a copy only, and no filter can fail in 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import sys
 import zlib
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +27,9 @@ from numpy.typing import NDArray
 from zstandard import ZstdError
 
 from . import looks, scenes
-from .errors import DatasetError
+from .errors import BuildError, DatasetError
 from .looks import Look
-from .packing import Codec, Packing, packing
+from .packing import FILTERS, Codec, Packing, packing
 from .scenes import Scene
 
 Array = NDArray[np.uint8]
@@ -37,6 +40,8 @@ VERSION = 1
 MOST_PIXELS = 2**29  # of one picture; a file that declares more is hostile
 MOST_TILE = 4096  # px, a tile's side
 MASK_TILES = 2  # a mask's tile is so many times wider and higher than a picture's
+PLACES = "tiles"  # the table of where the tiles lie
+FIRST = "tiles"  # a dataset's attribute: its first row in that table
 RECENT = 2_000_000  # bytes of a trimap's tiles that are kept: who looks for a pixel there then reads around it
 LIBVER = ("v110", "v110")  # HDF5 of 2016 or newer reads it; its chunk index is a flat table, not a tree
 
@@ -164,6 +169,33 @@ class _ArrayWriter:
         return corner if index is None else (index, *corner)
 
 
+@contextmanager
+def unnamed_filters() -> Iterator[None]:
+    """Hide the filters that decode tiles from HDF5, which writes a filter's name beside its number where it knows one:
+    what happens to be installed must not decide a shard's bytes. Our own reading and writing does without them.
+
+    Raises
+    ------
+    BuildError : a dataset that another program's filter reads is open in this process
+    """
+    known = [number for number in FILTERS if h5py.h5z.filter_avail(number)]
+    folders = [h5py.h5pl.get(i) for i in range(h5py.h5pl.size())]
+    try:
+        for number in known:
+            h5py.h5z.unregister_filter(number)
+    except RuntimeError:
+        raise BuildError("close the HDF5 files that are open in this process, or build with two --jobs") from None
+    for _ in folders:
+        h5py.h5pl.remove(0)
+    try:
+        yield
+    finally:
+        for folder in folders:
+            h5py.h5pl.append(folder)
+        if known and (plugins := sys.modules.get("hdf5plugin")):
+            plugins.register(force=True)
+
+
 class ShardWriter:
     """Write a shard under a temporary name; `finish` closes and proves it. Use as a context manager."""
 
@@ -171,6 +203,8 @@ class ShardWriter:
         self._path = path
         self._header = header
         self._written: dict[tuple[Any, ...], int] = {}
+        self._unnamed = unnamed_filters()
+        self._unnamed.__enter__()
         self._file = h5py.File(path, "w", libver=LIBVER)
         self._file.attrs["format"] = FORMAT
         self._file.attrs["version"] = VERSION
@@ -182,6 +216,7 @@ class ShardWriter:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        self._unnamed.__exit__(None, None, None)
 
     @property
     def bytes_written(self) -> int:
@@ -211,6 +246,7 @@ class ShardWriter:
         DatasetError : what is read is not what was written
         """
         self._file.create_dataset("samples", data=_to_table(rows), track_times=False)
+        _write_places(self._file, sorted({place[0] for place in self._written}))
         self._file.attrs["composites"] = len(rows)
         self._file.attrs["complete"] = True
         self._file.close()
@@ -308,20 +344,23 @@ class Memory:
 
 
 class _ArrayReader:
-    """Read a stack of equally large pictures, or one picture, tile by tile.
+    """Read a stack of equally large pictures, or one picture, tile by tile, past HDF5: without its lock and its time.
 
-    HDF5 says once where the tiles lie; they are read past it, without its lock and its 20 µs a chunk.
+    `places` says where the tiles lie: offset and size, (tiles, 2), in the order of HDF5's chunks.
     """
 
-    def __init__(self, dataset: h5py.Dataset, codec: Codec, descriptor: int, memory: Memory | None) -> None:
+    def __init__(
+        self, dataset: h5py.Dataset, codec: Codec, places: NDArray[np.int64], descriptor: int, memory: Memory | None
+    ) -> None:
         self._codec, self._descriptor, self._memory = codec, descriptor, memory
         self.size, self.tile = codec.tile_shape(dataset.shape), codec.tile_shape(dataset.chunks)
         if min(self.tile) < 1 or max(self.tile) > MOST_TILE or self.size[0] * self.size[1] > MOST_PIXELS:
             raise ValueError(f"{dataset.name} declares {self.size} px in tiles of {self.tile}")
         self._last = (3,) if codec.channels == 3 else ()
         self._token = object()  # what is remembered belongs to this array, and to no later one
-        self._places: dict[tuple[int, ...], tuple[int, int]] = {}
-        dataset.id.chunk_iter(lambda chunk: self._places.update({chunk.chunk_offset: (chunk.byte_offset, chunk.size)}))
+        columns = -(-codec.tile_shape(dataset.shape)[1] // self.tile[1])
+        rows = -(-codec.tile_shape(dataset.shape)[0] // self.tile[0])
+        self._places = places.reshape(-1, rows, columns, 2)
 
     def stored(self, index: int | None, row: int, column: int, start: int = 0, count: int | None = None) -> bytes:
         """Return a tile's bytes as they are stored, all or `count` from `start` on.
@@ -330,11 +369,9 @@ class _ArrayReader:
         ------
         ValueError : it was never written, or the file ends before it
         """
-        corner = self._codec.corner(row * self.tile[0], column * self.tile[1])
-        place = self._places.get(corner if index is None else (index, *corner))
-        if place is None:
+        offset, size = self._places[index or 0, row, column].tolist()
+        if not size:
             raise ValueError(f"tile ({row}, {column}) was never written")
-        offset, size = place
         if count is not None:
             if start + count > size:
                 raise ValueError(f"tile ({row}, {column}) is too short")
@@ -402,10 +439,12 @@ class ShardReader:
             raise DatasetError(f"{path.name}: the shard is missing; build again to render it") from None
         except OSError as error:
             raise DatasetError(f"{path.name}: not a readable HDF5 file ({error})") from None
+        size = path.stat().st_size
         try:
             self.header = _read_header(self._file, path.name)
             self._codecs = self.header.codecs()
-            self.rows = _read_table(self._file["samples"], path.stat().st_size)
+            self.rows = _read_table(self._file["samples"], size)
+            self._tiles = _read_places(self._file[PLACES], size) if PLACES in self._file else None
         except DAMAGE as error:
             self._file.close()
             raise DatasetError(f"{path.name}: damaged ({error}); build again to render it anew") from None
@@ -427,9 +466,9 @@ class ShardReader:
             )
         with self._damage_explained(row):
             stored = "background" in self._open_group(row.group)
-        colours = (np.empty((height, width, 3), np.uint8) for _ in range(3 if stored else 2))
-        masks = (np.empty((height, width), np.uint8) for _ in range(2))
-        parts = Parts(next(colours), *masks, next(colours), next(colours, None))
+        image, foreground, background = (np.empty((height, width, 3), np.uint8) for _ in range(3))
+        trimap, alpha = (np.empty((height, width), np.uint8) for _ in range(2))
+        parts = Parts(image, trimap, alpha, foreground, background if stored else None)
         self.read_into(row, (y, x), *parts)
         return parts
 
@@ -492,6 +531,14 @@ class ShardReader:
         except DAMAGE as error:
             raise DatasetError(f"{self._path.name}: composite {row.key} is damaged ({error})") from None
 
+    def _places(self, dataset: h5py.Dataset) -> NDArray[np.int64]:
+        """Return where a dataset's tiles lie: the file says it, or, an early one, HDF5 does."""
+        if self._tiles is None:
+            return _tile_places(dataset)
+        first = int(dataset.attrs[FIRST])
+        count = math.prod(-(-side // tile) for side, tile in zip(dataset.shape, dataset.chunks, strict=True))
+        return self._tiles[first : first + count]
+
     def _open_group(self, number: int) -> dict[str, _ArrayReader]:
         arrays = self._groups.get(number)
         if arrays is None:
@@ -500,14 +547,47 @@ class ShardReader:
             memories = {"alpha": self._memory, "foreground": self._memory, "trimap": self._recent}
             group = self._file[f"groups/{number:05d}"]
             descriptor = self._file.id.get_vfd_handle()
-            arrays = {
-                name: _ArrayReader(group[name], kinds.get(name, codecs.image), descriptor, memories.get(name))
-                for name in group
-            }
+            arrays = {}
+            for name in group:
+                stored, codec = group[name], kinds.get(name, codecs.image)
+                arrays[name] = _ArrayReader(stored, codec, self._places(stored), descriptor, memories.get(name))
             if len({array.size for array in arrays.values()}) > 1:
                 raise ValueError(f"the arrays of group {number} are of several sizes")
             self._groups[number] = arrays
         return arrays
+
+
+def _tile_places(dataset: h5py.Dataset) -> NDArray[np.int64]:
+    """Ask HDF5 where a dataset's tiles lie: offset and size, (tiles, 2), zeros where there is none. 10 µs a tile."""
+    found: list[tuple[int, ...]] = []
+    dataset.id.chunk_iter(lambda chunk: found.append((*chunk.chunk_offset, chunk.byte_offset, chunk.size)))
+    grid = [-(-side // tile) for side, tile in zip(dataset.shape, dataset.chunks, strict=True)]
+    if math.prod(grid) > dataset.file.id.get_filesize():  # no tile is empty
+        raise ValueError(f"{dataset.name} declares {math.prod(grid):,} tiles")
+    places = np.zeros((math.prod(grid), 2), np.int64)
+    if found:
+        table = np.array(found, np.int64)
+        cells = table[:, :-2] // np.array(dataset.chunks)
+        places[np.ravel_multi_index(tuple(cells.T), grid)] = table[:, -2:]
+    return places
+
+
+def _read_places(table: h5py.Dataset, size: int) -> NDArray[np.int64]:
+    """Read the table of where all tiles lie, of a file of `size` bytes."""
+    if table.dtype != np.int64 or table.ndim != 2 or table.size * 8 > size:
+        raise ValueError(f"a table of tiles of {table.shape} {table.dtype}")
+    places: NDArray[np.int64] = table[()]
+    if places.size and not 0 <= places.min() <= places.max() <= size:
+        raise ValueError("its table of tiles leads out of the file")
+    return places
+
+
+def _write_places(file: h5py.File, names: Sequence[str]) -> None:
+    """Write where all tiles lie into one table, and into each dataset from which row on its own are."""
+    tables = [_tile_places(file[name]) for name in names]
+    for name, start in zip(names, accumulate(map(len, tables), initial=0), strict=False):
+        file[name].attrs[FIRST] = start
+    file.create_dataset(PLACES, data=np.concatenate([np.zeros((0, 2), np.int64), *tables]), track_times=False)
 
 
 _HEADER_FIELDS = tuple(field.name for field in fields(Header))
@@ -609,6 +689,9 @@ def _read_back(path: Path, written: dict[tuple[Any, ...], int], rows: Sequence[R
         if _from_table(file["samples"][()]) != list(rows):
             raise DatasetError(f"{path.name}: the table that was read back differs from what was written")
         for name in sorted({place[0] for place in written}):
+            first, places = int(file[name].attrs[FIRST]), _tile_places(file[name])
+            if not np.array_equal(file[PLACES][first : first + len(places)], places):
+                raise DatasetError(f"{path.name}: the table of the tiles of {name} was read back different")
 
             def check(chunk: Any, name: str = name) -> None:
                 raw.seek(chunk.byte_offset)

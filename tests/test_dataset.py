@@ -112,6 +112,27 @@ def test_another_program_can_read_it(built: Path) -> None:
     assert not expected
 
 
+@pytest.mark.parametrize("built", ["delta", "plain"], indirect=True)
+def test_early_files_have_no_table_of_tiles(built: Path) -> None:
+    """Without the table HDF5 is asked, and says the same; a table that points out of the file is refused."""
+    dataset = open_dataset(built)
+    whole = list(dataset)
+    dataset.close()
+    for path in (built / "shards").glob("*.h5"):
+        with h5py.File(path, "r+") as file:
+            table = file["tiles"][()]
+            del file["tiles"]
+    for sample, early in zip(whole, dataset, strict=True):
+        for name in ("image", "trimap", "alpha", "foreground", "background"):
+            np.testing.assert_array_equal(getattr(early, name), getattr(sample, name))
+    dataset.close()
+    with h5py.File(path, "r+") as file:
+        table[0] = path.stat().st_size + 1, 2**60
+        file["tiles"] = table
+    with pytest.raises(DatasetError, match=r"shard-\d+\.h5: the table of tiles is damaged"):
+        list(dataset)
+
+
 def test_it_is_a_sequence(built: Path) -> None:
     """Length, negative indices, slices, iteration and the end."""
     dataset = open_dataset(built)

@@ -18,7 +18,7 @@ from matting_compose.composer import open_dataset
 from matting_compose.composer.dataset import Dataset
 from matting_compose.composer.errors import DatasetError
 from matting_compose.trainer.crops import Augment, CropBuffers, cut_crop, unknown_pixel
-from matting_compose.trainer.stream import Batch, epoch_order, open_stream
+from matting_compose.trainer.stream import Batch, Stream, epoch_order, open_stream
 
 STILL = Augment(flip=0)
 PACKINGS = ["delta", "plain"]
@@ -200,6 +200,36 @@ def test_a_tiny_unknown_region_is_found(built: Path, monkeypatch: pytest.MonkeyP
     dataset = open_dataset(built)
     y, x = unknown_pixel(dataset.reader(0), dataset.row(0), np.random.default_rng(1))
     assert dataset[0].trimap[y, x] == 128
+
+
+def held(stream: Stream, keep: int) -> tuple[set[int], list[Batch]]:
+    """Take 30 batches, holding the last `keep`; return the addresses they had, and those still held."""
+    places, batches = set(), []
+    for batch in islice(stream, 30):
+        places.add(batch.image.data_ptr())
+        batches = [*batches, batch][-keep:]
+    return places, batches
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_memory_is_used_again(built: Path, workers: int) -> None:
+    """A batch that nobody holds gives its memory to another; one that is held is never written to again."""
+    wanted = taken(built, 30)
+    for keep in (1, 12):  # more than a worker has slots for
+        stream = open_stream(built, batch=3, crop=64, sizes=(64, 96), colours=True, workers=workers, prefetch=2)
+        places, batches = held(stream, keep)
+        stream.close()
+        assert len(places) <= (keep + 4 if keep == 1 else 30)
+        assert all(same(batch, then) for batch, then in zip(batches, wanted[-keep:], strict=True))
+
+
+def test_part_of_a_batch_holds_its_memory(built: Path) -> None:
+    """A view of one part, as an array too, keeps the whole from being written over."""
+    stream = iter(open_stream(built, batch=3, crop=64, sizes=(64,)))
+    alpha = next(stream).alpha[1, 0].numpy()
+    then = alpha.copy()
+    list(islice(stream, 5))
+    np.testing.assert_array_equal(alpha, then)
 
 
 def test_spoiling_spares_alpha(built: Path) -> None:

@@ -38,8 +38,8 @@ class Room:
 
     def share(self, workers: int, slots: int) -> None:
         """Make so many slots for each worker, in memory that it and this process see. Pages are used when written."""
-        self._slots = torch.empty((workers, slots, self._size), dtype=torch.uint8).share_memory_()
-        self._taken = torch.zeros((workers, slots), dtype=torch.uint8).share_memory_()
+        self._slots = torch.empty((workers, slots, self._size), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
+        self._taken = torch.zeros((workers, slots), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
 
     def take(self) -> tuple[Tensor, Place | None]:
         """Return memory to fill, and its place if it is a slot."""
