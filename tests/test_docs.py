@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from adobe_tree import make_adobe
-from conftest import COMMAND, photograph, save, soft_disc
+from conftest import COMMAND, Cluster, photograph, save, soft_disc
 from matting_compose.composer.corpus import load_corpus
 from packages import write_corpus
 
@@ -30,6 +30,7 @@ SHORTER = {
     "--out composition-1k": "--out composition-1k --set foregrounds.list=two.txt",
     "--every 4 --rounds 2": "--every 2 --rounds 1 --variants 2",
     "--stops 6": "--stops 2 --after 1 2",
+    "--foregrounds 50000 --open": "--foregrounds 500 --open",
     "fetch open431": "fetch open431.csv --packages debs/",
     "build open431": "build open431 --variants 1",
 }
@@ -87,9 +88,10 @@ def test_make_targets_set_everything_up() -> None:
         assert steps == sorted(steps)
 
 
-def test_every_command_runs(place: Path) -> None:
+def test_every_command_runs(place: Path, cluster: Cluster, bucket: object) -> None:
     """The commands of all pages, in order, in one folder: each exits with 0."""
-    environment = {**os.environ, "PATH": f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}"}
+    environment = {**os.environ, "MATTING_COMPOSE_CACHE": str(place / "cache")}
+    environment |= {"PATH": f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}"}
     seen = 0
     for page, line in commands():
         if line.startswith("make "):
@@ -98,6 +100,7 @@ def test_every_command_runs(place: Path) -> None:
             else:
                 assert line == "make test"
                 continue  # this is what is running
+        line = line.replace("tcp://127.0.0.1:8786", cluster.address)
         for long, short in SHORTER.items():
             line = line.replace(long, short)
         done = subprocess.run(line, shell=True, cwd=place, env=environment, capture_output=True, text=True, check=False)
