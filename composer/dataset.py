@@ -25,7 +25,7 @@ INDEX = "dataset.json"
 FORMAT = "matting-compose/dataset"
 VERSION = 1
 FIELDS = {"version": int, "plan_sha256": str, "recipe": dict, "shards": list, "failures": list}  # that readers need
-OPEN_SHARDS = 16  # files held open at once
+OPEN_SHARDS = 16  # files held open at once, if nobody says more
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Dataset(Sequence[Sample]):
     """A finished dataset: ``len``, index, slice-free iteration, windows.
 
     Safe to hand to other processes, forked or spawned: files are opened where they are read, at most
-    `OPEN_SHARDS` at once, and never carried across.
+    `keep_open` at once, and never carried across.
 
     Parameters
     ----------
@@ -84,6 +84,7 @@ class Dataset(Sequence[Sample]):
         self.shards = tuple(_shard_info(entry) for entry in self.document["shards"])
         self._starts = [0, *accumulate(shard.composites for shard in self.shards)]
         self._readers: OrderedDict[int, ShardReader] = OrderedDict()
+        self.keep_open = OPEN_SHARDS  # who comes back to more of them raises it
         self._process = os.getpid()
 
     def __len__(self) -> int:
@@ -147,7 +148,7 @@ class Dataset(Sequence[Sample]):
                     f" {self.shards[shard].composites:,}; `inspect --verify` tells which is wrong"
                 )
             self._readers[shard] = reader
-            if len(self._readers) > OPEN_SHARDS:
+            if len(self._readers) > self.keep_open:
                 self._readers.popitem(last=False)[1].close()
         self._readers.move_to_end(shard)
         return reader

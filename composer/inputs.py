@@ -28,10 +28,11 @@ class Inputs:
     def take(self, sidecar: dict[str, Any]) -> dict[str, Any]:
         """Note a sidecar's inputs; return the sidecar without them: together, they would fill the memory."""
         for name, used in sidecar["inputs"].items():
-            now = _Used(sidecar["file"], used["bytes"], used["sha256"])
-            first = self._used.setdefault(name, now)
-            if first.sha256 != now.sha256:
-                self._mixed = self._mixed or (name, first.shard, now.shard)
+            first = self._used.get(name)
+            if first is None:
+                self._used[name] = _Used(sidecar["file"], used["bytes"], used["sha256"])
+            elif first.sha256 != used["sha256"]:
+                self._mixed = self._mixed or (name, first.shard, sidecar["file"])
         return {key: value for key, value in sidecar.items() if key != "inputs"}
 
     def refuse_mixed(self) -> None:

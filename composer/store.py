@@ -53,9 +53,9 @@ def located(where: str | Path) -> Path:
     return Path(where) if isinstance(where, str) else where
 
 
-def is_remote(where: str | Path) -> bool:
-    """Tell whether something is no path of this machine."""
-    return not isinstance(where, str | Path) or bool(isinstance(where, str) and ADDRESS.fullmatch(where))
+def is_remote(where: Path) -> bool:
+    """Tell whether what `located` gave is no path of this machine."""
+    return not isinstance(where, Path)
 
 
 def sizes(folder: Path) -> dict[str, int]:
@@ -66,13 +66,17 @@ def sizes(folder: Path) -> dict[str, int]:
     DatasetError : the storage does not answer
     """
     if not is_remote(folder):
-        return {item.name: item.stat().st_size for item in folder.iterdir()} if folder.is_dir() else {}
+        found = {}
+        for item in folder.iterdir() if folder.is_dir() else ():
+            with contextlib.suppress(FileNotFoundError):  # another process' temporary file has just been renamed
+                found[item.name] = item.stat().st_size
+        return found
     with _told(folder):
         try:
-            found = _fs(folder).ls(_key(folder), detail=True, refresh=True)
+            items = _fs(folder).ls(_key(folder), detail=True, refresh=True)
         except FileNotFoundError:
             return {}
-        return {item["name"].rpartition("/")[2]: int(item["size"] or 0) for item in found}
+        return {item["name"].rpartition("/")[2]: int(item["size"] or 0) for item in items}
 
 
 def put(file: Path, final: Path, sha256: str) -> None:

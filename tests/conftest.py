@@ -7,6 +7,8 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,58 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copied(finished: Path, tmp_path: Path) -> Path:
     """Copy the finished dataset, to be damaged."""
     return Path(shutil.copytree(finished, tmp_path / "dataset"))
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A scheduler and its workers, each a process."""
+
+    address: str
+    workers: list[subprocess.Popen[bytes]]
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Start a Dask scheduler and three workers, which run elsewhere than the builds."""
+    folder = tmp_path_factory.mktemp("cluster")
+    file = folder / "scheduler.json"
+
+    def start(what: str, *more: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", "--scheduler-file", str(file), *more]
+        with (folder / "log").open("ab") as log:
+            return subprocess.Popen([*command, "--no-dashboard"], stdout=log, stderr=log, cwd=folder)
+
+    scheduler = start("scheduler", "--host", "127.0.0.1", "--port", "0")
+    workers = [start("worker", "--no-nanny", "--nthreads", "1", "--host", "127.0.0.1") for _ in range(2)]
+    try:
+        deadline = time.monotonic() + 120
+        while (folder / "log").read_text().count("Registered to") < 2:
+            assert time.monotonic() < deadline, (folder / "log").read_text()
+            time.sleep(0.1)
+        yield Cluster(json.loads(file.read_text())["address"], workers)
+    finally:
+        for process in (*workers, scheduler):
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[Any]:
+    """Serve S3 on this machine, and give a bucket."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environment.setenv(name, "testing")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        try:
+            environment.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+            yield boto3.resource("s3").create_bucket(Bucket="bucket")
+        finally:
+            server.stop()
 
 
 @dataclass(frozen=True)

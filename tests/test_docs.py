@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from adobe_tree import make_adobe
-from conftest import COMMAND, photograph, save, soft_disc
+from conftest import COMMAND, Cluster, photograph, save, soft_disc
 from matting_compose.composer.composite import blend
 from matting_compose.composer.corpus import load_corpus
 from packages import write_corpus
@@ -32,6 +32,7 @@ SHORTER = {
     "--every 4 --rounds 2": "--every 2 --rounds 1 --variants 2",
     "--kills 15 --forks 220 --disks 20 --memories 10 --twice 5": "--kills 1 --forks 3 --disks 0 --memories 0 --twice 0",
     "fuzz.py --seconds 140": "fuzz.py --blind --seconds 0",
+    "--foregrounds 50000 --open": "--foregrounds 500 --open",
     "fetch open431": "fetch open431.csv --packages debs/",
     "build open431": "build open431 --variants 1",
     "--rounds 7 --steps 4": "--rounds 3 --steps 1",
@@ -120,16 +121,18 @@ def planned(target: str) -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-def test_every_command_runs(place: Path) -> None:
+def test_every_command_runs(place: Path, cluster: Cluster, bucket: object) -> None:
     """The commands of all pages, in order, in one folder: each exits with 0."""
     environment = {
         **os.environ, "PATH": f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}", "GLOO_SOCKET_IFNAME": "lo",
+        "MATTING_COMPOSE_CACHE": str(place / "cache"),
     }  # fmt: skip
     demo = [line.removeprefix(".fresh/bin/") for line in planned("demo").splitlines() if "/bin/matting-" in line]
     seen = 0
     for page, line in [("make demo", line) for line in demo] + commands():
         if line in ("make demo", "make test"):
             continue  # the one was the first, the other is what is running
+        line = line.replace("tcp://127.0.0.1:8786", cluster.address)
         for long, short in SHORTER.items():
             line = line.replace(long, short)
         done = subprocess.run(line, shell=True, cwd=place, env=environment, capture_output=True, text=True, check=False)

@@ -6,17 +6,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import COMMAND, Pictures, call
+from conftest import COMMAND, Cluster, Pictures, call
 from matting_compose.composer import open_dataset
 from matting_compose.composer.errors import BuildError
 from matting_compose.composer.shares import WHOLE, Share, held
@@ -114,39 +111,6 @@ def test_shares_of_different_cuts_exclude_each_other(tmp_path: Path) -> None:
     with held(tmp_path, WHOLE), pytest.raises(BuildError, match="another build is running"), held(tmp_path, WHOLE):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A scheduler and its workers, each a process."""
-
-    address: str
-    workers: list[subprocess.Popen[bytes]]
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Start a Dask scheduler and three workers, which run elsewhere than the builds."""
-    folder = tmp_path_factory.mktemp("cluster")
-    file = folder / "scheduler.json"
-
-    def start(what: str, *more: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", "--scheduler-file", str(file), *more]
-        with (folder / "log").open("ab") as log:
-            return subprocess.Popen([*command, "--no-dashboard"], stdout=log, stderr=log, cwd=folder)
-
-    scheduler = start("scheduler", "--host", "127.0.0.1", "--port", "0")
-    workers = [start("worker", "--no-nanny", "--nthreads", "1", "--host", "127.0.0.1") for _ in range(2)]
-    try:
-        deadline = time.monotonic() + 120
-        while (folder / "log").read_text().count("Registered to") < 2:
-            assert time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.1)
-        yield Cluster(json.loads(file.read_text())["address"], workers)
-    finally:
-        for process in (*workers, scheduler):
-            process.kill()
-            process.wait()
 
 
 @pytest.fixture(scope="module")

@@ -28,25 +28,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     return folder
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[Any]:
-    """Serve S3 on this machine, and give a bucket."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    with pytest.MonkeyPatch.context() as environment:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            environment.setenv(name, "testing")
-        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        try:
-            environment.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
-            yield boto3.resource("s3").create_bucket(Bucket="bucket")
-        finally:
-            server.stop()
-
-
 @pytest.fixture
 def memory() -> Iterator[Any]:
     """Give the storage in memory, empty."""

@@ -293,6 +293,7 @@ def open_stream(
     if min(batch, crop, open_shards, world, *sizes) < 1 or not 0 <= rank < world or min(start, workers) < 0:
         raise ValueError(f"batch, crop, sizes, open_shards and world are positive, and 0 ≤ rank < world: {settings}")
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset, REMEMBER)
+    opened.keep_open = max(opened.keep_open, 2 * open_shards)  # those that are mixed, and those that come and go
     crops = _Crops(opened, split, settings)
     if not crops.sizes:
         splits = sorted({shard.split for shard in opened.shards})
