@@ -29,6 +29,7 @@ SHORTER = {
     "--out dim431": "--out dim431 --set foregrounds.list=two.txt",
     "--out composition-1k": "--out composition-1k --set foregrounds.list=two.txt",
     "--every 4 --rounds 2": "--every 2 --rounds 1 --variants 2",
+    "python bench/stream.py": "python bench/stream.py --variants 2 --crop 64 --rounds 1 --seconds 0.02 --workers",
     "--stops 6": "--stops 2 --after 1 2",
     "fetch open431": "fetch open431.csv --packages debs/",
     "build open431": "build open431 --variants 1",
