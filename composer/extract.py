@@ -341,13 +341,22 @@ def _read(matte: Matte) -> Foreground:
     if matte.alpha is not None:
         source = read_pair(matte.image, matte.alpha, matte.name, MAX_PIXELS)
     elif matte.own:
-        source = read_cutout(matte.image, matte.name, MAX_PIXELS)
+        source = _read_cutout(matte)
     else:
         raise _no_alpha(matte)
     if source.alpha.min() == source.alpha.max() and source.alpha.flat[0] in (0, 255):
         state = "opaque" if source.alpha.flat[0] else "clear"
         raise SourceError(matte.name, "no-alpha", f"its alpha is {state} everywhere, so nothing is cut out")
     return source
+
+
+def _read_cutout(matte: Matte) -> Foreground:
+    try:
+        return read_cutout(matte.image, matte.name, MAX_PIXELS)
+    except SourceError as error:
+        if error.cause != "no-alpha":
+            raise
+        raise SourceError(matte.name, "no-alpha", "it has no alpha of its own; give --alphas or --layout") from None
 
 
 def _no_alpha(matte: Matte) -> SourceError:

@@ -50,7 +50,8 @@ class Part:
     keep: str
 
 
-# As their authors' own code reads them, and as published archives unpack; the parts that are there are taken.
+# As their authors' own code reads them, and as others describe the archives. The parts that are there are taken; of
+# several that would be kept below one name, the first.
 LAYOUTS: Final[dict[str, tuple[Part, ...]]] = {
     "aim500": (Part("original", "mask", ""), Part("validation/original", "validation/mask", "")),
     "am2k": (
@@ -107,13 +108,16 @@ def list_mattes(pictures: Sequence[Path], alphas: Path | None = None, layout: st
 
 
 def _of_layout(root: Path, layout: str) -> Iterator[Matte]:
-    parts = [part for part in LAYOUTS[layout] if (root / part.images).is_dir() and (root / part.alphas).is_dir()]
+    parts: dict[str, Part] = {}
+    for part in LAYOUTS[layout]:
+        if (root / part.images).is_dir() and (root / part.alphas).is_dir():
+            parts.setdefault(part.keep, part)
     if not parts:
         tried = "; ".join(f"{part.images} with {part.alphas}" for part in LAYOUTS[layout])
         raise MatteListError(
             f"{root}: expected {layout}'s folders ({tried}), found none of them; give the folder that holds them"
         )
-    for part in parts:
+    for part in parts.values():
         for matte in _matched([root / part.images], root / part.alphas):
             below = f"{part.keep}/" if part.keep else ""
             yield Matte(below + matte.key, f"{part.images}/{matte.name}", matte.image, matte.alpha)

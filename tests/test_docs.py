@@ -66,6 +66,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save(folder / "cutouts" / f"{i}.png", np.dstack([foreground, alpha]))
         save(folder / "fg" / f"{i}.jpg", foreground)
         save(folder / "alpha" / f"{i}.png", alpha)
+    for part in ("train", "validation/P3M-500-P"):
+        save(folder / "P3M-10k" / part / "blurred_image" / "p.jpg", photograph(80, 90, 0))
+        save(folder / "P3M-10k" / part / "mask" / "p.png", soft_disc(80, 90, 0)[1])
     for i in range(4):
         save(folder / "photos" / f"{i}.jpg", photograph(120, 160, i))
     (folder / "bench").symlink_to(ROOT / "bench")
