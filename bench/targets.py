@@ -220,7 +220,7 @@ def read_shard(data: bytes) -> None:
         with suppress(MattingComposeError):
             reader.read(row)
         with suppress(MattingComposeError):
-            reader.trimap_tile(row, 0, 0)
+            reader.read(row, (0, 0, 1, 1))
     reader.close()
 
 
@@ -349,7 +349,7 @@ def read_records(data: bytes) -> None:
 
     file_of(data, journal.METRICS_FILE)
     with suppress(MattingComposeError):
-        journal.Journal(home(), 10, journal._Quiet(), tensorboard=False).close()
+        journal.Journal(home(), 10, 10, journal._Quiet(), tensorboard=False).close()
 
 
 def records() -> Iterator[bytes]:

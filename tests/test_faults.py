@@ -378,10 +378,10 @@ def test_a_damaged_line_of_metrics_costs_that_line_only(tmp_path: Path) -> None:
     lines = [json.dumps({"kind": "train", "step": n, **numbers}) for n in range(5)]
     path, display = tmp_path / METRICS_FILE, Display()
     path.write_text("\n".join(lines) + '\n{"kind": "tr')
-    Journal(tmp_path, 9, display, tensorboard=False).close()
+    Journal(tmp_path, 9, 9, display, tensorboard=False).close()
     assert ([record["step"] for record in read_records(tmp_path)], display.said) == ([0, 1, 2, 3, 4], ())
     path.write_bytes("\n".join(lines).replace('"step": 2', '"step": \xff').encode("latin-1") + b"\n")
-    Journal(tmp_path, 9, display, tensorboard=False).close()
+    Journal(tmp_path, 9, 9, display, tensorboard=False).close()
     assert [record["step"] for record in read_records(tmp_path)] == [0, 1, 3, 4]
     assert "1 lines are damaged" in display.said[0]
     assert (tmp_path / "metrics.damaged.jsonl").exists()
