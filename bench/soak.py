@@ -32,7 +32,7 @@ COMMAND = Path(sys.executable).parent / "matting-compose"
 SMALL = ["demo", "--variants", "6", "--set", "foregrounds.count=16", "--set", "shards.variants=3", "-j", "2"]
 SMALL += ["--set", "foregrounds.sides=[180,240]", "--set", "backgrounds.sides=[180,240]"]
 YEARS = 4_102_444_800  # seconds from 1970 to 2100
-OWN = {".lock"}
+OWN = (".lock", ".progress")  # of builds at work, or killed
 
 
 @dataclass
@@ -77,8 +77,8 @@ class Tally:
 
 
 def digests(out: Path) -> dict[str, str]:
-    """Hash every file of a dataset; a progress file that a killed build left is none of it."""
-    paths = [path for path in sorted(out.rglob("*")) if path.is_file() and path.name not in OWN | {".progress"}]
+    """Hash every file of a dataset."""
+    paths = [path for path in sorted(out.rglob("*")) if path.is_file() and not path.name.startswith(OWN)]
     found = {}
     for path in paths:
         with suppress(FileNotFoundError):  # an orphan's temporary file, that went

@@ -5,11 +5,13 @@ A target takes any bytes at all and returns, or raises `MattingComposeError`. An
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import lzma
 import os
 import pickle
+import shutil
 import struct
 import tarfile
 import tempfile
@@ -65,6 +67,7 @@ def home() -> Path:
     """Return this process's own folder, in memory where there is such a place."""
     memory = Path("/dev/shm")
     folder = tempfile.mkdtemp(prefix=f"targets-{os.getpid()}-", dir=memory if memory.is_dir() else None)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
 
 

@@ -28,8 +28,9 @@ from targets import RUN
 
 
 def files(out: Path) -> dict[str, bytes]:
-    """Read every file of a dataset but its lock."""
-    return {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
+    """Read every file of a dataset but its locks."""
+    paths = [path for path in out.rglob("*") if path.is_file() and not path.name.startswith(".lock")]
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in paths}
 
 
 @dataclass(frozen=True)
