@@ -465,7 +465,7 @@ class ShardReader:
                 f"the window {height}×{width} at ({y}, {x}) is not inside the {row.height}×{row.width} px of {row.key}"
             )
         with self._damage_explained(row):
-            stored = "background" in self._open_group(row.group)
+            stored = "background" in self._group_of(row)
         image, foreground, background = (np.empty((height, width, 3), np.uint8) for _ in range(3))
         trimap, alpha = (np.empty((height, width), np.uint8) for _ in range(2))
         parts = Parts(image, trimap, alpha, foreground, background if stored else None)
@@ -485,9 +485,7 @@ class ShardReader:
         """Read a window, from its `corner` (y, x) px on, into arrays of its size; what is None is not read."""
         window = (*corner, *alpha.shape)
         with self._damage_explained(row):
-            group = self._open_group(row.group)
-            if (row.height, row.width) != group["alpha"].size:
-                raise ValueError(f"its row says {row.height}×{row.width} px, its alpha has {group['alpha'].size}")
+            group = self._group_of(row)
             group["alpha"].read(None, window, alpha)
             group["trimap"].read(row.position, window, trimap)
             group["image"].read(row.position, window, image)
@@ -538,6 +536,12 @@ class ShardReader:
         first = int(dataset.attrs[FIRST])
         count = math.prod(-(-side // tile) for side, tile in zip(dataset.shape, dataset.chunks, strict=True))
         return self._tiles[first : first + count]
+
+    def _group_of(self, row: Row) -> dict[str, _ArrayReader]:
+        group = self._open_group(row.group)
+        if (row.height, row.width) != group["alpha"].size:
+            raise ValueError(f"its row says {row.height}×{row.width} px, its alpha has {group['alpha'].size}")
+        return group
 
     def _open_group(self, number: int) -> dict[str, _ArrayReader]:
         arrays = self._groups.get(number)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import cv2
 import h5py
-import hdf5plugin  # noqa: F401  (registers Zstandard with HDF5, as another program would)
+import hdf5plugin  # (registers Zstandard with HDF5, as another program would)
 import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import Pictures, run
+from conftest import Pictures, call, run, shard_bytes
 from matting_compose.composer import Dataset, open_dataset
 from matting_compose.composer.errors import DatasetError
 
@@ -246,3 +246,13 @@ def test_the_contact_sheet_is_a_picture(built: Path) -> None:
     sheet = cv2.imread(str(built / "contact-sheet.jpg"), cv2.IMREAD_COLOR)
     assert sheet is not None
     assert sheet.std() > 20
+
+
+def test_bytes_do_not_depend_on_plugins(pictures: Pictures, tmp_path: Path) -> None:
+    """HDF5 writes a filter's name into a file where it knows one: whether a program has loaded it changes no byte."""
+    assert run(*pictures.arguments(tmp_path / "without", "-j", "1")).code == 0
+    hdf5plugin.register(force=True)
+    assert h5py.h5z.filter_avail(32015)
+    assert call(*pictures.arguments(tmp_path / "with", "-j", "1")).code == 0
+    assert shard_bytes(tmp_path / "with") == shard_bytes(tmp_path / "without")
+    assert h5py.h5z.filter_avail(32015)  # and it is there as before
