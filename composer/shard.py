@@ -662,8 +662,14 @@ _ROW_FIELDS = tuple(field.name for field in fields(Row) if field.name not in _PA
 
 def _read_table(dataset: h5py.Dataset, most: int) -> list[Row]:
     """Read the table; one that declares more than `most` bytes, or pointers in place of texts, is not looked at."""
-    kinds = {name: dataset.dtype[name].kind for name in _ROW_FIELDS}
-    if dataset.size * dataset.dtype.itemsize > most or any((kinds[n] == "S") != (n in _TEXT) for n in _ROW_FIELDS):
+    names = [*_ROW_FIELDS, *(name for name in _USUAL if name in (dataset.dtype.names or ()))]
+    kinds = {name: dataset.dtype[name].kind for name in names}
+    whole = all(kinds[name] in "iu" for name, value in _USUAL.items() if name in kinds and isinstance(value, int))
+    if (
+        dataset.size * dataset.dtype.itemsize > most
+        or any((kinds[name] == "S") != (name in _TEXT) for name in names)
+        or not whole
+    ):
         raise ValueError(f"a table of {dataset.size:,} rows, {dataset.dtype}")
     return _from_table(dataset[()])
 
