@@ -100,6 +100,8 @@ def prepare(options: argparse.Namespace, scratch: Path) -> tuple[list[Contender]
     """Build the datasets, and write the rivals' forms of their composites."""
     recipe = wanted_recipe(options, scratch)
     plan = make_plan(recipe)
+    if len(plan) < options.batch:
+        sys.exit(f"--batch {options.batch}: there are only {len(plan)} composites, so the rivals' epochs would be empty")
     contenders: list[Contender] = []
     for packing in options.packings:
         shards = recipe.shards.model_copy(update={"packing": packing})

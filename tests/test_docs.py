@@ -33,7 +33,7 @@ SHORTER = {
     "--kills 15 --forks 220 --disks 20 --memories 10 --twice 5": "--kills 1 --forks 3 --disks 0 --memories 0 --twice 0",
     "fuzz.py --seconds 140": "fuzz.py --blind --seconds 0",
     "--foregrounds 50000 --open": "--foregrounds 500 --open",
-    "python bench/stream.py": "python bench/stream.py --variants 2 --crop 64 --rounds 1 --seconds 0.02 --workers",
+    "python bench/stream.py": "python bench/stream.py --variants 2 --batch 4 --crop 64 --rounds 1 --seconds 0.02 --workers",
     "fetch open431": "fetch open431.csv --packages debs/",
     "build open431": "build open431 --variants 1",
     "--rounds 7 --steps 4": "--rounds 3 --steps 1",
@@ -189,7 +189,7 @@ def test_every_key_of_training_is_documented() -> None:
     from matting_compose.trainer import config
 
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-    names = [*config.shipped_configs(), *config.LOSS_NAMES]
+    names = [*config.shipped_configs(), *config.LOSSES]
     tables = [config.Config, config.NetworkTable, config.StreamTable, config.Augment, config.OptimiserTable,
               config.ValidationTable]  # fmt: skip
     for table in tables:

@@ -13,10 +13,10 @@ from pydantic_core import ErrorDetails
 from ..composer.errors import ConfigError
 from ..composer.settings import Table, explain, override, read_toml, shipped
 from .crops import Augment
+from .losses import LOSSES
 from .stream import OPEN_SHARDS, SIZES
 
 CONFIGS = "matting_compose.trainer.configs"
-LOSS_NAMES = ("alpha_prediction", "compositional", "shm_prediction", "laplacian", "gradient")
 COMPOSING = ("compositional", "shm_prediction")  # they need the foreground and the background
 
 Positive = Annotated[float, Field(gt=0)]
@@ -95,9 +95,9 @@ class Config(Table):
     @field_validator("losses")
     @classmethod
     def _check_losses(cls, losses: dict[str, float]) -> dict[str, float]:
-        unknown = [name for name in losses if name not in LOSS_NAMES]
+        unknown = [name for name in losses if name not in LOSSES]
         if unknown:
-            raise ValueError(f"unknown loss '{unknown[0]}'; there are {', '.join(LOSS_NAMES)}")
+            raise ValueError(f"unknown loss '{unknown[0]}'; there are {', '.join(LOSSES)}")
         if not any(losses.values()):
             raise ValueError("no loss has a weight above 0")
         return losses
