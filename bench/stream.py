@@ -101,7 +101,9 @@ def prepare(options: argparse.Namespace, scratch: Path) -> tuple[list[Contender]
     recipe = wanted_recipe(options, scratch)
     plan = make_plan(recipe)
     if len(plan) < options.batch:
-        sys.exit(f"--batch {options.batch}: there are only {len(plan)} composites, so the rivals' epochs would be empty")
+        sys.exit(
+            f"--batch {options.batch}: there are only {len(plan)} composites, so the rivals' epochs would be empty"
+        )
     contenders: list[Contender] = []
     for packing in options.packings:
         shards = recipe.shards.model_copy(update={"packing": packing})

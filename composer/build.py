@@ -111,7 +111,7 @@ def build(
     out = located(out)
     with held(lock_folder(_folder(out)), share) as alone, on_cluster(cluster), _disk_explained(out):
         ours = workers_are_ours()
-        plan = resume_plan(recipe if ours else rooted(recipe), out, alone=alone)
+        plan = resume_plan(rooted(recipe), out, alone=alone)  # workers may be in another folder
         shards = _folder(out / "shards")
         mine = share.of(plan.shards)
         _remove_temporaries(out, mine)

@@ -227,7 +227,7 @@ def extract(mattes: Sequence[Matte], out: Path, *, jobs: int = -1, on_progress: 
 def _in_turn(
     function: Any, mattes: Sequence[Matte], out: Path, jobs: int, on_progress: OnProgress | None
 ) -> Iterator[Any]:
-    tasks = [_Task(matte, out.absolute()) for matte in mattes]
+    tasks = [_Task(matte.absolute(), out.absolute()) for matte in mattes]  # workers may be in another folder
     for done, result in enumerate(in_processes(function, tasks, jobs), start=1):
         if on_progress:
             on_progress("pictures", done, len(tasks))

@@ -402,12 +402,17 @@ def _tables(data: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def rooted(recipe: Recipe) -> Recipe:
-    """Return the recipe with absolute places, for workers that run in other folders."""
+    """Return the recipe with absolute places."""
+
+    def absolute(table: Any, keys: tuple[str, ...]) -> Any:
+        places = {key: place.absolute() for key in keys if (place := getattr(table, key, None)) is not None}
+        return table.model_copy(update=places)
+
     tables = {}
     for name, keys in PLACES.items():
-        table = getattr(recipe, name)
-        places = {key: getattr(table, key).absolute() for key in keys if hasattr(table, key)}
-        tables[name] = table.model_copy(update=places)
+        value = getattr(recipe, name)
+        one = not isinstance(value, tuple)
+        tables[name] = absolute(value, keys) if one else tuple(absolute(table, keys) for table in value)
     return recipe.model_copy(update=tables)
 
 

@@ -303,7 +303,7 @@ def test_what_contradicts_the_script_is_refused(overrides: list[str], message: s
 
 def test_supplied_trimaps_and_lists_beside_need_files() -> None:
     """Drawn foregrounds have no folder."""
-    with pytest.raises(RecipeError, match="goes with foregrounds of layout dim or pairs"):
+    with pytest.raises(RecipeError, match="goes with one table of foregrounds, layout dim or pairs"):
         load_recipe("demo", ["trimap.strategy=supplied"])
     listed = ["backgrounds={layout='list', root='.', list='x.txt', beside='foregrounds'}"]
     with pytest.raises(RecipeError, match="needs foregrounds in files"):

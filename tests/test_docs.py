@@ -33,7 +33,7 @@ SHORTER = {
     "--kills 15 --forks 220 --disks 20 --memories 10 --twice 5": "--kills 1 --forks 3 --disks 0 --memories 0 --twice 0",
     "fuzz.py --seconds 140": "fuzz.py --blind --seconds 0",
     "--foregrounds 50000 --open": "--foregrounds 500 --open",
-    "python bench/stream.py": "python bench/stream.py --variants 2 --batch 4 --crop 64 --rounds 1 --seconds 0.02 --workers",
+    "bench/stream.py": "bench/stream.py --variants 2 --batch 4 --crop 64 --rounds 1 --seconds 0 --workers",
     "fetch open431": "fetch open431.csv --packages debs/",
     "build open431": "build open431 --variants 1",
     "--rounds 7 --steps 4": "--rounds 3 --steps 1",

@@ -17,7 +17,7 @@ from matting_compose.composer import open_dataset
 from matting_compose.composer.annotations import picture_identity, pictures_showing
 from matting_compose.composer.errors import PlanError, RecipeError
 from matting_compose.composer.plan import Plan, make_plan
-from matting_compose.composer.recipe import load_recipe
+from matting_compose.composer.recipe import load_recipe, rooted
 
 RECIPE = """
 variants = 4
@@ -265,3 +265,17 @@ def test_a_large_file_takes_little_memory(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 8e6
     finally:
         tracemalloc.stop()
+
+
+def test_every_place_of_a_recipe_can_be_made_absolute(pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a cluster's workers, which run in other folders: of one table or several."""
+    monkeypatch.chdir(pictures.root)
+    one = rooted(load_recipe(foregrounds=Path("cutouts"), backgrounds=Path("photos")))
+    assert one.foreground_tables[0].root == pictures.cutouts
+    (pictures.root / "two.toml").write_text(
+        '[[foregrounds]]\nlayout = "rgba"\nroot = "cutouts"\n[[foregrounds]]\nlayout = "rgba"\nroot = "more"\n'
+        '[backgrounds]\nlayout = "folder"\nroot = "photos"\nannotations = "coco.json"\n'
+    )
+    two = rooted(load_recipe("two.toml"))
+    assert [table.root for table in two.foreground_tables] == [pictures.cutouts, pictures.root / "more"]
+    assert (two.backgrounds.root, two.backgrounds.annotations) == (pictures.photos, pictures.root / "coco.json")
