@@ -200,9 +200,9 @@ def test_only_what_is_missing_or_changed_is_made(tmp_path: Path) -> None:
 
 def test_workers_may_be_in_another_folder(tmp_path: Path) -> None:
     """Those that an earlier call has left are used again: relative paths are not theirs."""
-    for place in ("first", "second"):
-        done = extract(tree(tmp_path / place, 2), "-j", "2")
-        assert (done.code, done.json["made"]) == (0, 2), done.err
+    for count in (2, 3):
+        done = extract(tree(tmp_path / str(count), count), "-j", "2")
+        assert (done.code, done.json["made"]) == (0, count), done.err
 
 
 def test_bad_pictures_are_counted_and_named(tmp_path: Path) -> None:
