@@ -28,7 +28,7 @@ DOWNLOADS = ".packages"
 LOCK = ".lock"
 TEMPORARY = ".part"
 MAX_LICENCE = 2**20  # bytes
-MIRROR = "https://deb.debian.org/debian/"
+MIRROR = "MIRROR/"  # any of Debian's
 
 Failure = tuple[str, str]
 
