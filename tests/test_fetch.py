@@ -199,7 +199,7 @@ def test_a_package_that_apt_lacks_costs_its_own_pictures(apt: Place) -> None:
     done = apt.fetch()
     assert done.code == 3
     assert "apt has no package tiny-data (Unable to locate package tiny-data); run `apt-get update`" in done.err
-    assert "/debian/pool/main/tiny-data_1.0-1_all.deb" in done.err
+    assert "MIRROR/pool/main/tiny-data_1.0-1_all.deb" in done.err
     assert set(apt.fetched()) == {"photographs/c.jpg"}
 
 
