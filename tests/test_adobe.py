@@ -306,7 +306,7 @@ def test_supplied_trimaps_and_lists_beside_need_files() -> None:
     with pytest.raises(RecipeError, match="goes with one table of foregrounds, layout dim or pairs"):
         load_recipe("demo", ["trimap.strategy=supplied"])
     listed = ["backgrounds={layout='list', root='.', list='x.txt', beside='foregrounds'}"]
-    with pytest.raises(RecipeError, match="needs foregrounds in files"):
+    with pytest.raises(RecipeError, match="needs one table of foregrounds in files"):
         load_recipe("demo", listed)
 
 
