@@ -49,7 +49,7 @@ class Job:
 
 def usual_script(job: Job) -> int:
     """Compose as the common scripts do; return the bytes written."""
-    picture = np.array(Image.open(job.foreground))
+    picture = np.array(Image.open(job.foreground).convert("RGBA"))
     foreground, alpha = picture[..., :3], picture[..., 3]
     height, width = alpha.shape
     rng = np.random.default_rng(job.number)
