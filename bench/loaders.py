@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from matting_compose.composer import dataset as composites
@@ -177,7 +178,8 @@ class ComposeInLoader:
         height, width = int(lines[number][0]), int(lines[number][1])
         *files, behind = lines[number][2:]
         if len(files) == 1:
-            rgba = cv2.cvtColor(cv2.imread(files[0], cv2.IMREAD_UNCHANGED), cv2.COLOR_BGRA2RGBA)
+            with Image.open(files[0]) as picture:  # palettes and SGI files too, which OpenCV leaves out
+                rgba = np.array(picture.convert("RGBA"))
         else:
             alpha = cv2.imread(files[1], cv2.IMREAD_GRAYSCALE)
             rgba = np.dstack([cv2.imread(files[0], cv2.IMREAD_COLOR_RGB), alpha])  # type: ignore[list-item]

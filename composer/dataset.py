@@ -25,7 +25,7 @@ INDEX = "dataset.json"
 FORMAT = "matting-compose/dataset"
 VERSION = 1
 FIELDS = {"version": int, "plan_sha256": str, "recipe": dict, "shards": list, "failures": list}  # that readers need
-OPEN_SHARDS = 16  # files held open at once, if nobody says more
+OPEN_SHARDS = 32  # files held open at once, if nobody says more: opening one takes as long as reading ten crops
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ gets what it would have got, with any number of workers.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -172,7 +173,7 @@ def _split(data: Any, batch: int, crop: int, colours: bool) -> list[Any]:
     parts: list[Any] = []
     start = 0
     for shape in shapes:
-        stop = start + int(np.prod(shape))
+        stop = start + math.prod(shape)
         parts.append(data[start:stop].reshape(shape))
         start = stop
     return parts + [None] * (5 - len(parts))
