@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from .composite import blend
-from .errors import DatasetError
+from .files import coded, write_file
 from .foreground import Picture
 from .panel import busiest, enlarged
 from .report import fit
@@ -54,8 +54,7 @@ def write_sheet(pictures: Iterable[BeforeAfter], path: Path) -> None:
 
     Raises
     ------
-    OSError : the disk refuses
-    DatasetError : the sheet cannot be coded
+    BuildError : it cannot be written
     """
     panels = [_panel(picture) for picture in pictures]
     if not panels:
@@ -66,10 +65,7 @@ def write_sheet(pictures: Iterable[BeforeAfter], path: Path) -> None:
     for place, panel in enumerate(panels):
         y, x = GAP + place // COLUMNS * height, GAP + place % COLUMNS * width
         sheet[y : y + panel.shape[0], x : x + panel.shape[1]] = panel
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise DatasetError(f"{path}: the contact sheet could not be coded")
-    path.write_bytes(bytes(data))
+    write_file(path, coded(sheet, ".jpg"))
 
 
 def _panel(picture: BeforeAfter) -> Picture:

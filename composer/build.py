@@ -29,14 +29,15 @@ from . import dataset
 from .checksums import CHECKSUMS, file_sha256, read_checksums, write_checksums
 from .documents import load_sidecar
 from .errors import BuildError, DatasetError
+from .files import LOCK, TEMPORARY, disk_error, write_json
 from .inputs import Inputs
 from .layouts import CONTACT_SHEET
 from .plan import PLAN, Plan, ShardPlan, make_plan
 from .recipe import Recipe, rooted
-from .render import TEMPORARY, ShardTask, disk_error, render_shard, write_json
+from .render import ShardTask, render_shard
 from .report import write_contact_sheet
 from .shard import Header
-from .shares import LOCK, WHOLE, Alone, Share, held
+from .shares import WHOLE, Alone, Share, held
 from .store import is_remote, located, lock_folder, sizes
 from .workers import on_cluster, workers_are_ours
 

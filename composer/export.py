@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,8 +24,8 @@ from numpy.typing import NDArray
 from .dataset import Sample, open_dataset
 from .documents import load_index
 from .errors import DatasetError
+from .files import coded, disk_error, read_json, whole, write_json, write_text
 from .inspect import OnProgress, absent_shards, open_shard, read_rows, source_notes
-from .render import TEMPORARY, disk_error, read_json, write_json, write_text
 from .shard import Row
 from .store import located
 from .words import folded, shown
@@ -37,7 +36,6 @@ Form = Literal["png", "webdataset"]
 
 RECORD = "export.json"
 FORMAT = "matting-compose/export"
-PNG_LEVEL = 3  # half of the time of OpenCV's own, for files a few per cent larger
 LONGEST_NAME = 180  # bytes: file systems allow 255, and endings are to come
 DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in "123456789¹²³")})
 UNSAFE = frozenset('<>:"|?*\\%')  # what some file systems refuse, and our own escape
@@ -260,33 +258,15 @@ def _write_pngs(out: Path, sample: Sample, missing: list[str], background: bool)
     for folder, path in _png_paths(sample.row, background).items():
         picture = pictures[folder]
         if path in missing and picture is not None:
-            _write_file(out / path, _png(picture))
-
-
-def _png(picture: Array) -> bytes:
-    ordered = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".png", ordered, [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
-    if not done:
-        raise DatasetError(f"a picture of {picture.shape} could not be coded as PNG")
-    return bytes(data)
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{hashlib.sha256(path.name.encode()).hexdigest()[:16]}.{os.getpid()}{TEMPORARY}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            with whole(out / path) as temporary:
+                temporary.write_bytes(coded(picture, ".png"))
 
 
 def _tar_name(task: _Task) -> str:
     return f"{task.split}-{task.shard:06d}.tar"
 
 
-def _tar_members(sample: Sample) -> Iterator[tuple[str, bytes]]:
+def _tar_members(sample: Sample) -> Iterator[tuple[str, bytes | memoryview]]:
     """Yield a composite's files in a tar. A key ends at its first full stop there, so it must hold none."""
     key = file_name(sample.row.key).replace(".", "%2E")
     pictures = (
@@ -298,23 +278,18 @@ def _tar_members(sample: Sample) -> Iterator[tuple[str, bytes]]:
     )
     for name, picture in pictures:
         if picture is not None:
-            yield f"{key}.{name}.png", _png(picture)
+            yield f"{key}.{name}.png", coded(picture, ".png")
     yield f"{key}.json", json.dumps(asdict(sample.row)).encode()
 
 
-def _write_tar(path: Path, samples: Iterator[Iterator[tuple[str, bytes]]]) -> None:
+def _write_tar(path: Path, samples: Iterator[Iterator[tuple[str, bytes | memoryview]]]) -> None:
     """Write a tar file whole or not at all; it holds no times and no owners."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
-    try:
-        with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
-            for members in samples:
-                for name, data in members:
-                    info = tarfile.TarInfo(name)
-                    info.size = len(data)
-                    tar.addfile(info, io.BytesIO(data))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(path) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
+        for members in samples:
+            for name, data in members:
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
 
 
 def _list_pngs(out: Path, tasks: list[_Task], rows: dict[int, Row], background: bool) -> int:

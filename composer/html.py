@@ -25,8 +25,8 @@ from PIL import Image
 from .dataset import Dataset, Sample, open_dataset
 from .documents import Index, load_index
 from .errors import DatasetError
+from .files import write_text
 from .inspect import Distribution, Looks, OnProgress, Summary, absent_shards, look, read_rows, summary_of
-from .render import write_text
 from .shard import Row
 from .store import located
 from .words import shown, spread, summary_lines
@@ -107,7 +107,6 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
         script_hash=_policy_hash(script),
         style_hash=_policy_hash(style),
     )
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     # Names that are no text (half of a surrogate pair) cannot be written; they are marked.
     write_text(Path(path), text.encode("utf-8", "replace").decode())
     return summary

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from .dataset import Sample, open_dataset
 from .documents import load_index
 from .errors import DatasetError
+from .files import coded, write_file
 from .inspect import read_rows
-from .render import write_file
 from .report import cutout, fit, grey
 from .shard import Row
 from .store import located
@@ -135,14 +135,7 @@ def write_panel(picture: Array, path: Path) -> None:
     """
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise DatasetError(f"{path}: expected a name that ends in .png, .jpg or .webp")
-    done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise DatasetError(f"{path}: the picture could not be coded")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be written ({error.strerror})") from None
-    write_file(path, bytes(data))
+    write_file(path, coded(picture, path.suffix.lower()))
 
 
 def half_blocks(picture: Array, columns: int) -> Iterator[Text]:

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .dataset import Dataset
-from .errors import DatasetError
-from .render import write_file
+from .files import coded, write_file
 
 Array = NDArray[np.uint8]
 
@@ -48,10 +47,7 @@ def write_contact_sheet(dataset: Dataset, path: Path) -> None:
     ------
     BuildError : the picture cannot be written
     """
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(contact_sheet(dataset), cv2.COLOR_RGB2BGR))
-    if not done:
-        raise DatasetError(f"{path}: the contact sheet could not be coded")
-    write_file(path, bytes(data))
+    write_file(path, coded(contact_sheet(dataset), ".jpg"))
 
 
 def fit(picture: Array, side: int) -> Array:

@@ -20,13 +20,14 @@ from .composite import METHODS
 from .dataset import INDEX
 from .documents import Index, PlanFile, Settings, ShardRecord, Sidecar, load_index, load_plan, load_sidecar
 from .errors import DatasetError
+from .files import LOCK
 from .inspect import OnProgress
 from .layouts import CONTACT_SHEET
 from .looks import Look
 from .plan import PLAN, Plan, ShardPlan
 from .scenes import Scene
 from .shard import Parts, Row, ShardReader
-from .shares import LOCK, WHOLE, held
+from .shares import WHOLE, held
 from .store import borrowed, is_remote, located
 from .trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from .workers import in_processes
