@@ -13,9 +13,10 @@ import numpy as np
 
 from .dataset import Dataset, open_dataset
 from .documents import Index, load_index
-from .inspect import OnProgress, absent_shards, read_rows
+from .inspect import absent_shards, read_rows
 from .shard import Row
 from .store import located
+from .terminal import OnProgress
 
 SAMPLE = 500  # composites whose pixels are compared unless all are asked for
 PARTS = ("image", "trimap", "alpha", "foreground", "background")

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import joblib
-
 from .errors import PlanError, SourceError
 from .layouts import (
     Cutouts,
@@ -34,7 +32,9 @@ from .recipe import ListBackgrounds, Recipe
 from .selection import select_backgrounds
 from .sources import ENDINGS, picture_size, read_alpha, safe_path
 from .supplied import SuppliedTrimaps, supplied_trimaps
+from .terminal import OnProgress
 from .words import folded
+from .workers import in_processes
 
 CHUNK = 256  # pictures that a worker looks at between two reports
 FEW = 512  # fewer pictures than this are looked at before a second process has started
@@ -43,7 +43,6 @@ WHOLE = {
     b"\x89P": b"IEND\xaeB`\x82",
 }  # how a JPEG and a PNG begin, and end where all is there
 
-Report = Callable[[str, int, int], None]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -91,7 +90,7 @@ class Diagnosis:
         return not any(finding.problem for finding in self.findings)
 
 
-def examine(recipe: Recipe, *, jobs: int = -1, on_progress: Report | None = None) -> Diagnosis:
+def examine(recipe: Recipe, *, jobs: int = -1, on_progress: OnProgress | None = None) -> Diagnosis:
     """Look at everything that a build would read.
 
     Parameters
@@ -124,7 +123,7 @@ class _Case:
 
     recipe: Recipe
     jobs: int
-    report: Report
+    report: OnProgress
     findings: list[Finding] = field(default_factory=list)
     bad_foregrounds: set[str] = field(default_factory=set)  # keys
     bad_backgrounds: set[str] = field(default_factory=set)
@@ -183,9 +182,9 @@ class _Case:
     def look(self, what: str, look: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         """Apply `look` to every item, in worker processes where there are many."""
         chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
-        parallel = joblib.Parallel(n_jobs=1 if len(items) < FEW else self.jobs, return_as="generator")
+        jobs = 1 if len(items) < FEW else self.jobs
         done = 0
-        for results in parallel(joblib.delayed(_look_at_all)(look, chunk) for chunk in chunks):
+        for results in in_processes(partial(_look_at_all, look), chunks, len(chunks), jobs):
             done += len(results)
             self.report(what, done, len(items))
             yield from results

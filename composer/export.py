@@ -25,9 +25,10 @@ from .dataset import Sample, open_dataset
 from .documents import load_index
 from .errors import DatasetError
 from .files import coded, disk_error, read_json, whole, write_json, write_text
-from .inspect import OnProgress, absent_shards, open_shard, read_rows, source_notes
+from .inspect import absent_shards, open_shard, read_rows, source_notes
 from .shard import Row
 from .store import located
+from .terminal import OnProgress
 from .words import folded, shown
 from .workers import in_processes
 
@@ -114,7 +115,7 @@ def export(
         for number in chosen:
             by_shard.setdefault(dataset.locate(number)[0], []).append(number)
         tasks = [
-            _Task(folder.absolute(), out.absolute(), to, shard, dataset.shards[shard].split, tuple(numbers))
+            _Task(folder, out, to, shard, dataset.shards[shard].split, tuple(numbers))
             for shard, numbers in by_shard.items()
         ]
     stores_background = index.settings.shards.background == "full"
@@ -205,7 +206,7 @@ def _begin(out: Path, record: dict[str, Any]) -> None:
 
 def _run(tasks: list[_Task], jobs: int, total: int, on_progress: OnProgress | None) -> int:
     written = done = 0
-    for fresh, count in in_processes(_export_shard, tasks, jobs):
+    for fresh, count in in_processes(_export_shard, tasks, len(tasks), jobs):
         written += fresh
         done += count
         if on_progress:

@@ -22,12 +22,12 @@ from .errors import MattingComposeError, SourceError
 from .files import disk_error, held_alone, write_json
 from .foreground import Layers, Picture, estimate_layers, extend_colours, pymatting
 from .halo import LEVELS, Surroundings, halo, matted_on, reblending_error, surroundings, unmatted
-from .inspect import OnProgress
 from .layouts import CONTACT_SHEET, list_pictures
 from .mattes import Matte
 from .noted import read_note, write_noted
 from .recipe import PairsForegrounds
 from .sources import Foreground, picture_size, read_cutout, read_pair
+from .terminal import OnProgress
 from .words import shown
 from .workers import in_processes
 
@@ -221,8 +221,8 @@ def extract(mattes: Sequence[Matte], out: Path, *, jobs: int = -1, on_progress: 
 def _in_turn(
     function: Any, mattes: Sequence[Matte], out: Path, jobs: int, on_progress: OnProgress | None
 ) -> Iterator[Any]:
-    tasks = [_Task(matte.absolute(), out.absolute()) for matte in mattes]  # workers may be in another folder
-    for done, result in enumerate(in_processes(function, tasks, jobs), start=1):
+    tasks = [_Task(matte, out) for matte in mattes]
+    for done, result in enumerate(in_processes(function, tasks, len(tasks), jobs), start=1):
         if on_progress:
             on_progress("pictures", done, len(tasks))
         yield result

@@ -26,9 +26,10 @@ from .dataset import Dataset, Sample, open_dataset
 from .documents import Index, load_index
 from .errors import DatasetError
 from .files import write_text
-from .inspect import Distribution, Looks, OnProgress, Summary, absent_shards, look, read_rows, summary_of
+from .inspect import Distribution, Looks, Summary, absent_shards, look, read_rows, summary_of
 from .shard import Row
 from .store import located
+from .terminal import OnProgress
 from .words import shown, spread, summary_lines
 
 Array = NDArray[np.uint8]

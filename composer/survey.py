@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -22,8 +23,10 @@ from .recipe import Trimap
 from .scenes import Stage
 from .store import is_remote
 from .supplied import SuppliedTrimaps, composite_trimaps
+from .terminal import OnProgress
 from .trimap import UNKNOWN
 from .words import folded
+from .workers import in_processes
 
 PROBES = 12  # composites that are made for the estimate
 STRONG_ENLARGEMENT = 4.0
@@ -62,9 +65,7 @@ class Survey:
     warnings: list[str]
 
 
-def survey(
-    plan: Plan, out: Path, *, jobs: int = -1, on_progress: Callable[[str, int, int], None] | None = None
-) -> Survey:
+def survey(plan: Plan, out: Path, *, jobs: int = -1, on_progress: OnProgress | None = None) -> Survey:
     """Read every header that a build would need and every alpha, and make a few composites.
 
     Parameters
@@ -110,14 +111,9 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def _look_at_foregrounds(
-    plan: Plan, jobs: int, report: Callable[[str, int, int], None], failing: list[tuple[str, str]]
-) -> list[str]:
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
-    looks = parallel(
-        joblib.delayed(_look)(plan.foreground_layout, entry, plan.recipe.trimap, plan.supplied_trimaps)
-        for entry in plan.foregrounds
-    )
+def _look_at_foregrounds(plan: Plan, jobs: int, report: OnProgress, failing: list[tuple[str, str]]) -> list[str]:
+    look = partial(_look, plan.foreground_layout, plan.recipe.trimap, plan.supplied_trimaps)
+    looks = in_processes(look, plan.foregrounds, len(plan.foregrounds), jobs)
     found: dict[str, list[str]] = {}
     for done, (entry, (error, notes)) in enumerate(zip(plan.foregrounds, looks, strict=True), 1):
         if error is not None:
@@ -129,7 +125,7 @@ def _look_at_foregrounds(
 
 
 def _look(
-    layout: ForegroundLayout, entry: Entry, settings: Trimap, supplied: SuppliedTrimaps | None
+    layout: ForegroundLayout, settings: Trimap, supplied: SuppliedTrimaps | None, entry: Entry
 ) -> tuple[SourceError | None, list[str]]:
     """Judge one alpha, and its first trimap, by what training needs of them."""
     cv2.setNumThreads(1)
@@ -151,9 +147,7 @@ def _look(
     return None, notes
 
 
-def _background_sizes(
-    plan: Plan, report: Callable[[str, int, int], None], failing: list[tuple[str, str]]
-) -> dict[str, tuple[int, int]]:
+def _background_sizes(plan: Plan, report: OnProgress, failing: list[tuple[str, str]]) -> dict[str, tuple[int, int]]:
     used = plan.backgrounds[: len(plan)] if plan.recipe.pairing.order != "shuffled" else plan.backgrounds
     layout, sizes = plan.background_layout, {}
     for done, name in enumerate(used, 1):

@@ -16,6 +16,7 @@ from .errors import MattingComposeError, RecipeError
 
 CLEAN, FAILED, USAGE, WITH_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 REFRESH, LINE_EVERY = 0.1, 10.0  # seconds between two updates on a terminal, and between two lines elsewhere
+OnProgress = Callable[[str, int, int], None]  # what is done, how much of it, of how much
 GOES_ON = "Nothing finished is lost: run the same command again to go on"
 
 

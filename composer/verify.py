@@ -21,7 +21,6 @@ from .dataset import INDEX
 from .documents import Index, PlanFile, Settings, ShardRecord, Sidecar, load_index, load_plan, load_sidecar
 from .errors import DatasetError
 from .files import LOCK
-from .inspect import OnProgress
 from .layouts import CONTACT_SHEET
 from .looks import Look
 from .plan import PLAN, Plan, ShardPlan
@@ -29,6 +28,7 @@ from .scenes import Scene
 from .shard import Parts, Row, ShardReader
 from .shares import WHOLE, held
 from .store import borrowed, is_remote, located
+from .terminal import OnProgress
 from .trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from .workers import in_processes
 
@@ -299,7 +299,7 @@ def _look_at_shards(
         stated[CHECKSUMS] = sums.get(f"shards/{record.file}", "")
         tasks.append(
             _Task(
-                path=folder.absolute() / "shards" / record.file,
+                path=folder / "shards" / record.file,
                 record=record,
                 stated={witness: digest for witness, digest in stated.items() if digest},
                 plan_sha256=index.plan_sha256,
@@ -311,7 +311,7 @@ def _look_at_shards(
     looks = []
     done = 0
     total = sum(record.composites for record in index.shards)
-    for found in in_processes(_look_at, tasks, jobs):
+    for found in in_processes(_look_at, tasks, len(tasks), jobs):
         looks.append(found)
         done += next(record.composites for record in index.shards if record.file == found.file)
         if on_progress:
