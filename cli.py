@@ -148,7 +148,7 @@ def _build(recipe: Recipe, out: Path, jobs: int, share: Share, cluster: str | No
     from .composer.build import Progress, build, resume_plan
     from .composer.dataset import INDEX
     from .composer.documents import load_sidecar
-    from .composer.layouts import CONTACT_SHEET
+    from .composer.listings import CONTACT_SHEET
     from .composer.printing import headline, print_built, print_missing
     from .composer.store import is_remote
     from .composer.survey import free_bytes
@@ -372,7 +372,7 @@ def extract(
 
 def _extract(mattes: list[Matte], out: Path, jobs: int, as_json: bool) -> int:
     from .composer.extract import REPORT, extract
-    from .composer.layouts import CONTACT_SHEET
+    from .composer.listings import CONTACT_SHEET
     from .composer.printing import print_extraction, print_failures
 
     with progress() as report:

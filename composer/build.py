@@ -30,7 +30,7 @@ from .documents import load_sidecar
 from .errors import BuildError, DatasetError
 from .files import LOCK, TEMPORARY, disk_error, write_json
 from .inputs import Inputs
-from .layouts import CONTACT_SHEET
+from .listings import CONTACT_SHEET
 from .plan import PLAN, Plan, ShardPlan, make_plan
 from .recipe import Recipe, rooted
 from .render import ShardTask, render_shard

@@ -84,10 +84,6 @@ class Corpus(BaseModel):
     pictures: tuple[Picture, ...]
     table: str
 
-    def of(self, package: Package) -> list[Picture]:
-        """Return a package's pictures."""
-        return [picture for picture in self.pictures if picture.package == package.name]
-
 
 def shipped_corpora() -> list[str]:
     """Name the corpora that come with matting-compose, sorted."""

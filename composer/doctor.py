@@ -24,9 +24,9 @@ from .layouts import (
     Photographs,
     Several,
     background_layout,
-    coco_names,
     foreground_layout,
 )
+from .listings import coco_names
 from .plan import Plan, make_plan, variant_count
 from .recipe import ListBackgrounds, Recipe
 from .selection import select_backgrounds

@@ -22,7 +22,7 @@ from .errors import MattingComposeError, SourceError
 from .files import disk_error, held_alone, write_json
 from .foreground import Layers, Picture, estimate_layers, extend_colours, pymatting
 from .halo import LEVELS, Surroundings, halo, matted_on, reblending_error, surroundings, unmatted
-from .layouts import CONTACT_SHEET, list_pictures
+from .listings import CONTACT_SHEET, list_pictures
 from .mattes import Matte
 from .noted import read_note, write_noted
 from .recipe import PairsForegrounds

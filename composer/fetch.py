@@ -199,11 +199,6 @@ def fetch(
     )
 
 
-def by_hand(packages: Sequence[Package]) -> str:
-    """Say where packages can be had without apt."""
-    return "\n".join(f"  {MIRROR}{quote(package.address)}" for package in packages)
-
-
 def _given(corpus: Corpus, paths: Sequence[Path]) -> dict[str, Path]:
     """Return the given package files by package; of several versions the one that is pinned."""
     files: list[Path] = []
@@ -249,8 +244,9 @@ def _licence(out: Path, package: Package) -> Path:
 def _refuse_the_impossible(errand: Errand, out: Path) -> None:
     absent = errand.absent
     if absent and len(absent) == len(errand.sources):
+        places = "".join(f"\n  {MIRROR}{quote(package.address)}" for package in absent)
         raise FetchError(
-            f"{errand.sources[0].reason}. Get the packages by hand, and give them with --packages:\n{by_hand(absent)}"
+            f"{errand.sources[0].reason}. Get the packages by hand, and give them with --packages:{places}"
         )
     if errand.room > (free := shutil.disk_usage(out).free):
         raise FetchError(f"{out}: {errand.room / 1e6:,.0f} MB are needed, the disk has {free / 1e6:,.0f} MB free")

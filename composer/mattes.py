@@ -10,7 +10,7 @@ from typing import Final
 
 from .errors import MattingComposeError
 from .export import file_name
-from .layouts import list_pictures
+from .listings import list_pictures
 from .sources import ENDINGS
 from .words import shown
 

@@ -25,11 +25,12 @@ from .store import is_remote
 from .supplied import SuppliedTrimaps, composite_trimaps
 from .terminal import OnProgress
 from .trimap import UNKNOWN
-from .words import folded
+from .words import folded, some
 from .workers import in_processes
 
 PROBES = 12  # composites that are made for the estimate
 STRONG_ENLARGEMENT = 4.0
+NAMED = 3  # pictures in a warning
 NEARLY_BINARY = 0.002  # share of fractional pixels under which a matte is a mask
 
 
@@ -79,7 +80,7 @@ def survey(plan: Plan, out: Path, *, jobs: int = -1, on_progress: OnProgress | N
     failing: list[tuple[str, str]] = []
     notes = _look_at_foregrounds(plan, jobs, report, failing)
     sizes = _background_sizes(plan, report, failing)
-    warnings = [*notes, *alike_warnings(plan), *_pairing_warnings(plan, sizes)]
+    warnings = [*notes, *_alike_warnings(plan), *_pairing_warnings(plan, sizes)]
     size, seconds = _probe(plan, jobs)
     free = None if is_remote(out) else free_bytes(out)
     if free is not None and size > free:
@@ -121,7 +122,7 @@ def _look_at_foregrounds(plan: Plan, jobs: int, report: OnProgress, failing: lis
         for note in notes:
             found.setdefault(note, []).append(entry.image)
         report("foregrounds", done, len(plan.foregrounds))
-    return [f"{note}: {_some(names)}" for note, names in found.items()]
+    return [f"{note}: {some(names, NAMED)}" for note, names in found.items()]
 
 
 def _look(
@@ -175,17 +176,18 @@ def _pairing_warnings(plan: Plan, sizes: dict[str, tuple[int, int]]) -> Iterator
             if size and name in sizes and enlargement(sizes[name], size) > STRONG_ENLARGEMENT:
                 strong.append(f"{plan.foregrounds[row.foreground].key}_{variant}")
     if strong:
-        yield f"{len(strong):,} composites enlarge their background more than {STRONG_ENLARGEMENT:g}×: {_some(strong)}"
+        worst = some(strong, NAMED)
+        yield f"{len(strong):,} composites enlarge their background more than {STRONG_ENLARGEMENT:g}×: {worst}"
 
 
-def alike_warnings(plan: Plan) -> Iterator[str]:
+def _alike_warnings(plan: Plan) -> Iterator[str]:
     """Warn of foregrounds that would be one file where case does not count."""
     alike: dict[str, list[str]] = {}
     for entry in plan.foregrounds:
         alike.setdefault(folded(entry.key), []).append(entry.image)
     names = [" and ".join(images) for images in alike.values() if len(images) > 1]
     if names:
-        yield f"names that differ by case only, and cannot be exported into one folder: {_some(names)}"
+        yield f"names that differ by case only, and cannot be exported into one folder: {some(names, NAMED)}"
 
 
 def _probe(plan: Plan, jobs: int) -> tuple[int, float]:
@@ -233,8 +235,3 @@ def _probe(plan: Plan, jobs: int) -> tuple[int, float]:
 
 def _coded(grid: list[list[bytes]]) -> int:
     return sum(len(data) for row in grid for data in row)
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3:,} more"

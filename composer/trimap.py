@@ -14,6 +14,7 @@ tsing90            squares of 0.6 %..2.2 % of (height + width)/2, independent
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -183,7 +184,7 @@ class _IndexNet:
         return DrawnTrimap(trimap, radius, radius)
 
 
-STRATEGIES: dict[str, type[_Distance] | type[_Mmagic] | type[_Huochaitiantang] | type[_Tsing90] | type[_IndexNet]] = {
+STRATEGIES: dict[str, Callable[[Array, Trimap], TrimapStrategy]] = {
     "distance": _Distance,
     "mmagic": _Mmagic,
     "gca": _Mmagic,
