@@ -223,23 +223,25 @@ def _examine_counts(case: _Case, entries: list[Entry], names: list[str]) -> None
 
 def _examine_foregrounds(case: _Case, entries: list[Entry]) -> None:
     layout = foreground_layout(case.recipe)
-    if not isinstance(layout, Several):
-        case.bad_foregrounds |= _examine_table(case, layout, entries)
-        return
-    for number, part in enumerate(layout.layouts):
-        lost = _examine_table(case, part, [layout.inner(entry) for entry in entries if entry.table == number])
-        case.bad_foregrounds |= {layout.outer(number, Entry(key, "")).key for key in lost}
+    for number, part in enumerate(layout.layouts if isinstance(layout, Several) else (layout,)):
+        own = [entry for entry in entries if entry.table == number]
+        if isinstance(part, Dim | Pairs | Cutouts) and own:
+            prefix = layout.prefix(number) if isinstance(layout, Several) else ""
+            case.bad_foregrounds |= _examine_table(case, layout, part, prefix, own)
 
 
-def _examine_table(case: _Case, layout: ForegroundLayout, entries: list[Entry]) -> set[str]:
-    """Look at the foregrounds of one table; return the keys of those that cannot be used."""
-    if not isinstance(layout, Dim | Pairs | Cutouts) or not entries:
-        return set()
-    images, alphas = _foreground_files(layout)
+def _examine_table(
+    case: _Case, layout: ForegroundLayout, part: Dim | Pairs | Cutouts, prefix: str, entries: list[Entry]
+) -> set[str]:
+    """Look at the foregrounds of one table, which `part` lists and `layout` calls by its `prefix`.
+
+    Return the keys of those that cannot be used.
+    """
+    images, alphas = ({prefix + name for name in names} for names in _foreground_files(part))
     lost_images = [entry for entry in entries if entry.image not in images]
     case.find_missing("foreground", [entry.image for entry in lost_images], images)
     lost_alphas = []
-    if not isinstance(layout, Cutouts):
+    if not isinstance(part, Cutouts):
         lost_alphas = [entry for entry in entries if entry.alpha is None or entry.alpha not in alphas]
         case.find_missing("alpha", [entry.alpha or f"{entry.key}.*" for entry in lost_alphas], alphas)
         case.find_unlisted("alpha", alphas, {entry.alpha for entry in entries if entry.alpha})
@@ -247,7 +249,7 @@ def _examine_table(case: _Case, layout: ForegroundLayout, entries: list[Entry]) 
     lost = {entry.key for entry in (*lost_images, *lost_alphas)}
     present = [entry for entry in entries if entry.key not in lost]
     faults, never_opaque = [], []
-    looks = case.look("foregrounds", partial(_look_at_foreground, layout), present)
+    looks = case.look("foregrounds", partial(_look_at_foreground, layout, part), present)
     for entry, (fault, opaque) in zip(present, looks, strict=True):
         if fault:
             faults.append(fault)
@@ -295,17 +297,19 @@ def _files_below(root: Path) -> list[str]:
     return found
 
 
-def _look_at_foreground(layout: Dim | Pairs | Cutouts, entry: Entry) -> tuple[tuple[str, str] | None, bool]:
+def _look_at_foreground(
+    layout: ForegroundLayout, part: Dim | Pairs | Cutouts, entry: Entry
+) -> tuple[tuple[str, str] | None, bool]:
     """Return what prevents a foreground's use, as (cause, text), and whether its alpha is anywhere opaque."""
-    opaque, limit = 250, layout.table.max_pixels  # JPEG's 254 counts, whatever the recipe's trimaps take for opaque
+    opaque, limit = 250, part.table.max_pixels  # JPEG's 254 counts, whatever the recipe's trimaps take for opaque
     try:
-        if isinstance(layout, Cutouts):
+        if isinstance(part, Cutouts):
             return None, bool((layout.load(entry).alpha >= opaque).any())
         image, alpha_file = layout.files(entry)
-        size = picture_size(image, entry.image, limit, layout.reading)
+        size = picture_size(image, entry.image, limit, part.reading)
         if not _ends_well(image):
             layout.load(entry)
-        alpha, _ = read_alpha(alpha_file, entry.alpha or "", limit, layout.reading)
+        alpha, _ = read_alpha(alpha_file, entry.alpha or "", limit, part.reading)
         if alpha.shape != size:
             (height, width), (tall, wide) = size, alpha.shape
             text = f"{entry.image}: {width}×{height} px, its alpha {wide}×{tall}"

@@ -24,7 +24,7 @@ from .foreground import Layers, Picture, estimate_layers, extend_colours, pymatt
 from .halo import LEVELS, Surroundings, halo, matted_on, reblending_error, surroundings, unmatted
 from .listings import CONTACT_SHEET, list_pictures
 from .mattes import Matte
-from .noted import read_note, write_noted
+from .noted import is_noted, read_note, write_noted
 from .recipe import PairsForegrounds
 from .sources import Foreground, picture_size, read_cutout, read_pair
 from .terminal import OnProgress
@@ -307,7 +307,7 @@ def _present(task: _Task, digests: list[str]) -> Extracted | None:
 
 
 def _refuse_foreign(task: _Task) -> None:
-    if task.file.exists() and read_note(task.file, KEYWORD) is None:
+    if task.file.exists() and not is_noted(task.file, KEYWORD):  # one that breaks off is made anew
         detail = f"{task.file.name} is in the output already, and was not made by extract; move it away"
         raise SourceError(task.matte.name, "occupied", detail)
 

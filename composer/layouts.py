@@ -266,42 +266,41 @@ class Several:
 
     def entries(self) -> list[Entry]:
         """See `ForegroundLayout`."""
-        return [self.outer(table, entry) for table, layout in enumerate(self.layouts) for entry in layout.entries()]
+        return [self._outer(table, entry) for table, layout in enumerate(self.layouts) for entry in layout.entries()]
 
-    def outer(self, table: int, entry: Entry) -> Entry:
-        """Return an entry of one of the layouts as it is called here."""
-        prefix = self._prefix(table)
+    def prefix(self, table: int) -> str:
+        """Return what goes before the names of one of the layouts."""
+        return f"{self.names[table]}/" if self.names[table] else ""
+
+    def _outer(self, table: int, entry: Entry) -> Entry:
+        prefix = self.prefix(table)
         alpha = None if entry.alpha is None else prefix + entry.alpha
         return Entry(prefix + entry.key, prefix + entry.image, alpha, table)
 
     def files(self, entry: Entry) -> list[Path]:
         """See `ForegroundLayout`."""
-        return self.layouts[entry.table].files(self.inner(entry))
+        return self.layouts[entry.table].files(self._inner(entry))
 
     def size(self, entry: Entry) -> tuple[int, int]:
         """See `ForegroundLayout`."""
         with self._named(entry):
-            return self.layouts[entry.table].size(self.inner(entry))
+            return self.layouts[entry.table].size(self._inner(entry))
 
     def load(self, entry: Entry) -> Foreground:
         """See `ForegroundLayout`."""
         with self._named(entry):
-            return self.layouts[entry.table].load(self.inner(entry))
+            return self.layouts[entry.table].load(self._inner(entry))
 
-    def inner(self, entry: Entry) -> Entry:
-        """Return an entry as its own layout calls it."""
-        start = len(self._prefix(entry.table))
+    def _inner(self, entry: Entry) -> Entry:
+        start = len(self.prefix(entry.table))
         return Entry(entry.key[start:], entry.image[start:], entry.alpha and entry.alpha[start:])
-
-    def _prefix(self, table: int) -> str:
-        return f"{self.names[table]}/" if self.names[table] else ""
 
     @contextmanager
     def _named(self, entry: Entry) -> Iterator[None]:
         try:
             yield
         except SourceError as error:
-            raise SourceError(self._prefix(entry.table) + error.source, error.cause, error.detail) from None
+            raise SourceError(self.prefix(entry.table) + error.source, error.cause, error.detail) from None
 
 
 @dataclass(frozen=True)

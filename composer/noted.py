@@ -43,6 +43,16 @@ def write_noted(path: Path, picture: NDArray[np.uint8], keyword: str, note: dict
             file.write(piece)
 
 
+def is_noted(path: Path, keyword: str) -> bool:
+    """Tell whether a file begins as `write_noted` begins one, be it whole or not."""
+    begin = KIND + keyword.encode("ascii") + b"\0"
+    try:
+        with path.open("rb") as file:
+            return file.read(START + 4 + len(begin))[START + 4 :] == begin
+    except OSError:
+        return False
+
+
 def read_note(path: Path, keyword: str) -> dict[str, Any] | None:
     """Read a PNG's note; None where there is no such file, it has no such note, or it breaks off."""
     try:

@@ -17,6 +17,8 @@ from .errors import MattingComposeError, RecipeError
 CLEAN, FAILED, USAGE, WITH_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 REFRESH, LINE_EVERY = 0.1, 10.0  # seconds between two updates on a terminal, and between two lines elsewhere
 OnProgress = Callable[[str, int, int], None]  # what is done, how much of it, of how much
+# Packages whose exceptions are object storage's, and have no common root.
+STORAGE = {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs"}
 GOES_ON = "Nothing finished is lost: run the same command again to go on"
 
 
@@ -51,6 +53,12 @@ def explained(interrupted: str = GOES_ON) -> Iterator[None]:
         sys.exit(FAILED)
     except MemoryError as error:
         click.echo(f"Error: there is no memory left ({error}). {interrupted}", err=True)
+        sys.exit(FAILED)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in STORAGE:
+            raise
+        reason = str(error).partition("\n")[0]
+        click.echo(f"Error: the storage does not answer, or refuses ({reason}). {interrupted}", err=True)
         sys.exit(FAILED)
     finally:
         signal.signal(signal.SIGTERM, before)
