@@ -26,7 +26,7 @@ from .documents import load_index
 from .errors import DatasetError
 from .files import coded, disk_error, read_json, whole, write_json, write_text
 from .inspect import absent_shards, open_shard, read_rows, source_notes
-from .shard import Row
+from .shard import Parts, Row
 from .store import located
 from .terminal import OnProgress
 from .words import folded, shown
@@ -37,6 +37,7 @@ Form = Literal["png", "webdataset"]
 
 RECORD = "export.json"
 FORMAT = "matting-compose/export"
+FOLDERS = {"merged": "image", "alpha": "alpha", "trimap": "trimap", "fg": "foreground", "bg": "background"}
 LONGEST_NAME = 180  # bytes: file systems allow 255, and endings are to come
 DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in "123456789¹²³")})
 UNSAFE = frozenset('<>:"|?*\\%')  # what some file systems refuse, and our own escape
@@ -129,7 +130,7 @@ def export(
         write_json(out / RECORD, {**record, "complete": True, "composites": len(chosen), "sources": notes})
     except OSError as error:
         raise disk_error(error, out) from None
-    parts = ("image", "trimap", "alpha", "foreground", *(("background",) if stores_background else ()))
+    parts = Parts._fields if stores_background else Parts._fields[:-1]
     return ExportResult(str(out), to, len(chosen), written, files, parts)
 
 
@@ -238,10 +239,10 @@ def _export_shard(task: _Task) -> tuple[int, int]:
 
 
 def _png_paths(row: Row, background: bool) -> dict[str, str]:
-    """Say where a composite's pictures lie; all of one look share its colours and its alpha."""
-    key, foreground = file_name(row.key), file_name(_look_name(row))
-    paths = {"merged": key, "alpha": foreground, "trimap": key, "fg": foreground, **({"bg": key} if background else {})}
-    return {folder: f"{folder}/{name}.png" for folder, name in paths.items()}
+    """Say where a composite's pictures lie, by folder; all of one look share its colours and its alpha."""
+    key, look = file_name(row.key), file_name(_look_name(row))
+    folders = [folder for folder in FOLDERS if background or folder != "bg"]
+    return {folder: f"{folder}/{look if folder in ('alpha', 'fg') else key}.png" for folder in folders}
 
 
 def _look_name(row: Row) -> str:
@@ -249,18 +250,10 @@ def _look_name(row: Row) -> str:
 
 
 def _write_pngs(out: Path, sample: Sample, missing: list[str], background: bool) -> None:
-    pictures: dict[str, Array | None] = {
-        "merged": sample.image,
-        "alpha": sample.alpha,
-        "trimap": sample.trimap,
-        "fg": sample.foreground,
-        "bg": sample.background,
-    }
     for folder, path in _png_paths(sample.row, background).items():
-        picture = pictures[folder]
-        if path in missing and picture is not None:
+        if path in missing:
             with whole(out / path) as temporary:
-                temporary.write_bytes(coded(picture, ".png"))
+                temporary.write_bytes(coded(getattr(sample, FOLDERS[folder]), ".png"))
 
 
 def _tar_name(task: _Task) -> str:
@@ -270,16 +263,9 @@ def _tar_name(task: _Task) -> str:
 def _tar_members(sample: Sample) -> Iterator[tuple[str, bytes | memoryview]]:
     """Yield a composite's files in a tar. A key ends at its first full stop there, so it must hold none."""
     key = file_name(sample.row.key).replace(".", "%2E")
-    pictures = (
-        ("image", sample.image),
-        ("trimap", sample.trimap),
-        ("alpha", sample.alpha),
-        ("foreground", sample.foreground),
-        ("background", sample.background),
-    )
-    for name, picture in pictures:
-        if picture is not None:
-            yield f"{key}.{name}.png", coded(picture, ".png")
+    for part in Parts._fields:
+        if (picture := getattr(sample, part)) is not None:
+            yield f"{key}.{part}.png", coded(picture, ".png")
     yield f"{key}.json", json.dumps(asdict(sample.row)).encode()
 
 

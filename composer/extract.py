@@ -6,7 +6,6 @@ went. So nothing has to be kept in step, and an extraction that was stopped goes
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ import cv2
 import numpy as np
 
 from .before_after import PICTURES, BeforeAfter, write_sheet
+from .checksums import file_sha256
 from .errors import MattingComposeError, SourceError
 from .files import disk_error, held_alone, write_json
 from .foreground import Layers, Picture, estimate_layers, extend_colours, pymatting
@@ -286,11 +286,7 @@ def _digests(task: _Task) -> list[str]:
     """Return the SHA-256 of the files that a cut-out is made from."""
     matte = task.matte
     try:
-        digests = []
-        for path in (matte.image, *([matte.alpha] if matte.alpha else [])):
-            with path.open("rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-        return digests
+        return [file_sha256(path) for path in (matte.image, matte.alpha) if path]
     except OSError as error:
         raise SourceError(matte.name, "missing", f"cannot be read: {error.strerror or error}") from None
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from .apt import AptError, Offer, ask_apt, download
+from .checksums import file_sha256
 from .corpus import FOLDERS, Corpus, Package, Picture, lacking, strays
 from .deb import CHUNK, Member, PackageError, package_members
 from .errors import MattingComposeError
@@ -313,9 +314,7 @@ class _Work:
     def _prove(self, file: Path, package: Package) -> None:
         """Compare a package with its pinned sum; another version has its pictures to prove it."""
         version = _name_and_version(file)[1]
-        with file.open("rb") as opened:
-            whole = hashlib.file_digest(opened, "sha256").hexdigest() == package.sha256
-        if whole:
+        if file_sha256(file) == package.sha256:
             return
         if version == package.version or version == package.version.partition(":")[2]:
             raise PackageError(

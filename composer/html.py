@@ -251,17 +251,16 @@ def _plot(title: str, figures: Distribution, form: str, unit: str) -> Plot:
     most = max(figures.counts)
     width = PLOT_WIDTH / len(figures.counts)
     bars = tuple(
-        Bar(
-            x=round(i * width + 0.5, 2),
-            y=round(PLOT_HEIGHT * (1 - count / most), 2),
-            width=round(width - 1, 2),
-            height=round(PLOT_HEIGHT * count / most, 2),
-            title=f"{low:{form}}–{high:{form}}{unit}: {count:,}",
-        )
+        _bar(i, width, 0.5, count / most, f"{low:{form}}–{high:{form}}{unit}: {count:,}")
         for i, (count, low, high) in enumerate(zip(figures.counts, figures.edges, figures.edges[1:], strict=False))
     )
     ends = (0, "start", f"{figures.least:{form}}{unit}"), (PLOT_WIDTH, "end", f"{figures.most:{form}}{unit}")
     return Plot(title, spread(figures, form), ends, bars)
+
+
+def _bar(place: int, width: float, margin: float, share: float, title: str) -> Bar:
+    x, y = place * width + margin, PLOT_HEIGHT * (1 - share)
+    return Bar(round(x, 2), round(y, 2), round(width - 2 * margin, 2), round(PLOT_HEIGHT * share, 2), title)
 
 
 def _alpha_plot(summary: Summary) -> Plot:
@@ -269,16 +268,7 @@ def _alpha_plot(summary: Summary) -> Plot:
     assert summary.alpha is not None
     shares = {"opaque": summary.alpha.opaque, "clear": summary.alpha.clear, "fractional": summary.alpha.fractional}
     width = PLOT_WIDTH / len(shares)
-    bars = tuple(
-        Bar(
-            x=round(i * width + 8, 2),
-            y=round(PLOT_HEIGHT * (1 - share), 2),
-            width=round(width - 16, 2),
-            height=round(PLOT_HEIGHT * share, 2),
-            title=f"{name}: {share:.1%}",
-        )
-        for i, (name, share) in enumerate(shares.items())
-    )
+    bars = tuple(_bar(i, width, 8, share, f"{name}: {share:.1%}") for i, (name, share) in enumerate(shares.items()))
     text = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())
     labels = tuple(((i + 0.5) * width, "middle", name) for i, name in enumerate(shares))
     return Plot("Alpha, mean shares", text, labels, bars)

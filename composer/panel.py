@@ -17,7 +17,7 @@ from .documents import load_index
 from .errors import DatasetError
 from .files import coded, write_file
 from .inspect import read_rows
-from .report import cutout, fit, grey
+from .report import caption, cutout, fit, grey, sheet
 from .shard import Row
 from .store import located
 from .words import shown
@@ -89,14 +89,8 @@ def panel(sample: Sample) -> Array:
         (f"detail, {side} px", enlarged(sample.image[window])),
         ("its alpha", enlarged(grey(sample.alpha[window]))),
     )
-    height, width = CELL + CAPTION + GAP, CELL + GAP
-    sheet = np.full((2 * height + GAP, 3 * width + GAP, 3), 255, np.uint8)
-    for place, (caption, picture) in enumerate(cells):
-        top, left = GAP + place // 3 * height, GAP + place % 3 * width
-        sheet[top : top + CELL, left : left + CELL] = fit(picture, CELL)
-        at = (left, top + CELL + CAPTION - 8)
-        cv2.putText(sheet, caption, at, cv2.FONT_HERSHEY_SIMPLEX, 0.55, (40, 40, 40), 1, cv2.LINE_AA)
-    return sheet
+    captioned = [np.vstack([fit(picture, CELL), caption(text, CELL, CAPTION)]) for text, picture in cells]
+    return sheet(captioned, 3, GAP)
 
 
 def finest_detail(alpha: Array) -> tuple[int, int, int]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -46,11 +45,8 @@ class DrawnTrimap:
     dilate: int
 
 
-class TrimapStrategy(Protocol):
-    """One foreground's trimaps."""
-
-    def __call__(self, erode: float, dilate: float) -> DrawnTrimap:
-        """Draw a trimap; `erode` and `dilate` in [0, 1) choose within the recipe's ranges."""
+# One foreground's trimaps: (erode, dilate) → a trimap; both are in [0, 1), and choose within the recipe's ranges.
+TrimapStrategy = Callable[[float, float], DrawnTrimap]
 
 
 def trimap_strategy(alpha: Array, settings: Trimap) -> TrimapStrategy:
