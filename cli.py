@@ -1,29 +1,26 @@
-"""The commands: options, progress, exit codes. Everything else is imported by the command that needs it."""
+"""The commands: options and exit codes. Everything else is imported by the command that needs it."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 from . import __version__
 from .composer.errors import RecipeError
-from .composer.terminal import CLEAN, FAILED, LINE_EVERY, WITH_FAILURES, Place, duration, explained, progress, size
+from .composer.terminal import CLEAN, FAILED, WITH_FAILURES, Place, duration, explained, progress, size
 
 if TYPE_CHECKING:
-    from .composer.build import Progress
-    from .composer.doctor import Diagnosis
-    from .composer.fetch import Progress as Fetching
-    from .composer.plan import Plan
+    from .composer.corpus import Corpus
+    from .composer.mattes import Matte
+    from .composer.recipe import Recipe
     from .composer.shares import Share
-    from .composer.survey import Survey
 
 # Names only: the module that knows more imports NumPy, and help must not wait for that. A test compares.
 LAYOUTS = ("aim500", "am2k", "p3m10k", "ppm100")
@@ -34,6 +31,37 @@ Exit codes: 0 all is well; 1 failed; 2 wrong usage or recipe;
 
 LOOK_CODES = """\b
 Exit codes: 0 all is well; 1 something is wrong; 2 wrong usage; 130 interrupted."""
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _checked(_context: click.Context, _option: click.Parameter, jobs: int) -> int:
+    if jobs == 0 or jobs < -1:
+        raise click.UsageError("--jobs takes a number from 1, or -1 for one per core")
+    return jobs
+
+
+A_PATH, A_FOLDER = click.Path(path_type=Path), click.Path(path_type=Path, file_okay=False)
+JOBS = click.option(
+    "-j", "--jobs", type=int, default=-1, callback=_checked, show_default="one per core", help="Worker processes."
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+
+
+def _recipe_options(command: Command) -> Command:
+    """Add what says which recipe is meant: its name and what takes the place of its own keys."""
+    for option in (
+        click.option(
+            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe; repeatable."
+        ),
+        click.option("--backgrounds", type=A_PATH, help="Folder of backgrounds, searched recursively."),
+        click.option("--alphas", type=A_PATH, help="Folder of their alphas, under the same names."),
+        click.option("--foregrounds", type=A_PATH, help="Folder of foregrounds: cut-outs, or pictures with --alphas."),
+        click.argument("recipe", required=False),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,32 +78,18 @@ def compose() -> None:
 
 
 @compose.command(epilog=EXIT_CODES)
-@click.argument("recipe", required=False)
+@_recipe_options
 @click.option(
     "--out",
     type=Place(path_type=Path, file_okay=False),
     help="The dataset's folder, or s3://…  [default: named as the recipe]",
 )
-@click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
-@click.option(
-    "--foregrounds",
-    type=click.Path(path_type=Path),
-    help="Folder of foregrounds: cut-outs, or any pictures with --alphas.",
-)
-@click.option("--alphas", type=click.Path(path_type=Path), help="Folder of their alphas, under the same names.")
-@click.option("--backgrounds", type=click.Path(path_type=Path), help="Folder of backgrounds, searched recursively.")
+@JOBS
 @click.option("--variants", type=int, help="Backgrounds per foreground.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override a key of the recipe; repeatable.",
-)
 @click.option("--shards", "share", metavar="I/N", help="Render the I-th of N shares of the shards, for job arrays.")
 @click.option("--cluster", metavar="ADDRESS", help="Render on the workers of this Dask scheduler, tcp://HOST:PORT.")
 @click.option("--dry-run", is_flag=True, help="Plan, measure and warn; write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@AS_JSON
 def build(
     recipe: str | None,
     out: Path | None,
@@ -107,7 +121,6 @@ def build(
         from .composer.recipe import load_recipe
         from .composer.store import located
 
-        _check_jobs(jobs)
         if cluster and jobs != -1:
             raise click.UsageError("--jobs is for this machine; with --cluster, its workers decide")
         if dry_run and (share or cluster):
@@ -131,20 +144,65 @@ def _share(text: str | None) -> Share:
         raise click.UsageError(f"--shards: {error}") from None
 
 
+def _build(recipe: Recipe, out: Path, jobs: int, share: Share, cluster: str | None, as_json: bool) -> int:
+    from .composer.build import Progress, build, resume_plan
+    from .composer.dataset import INDEX
+    from .composer.documents import load_sidecar
+    from .composer.listings import CONTACT_SHEET
+    from .composer.printing import headline, print_built, print_missing
+    from .composer.store import is_remote
+    from .composer.survey import free_bytes
+
+    plan = resume_plan(recipe, out, write=False)
+    click.echo(headline(plan), err=True)
+    mine = share.of(plan.shards)
+    total = sum(map(len, mine))
+    if share.count > 1:
+        click.echo(f"share {share}: {len(mine)} shards, {total:,} composites", err=True)
+    free = None if is_remote(out) else free_bytes(out)
+    if free is not None and plan.estimated_bytes // share.count > free:
+        click.echo(f"warning: it needs about {size(plan.estimated_bytes)}, the disk has {size(free)} free", err=True)
+    with progress() as report:
+
+        def show(now: Progress) -> None:
+            failures = f"  {now.failures:,} failures" if now.failures else ""
+            report("composites", now.composites + now.failures, total, size(now.bytes) + failures)
+
+        result = build(recipe, out, jobs=jobs, share=share, cluster=cluster, on_progress=show)
+    if as_json:
+        click.echo(json.dumps(asdict(result)))
+    print_built(result, out / CONTACT_SHEET)
+    if not result.failures:
+        return CLEAN
+    sidecars = [load_sidecar((out / "shards" / shard.name).with_suffix(".json")) for shard in mine]
+    print_missing([failure for sidecar in sidecars for failure in sidecar.failures], out / INDEX)
+    return WITH_FAILURES
+
+
+def _dry_run(recipe: Recipe, out: Path, jobs: int, as_json: bool) -> int:
+    from .composer.build import resume_plan
+    from .composer.printing import headline, print_survey
+    from .composer.survey import survey
+
+    plan = resume_plan(recipe, out, write=False)
+    click.echo(headline(plan), err=as_json)
+    with progress() as report:
+        found = survey(plan, out, jobs=jobs, on_progress=report)
+    if as_json:
+        click.echo(json.dumps({**asdict(found), "out": str(out), "plan_sha256": plan.sha256}))
+    else:
+        print_survey(found)
+    return WITH_FAILURES if found.failing else CLEAN
+
+
 @compose.command(
     epilog="""\b
     Exit codes: 0 all is well, notes apart; 2 wrong usage or recipe;
     3 there are problems: composites would be missing, or others than meant."""
 )
-@click.argument("recipe", required=False)
-@click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
-@click.option("--foregrounds", type=click.Path(path_type=Path), help="Folder of foregrounds, as for build.")
-@click.option("--alphas", type=click.Path(path_type=Path), help="Folder of their alphas, as for build.")
-@click.option("--backgrounds", type=click.Path(path_type=Path), help="Folder of backgrounds, as for build.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe; repeatable."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print everything found as one JSON object.")
+@_recipe_options
+@JOBS
+@AS_JSON
 def doctor(
     recipe: str | None,
     jobs: int,
@@ -165,33 +223,18 @@ def doctor(
     """
     with explained("Nothing was written"):
         from .composer.doctor import examine
+        from .composer.printing import print_diagnosis
         from .composer.recipe import load_recipe
 
-        _check_jobs(jobs)
         recipe = recipe or (None if foregrounds else "demo")
         loaded = load_recipe(recipe, overrides, foregrounds=foregrounds, alphas=alphas, backgrounds=backgrounds)
         with progress() as report:
             found = examine(loaded, jobs=jobs, on_progress=report)
-        click.echo(json.dumps({**asdict(found), "healthy": found.healthy}) if as_json else _diagnosed(found))
+        if as_json:
+            click.echo(json.dumps({**asdict(found), "healthy": found.healthy}))
+        else:
+            print_diagnosis(found)
     sys.exit(CLEAN if found.healthy else WITH_FAILURES)
-
-
-def _check_jobs(jobs: int) -> None:
-    if jobs == 0 or jobs < -1:
-        raise click.UsageError("--jobs takes a number from 1, or -1 for one per core")
-
-
-def _diagnosed(found: Diagnosis) -> str:
-    lines = [f"{found.foregrounds:,} foregrounds × {found.variants} variants, {found.backgrounds:,} backgrounds"]
-    for finding in found.findings:
-        lines.append(f"  {'problem' if finding.problem else 'note'}  {finding.text}")
-        shown = finding.names[: 10 if finding.problem else 3]
-        lines += [f"             {name}" for name in shown]
-        if len(finding.names) > len(shown):
-            lines.append(f"             … and {len(finding.names) - len(shown):,} more (--json lists all)")
-    if found.composites is None or found.lost is None:
-        return "\n".join([*lines, "Nothing can be built from this"])
-    return "\n".join([*lines, f"{found.composites - found.lost:,} of {found.composites:,} composites can be made"])
 
 
 @compose.command()
@@ -204,37 +247,35 @@ def recipes(name: str | None) -> None:
       matting-compose recipes
       matting-compose recipes demo > my.toml
     """
-    from importlib import resources
-
     with explained():
-        from .composer.recipe import shipped_recipes
+        from .composer.recipe import MANIFESTS, shipped_recipes
+        from .composer.settings import shipped_text
 
-        folder = resources.files("matting_compose.manifests")
+        texts = {shipped: shipped_text(shipped, MANIFESTS) for shipped in shipped_recipes()}
         if name is None:
-            for shipped in shipped_recipes():
-                title = folder.joinpath(f"{shipped}.toml").read_text(encoding="utf-8").splitlines()[0]
-                click.echo(f"{shipped:20} {title.lstrip('# ')}")
-        elif name in shipped_recipes():
-            click.echo(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"), nl=False)
+            for shipped, text in texts.items():
+                click.echo(f"{shipped:20} {text.splitlines()[0].lstrip('# ')}")
+        elif name in texts:
+            click.echo(texts[name], nl=False)
         else:
-            raise RecipeError(f"no recipe is called '{name}'; shipped are {', '.join(shipped_recipes())}")
+            raise RecipeError(f"no recipe is called '{name}'; shipped are {', '.join(texts)}")
 
 
 @compose.command(epilog=EXIT_CODES)
 @click.argument("corpus")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=A_FOLDER,
     help="The pictures' folder  [default: CORPUS-pictures]",
 )
 @click.option(
     "--packages",
-    type=click.Path(path_type=Path),
+    type=A_PATH,
     multiple=True,
     help="A package file, or a folder of them, to take before apt is asked; repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and from where; write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@AS_JSON
 def fetch(corpus: str, out: Path | None, packages: tuple[Path, ...], dry_run: bool, as_json: bool) -> None:
     """Fetch openly licensed cut-outs and photographs out of Debian's packages.
 
@@ -256,39 +297,33 @@ def fetch(corpus: str, out: Path | None, packages: tuple[Path, ...], dry_run: bo
     sys.exit(code)
 
 
-def _fetch(corpus: Any, out: Path, packages: tuple[Path, ...], as_json: bool) -> int:
-    from .composer.fetch import fetch
+def _fetch(corpus: Corpus, out: Path, packages: tuple[Path, ...], as_json: bool) -> int:
+    from .composer.fetch import Progress, fetch
+    from .composer.printing import print_fetched
 
-    with _fetch_display() as show:
+    with progress(size) as report:
+
+        def show(now: Progress) -> None:
+            pictures = f"{now.pictures:,}/{now.total_pictures:,} pictures; {now.what}"
+            report("packages", now.bytes, now.total_bytes, pictures)
+
         done = fetch(corpus, out, packages, on_progress=show)
     if as_json:
         click.echo(json.dumps(asdict(done)))
-    there = done.present + done.fetched
-    click.echo(
-        f"{out}: {there:,} of {done.pictures:,} pictures; {done.fetched:,} fetched in {duration(done.seconds)}",
-        err=True,
-    )
-    for note in done.notes:
-        click.echo(f"note: {note}", err=True)
-    for name, reason in done.failures:
-        click.echo(f"failed: {name}: {reason}", err=True)
+    print_fetched(done)
     return WITH_FAILURES if done.failures else CLEAN
 
 
-def _dry_fetch(corpus: Any, out: Path, packages: tuple[Path, ...], as_json: bool) -> int:
+def _dry_fetch(corpus: Corpus, out: Path, packages: tuple[Path, ...], as_json: bool) -> int:
     from .composer.fetch import plan_fetch
+    from .composer.printing import print_errand
     from .composer.survey import free_bytes
 
-    errand = plan_fetch(corpus, out, packages)
-    free = free_bytes(out)
+    errand, free = plan_fetch(corpus, out, packages), free_bytes(out)
     if as_json:
         click.echo(json.dumps({"out": str(out), **errand.document(), "free_bytes": free}))
     else:
-        click.echo(f"{out}: {errand.present:,} of {errand.pictures:,} pictures are there")
-        for source in errand.sources:
-            click.echo(f"  {source.package.name:28} {size(source.bytes):>9}  {source.origin}")
-        room = f"room needed {size(errand.room)}, of {size(free)} free"
-        click.echo(f"  {len(errand.sources)} packages; to download {size(errand.download_bytes)}; {room}")
+        print_errand(errand, out, free)
     return WITH_FAILURES if errand.absent else CLEAN
 
 
@@ -297,13 +332,13 @@ def _dry_fetch(corpus: Any, out: Path, packages: tuple[Path, ...], as_json: bool
     Exit codes: 0 all is well; 1 failed; 2 wrong usage;
     3 finished, but some cut-outs are missing; 130 interrupted."""
 )
-@click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--alphas", type=click.Path(path_type=Path), help="Folder of the pictures' alphas, under the same names.")
+@click.argument("pictures", nargs=-1, required=True, type=A_PATH)
+@click.option("--alphas", type=A_PATH, help="Folder of the pictures' alphas, under the same names.")
 @click.option("--layout", type=click.Choice(LAYOUTS), help="PICTURES is this data set's folder.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The cut-outs' folder.")
-@click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
+@click.option("--out", type=A_FOLDER, required=True, help="The cut-outs' folder.")
+@JOBS
 @click.option("--dry-run", is_flag=True, help="Say what would be made, and what would fail; write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@AS_JSON
 def extract(
     pictures: tuple[Path, ...],
     alphas: Path | None,
@@ -326,7 +361,6 @@ def extract(
       matting-compose extract downloaded/ --out cutouts
     """
     with explained():
-        _check_jobs(jobs)
         if alphas and layout:
             raise click.UsageError("--alphas and --layout exclude each other: a layout knows where its alphas lie")
         from .composer.mattes import list_mattes
@@ -336,35 +370,23 @@ def extract(
     sys.exit(code)
 
 
-def _extract(mattes: Any, out: Path, jobs: int, as_json: bool) -> int:
+def _extract(mattes: list[Matte], out: Path, jobs: int, as_json: bool) -> int:
     from .composer.extract import REPORT, extract
-    from .composer.layouts import CONTACT_SHEET
+    from .composer.listings import CONTACT_SHEET
+    from .composer.printing import print_extraction, print_failures
 
     with progress() as report:
         done = extract(mattes, out, jobs=jobs, on_progress=report)
     if as_json:
         click.echo(json.dumps(asdict(done)))
-    made = f"{done.made:,} made in {duration(done.seconds)}"
-    click.echo(f"{out}: {done.made + done.present:,} of {done.pictures:,} cut-outs; {made}", err=True)
-    click.echo("colours: " + ", ".join(f"{count:,} {kind}" for kind, count in done.colours.items()), err=True)
-    for what, figure in (
-        ("re-blending error", done.reblending_error),
-        ("halo before", done.halo_before),
-        ("halo after", done.halo_after),
-    ):
-        if figure:
-            spread = f"median {figure.median:.2f}, {figure.least:.2f} to {figure.most:.2f}"
-            click.echo(f"{what}: {spread} of 255, {figure.count:,} pictures", err=True)
-    if done.foreign:
-        click.echo(f"note: {len(done.foreign):,} other pictures in {out}; a build would take them, too", err=True)
-    if done.colours:
-        click.echo(f"Look at {out / CONTACT_SHEET}", err=True)
-    _list_failures(done.failures, f"all in {out / REPORT}")
+    print_extraction(done, out / CONTACT_SHEET)
+    print_failures(done.failures, f"all in {out / REPORT}")
     return WITH_FAILURES if done.failures else CLEAN
 
 
-def _dry_extract(mattes: Any, out: Path, jobs: int, as_json: bool) -> int:
+def _dry_extract(mattes: list[Matte], out: Path, jobs: int, as_json: bool) -> int:
     from .composer.extract import look
+    from .composer.printing import print_failures
 
     with progress() as report:
         found = look(mattes, out, jobs=jobs, on_progress=report)
@@ -373,15 +395,8 @@ def _dry_extract(mattes: Any, out: Path, jobs: int, as_json: bool) -> int:
     else:
         todo = found.pictures - found.present - len(found.failures)
         click.echo(f"{out}: {todo:,} of {found.pictures:,} cut-outs to make, {found.megapixels:,.1f} megapixels")
-    _list_failures(found.failures, "--json lists all")
+    print_failures(found.failures, "--json lists all")
     return WITH_FAILURES if found.failures else CLEAN
-
-
-def _list_failures(failures: Any, rest: str) -> None:
-    for failure in failures[:10]:
-        click.echo(f"failed: {failure.cause}: {failure.source}: {failure.detail}", err=True)
-    if len(failures) > 10:
-        click.echo(f"  … and {len(failures) - 10:,} more ({rest})", err=True)
 
 
 @compose.command(epilog=LOOK_CODES)
@@ -397,8 +412,8 @@ def _list_failures(failures: Any, rest: str) -> None:
 )
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write one self-contained HTML file.")
 @click.option("--diff", "other", type=Place(path_type=Path), help="Say what differs from another dataset.")
-@click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@JOBS
+@AS_JSON
 def inspect(
     dataset: Path,
     full: bool,
@@ -440,6 +455,34 @@ def inspect(
         else:
             code = _summary(dataset, full, as_json)
     sys.exit(code)
+
+
+def _verify(dataset: Path, repair: bool, jobs: int, as_json: bool) -> int:
+    from .composer.printing import print_verdict
+    from .composer.verify import move_aside, verify
+
+    with progress() as report:
+        verdict = verify(dataset, jobs=jobs, on_progress=report)
+    if repair:
+        verdict = move_aside(dataset, verdict)
+    if as_json:
+        click.echo(json.dumps(asdict(verdict)))
+    else:
+        print_verdict(verdict)
+    return FAILED if verdict.problems else CLEAN
+
+
+def _summary(dataset: Path, full: bool, as_json: bool) -> int:
+    from .composer.inspect import summarise
+    from .composer.printing import print_summary
+
+    with progress() as report:
+        summary = summarise(dataset, full=full, on_progress=report)
+    if as_json:
+        click.echo(json.dumps(asdict(summary)))
+    else:
+        print_summary(summary)
+    return CLEAN
 
 
 def _diff(dataset: Path, other: Path, full: bool, as_json: bool) -> int:
@@ -484,7 +527,7 @@ def _report(dataset: Path, path: Path, as_json: bool) -> int:
 
 @compose.command(epilog=LOOK_CODES)
 @click.argument("dataset", type=Place(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("out", type=A_FOLDER)
 @click.option(
     "--to",
     type=click.Choice(["png", "webdataset"]),
@@ -494,8 +537,8 @@ def _report(dataset: Path, path: Path, as_json: bool) -> int:
 @click.option("--split", type=click.Choice(["train", "validation"]), help="Only this split.")
 @click.option("--foreground", "foregrounds", multiple=True, metavar="NAME", help="Only this foreground; repeatable.")
 @click.option("--count", type=click.IntRange(min=1), help="Only so many, spread evenly.")
-@click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Worker processes.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@JOBS
+@AS_JSON
 def export(
     dataset: Path,
     out: Path,
@@ -525,198 +568,3 @@ def export(
         if as_json:
             click.echo(json.dumps(asdict(result)))
         click.echo(f"{out}: {result.composites:,} composites in {result.files:,} files", err=True)
-
-
-def _verify(dataset: Path, repair: bool, jobs: int, as_json: bool) -> int:
-    from .composer.printing import print_verdict
-    from .composer.verify import move_aside, verify
-
-    with progress() as report:
-        verdict = verify(dataset, jobs=jobs, on_progress=report)
-    if repair:
-        verdict = move_aside(dataset, verdict)
-    if as_json:
-        click.echo(json.dumps(asdict(verdict)))
-    else:
-        print_verdict(verdict)
-    return FAILED if verdict.problems else CLEAN
-
-
-def _summary(dataset: Path, full: bool, as_json: bool) -> int:
-    from .composer.inspect import summarise
-    from .composer.printing import print_summary
-
-    with progress() as report:
-        summary = summarise(dataset, full=full, on_progress=report)
-    if as_json:
-        click.echo(json.dumps(asdict(summary)))
-    else:
-        print_summary(summary)
-    return CLEAN
-
-
-def _build(recipe: Any, out: Path, jobs: int, share: Share, cluster: str | None, as_json: bool) -> int:
-    from .composer.build import build, resume_plan
-    from .composer.layouts import CONTACT_SHEET
-    from .composer.store import is_remote
-    from .composer.survey import free_bytes
-
-    plan = resume_plan(recipe, out, write=False)
-    click.echo(_headline(plan), err=True)
-    mine = share.of(plan.shards)
-    if share.count > 1:
-        click.echo(f"share {share}: {len(mine)} shards, {sum(map(len, mine)):,} composites", err=True)
-    free = None if is_remote(out) else free_bytes(out)
-    if free is not None and plan.estimated_bytes // share.count > free:
-        click.echo(f"warning: it needs about {size(plan.estimated_bytes)}, the disk has {size(free)} free", err=True)
-    with _display(sum(map(len, mine))) as show:
-        result = build(recipe, out, jobs=jobs, share=share, cluster=cluster, on_progress=show)
-    if as_json:
-        click.echo(json.dumps(asdict(result)))
-    rate = result.rendered / max(result.seconds, 1e-9)
-    click.echo(
-        f"{out}: {result.composites:,} composites in {result.shards} shards, {size(result.bytes)};"
-        f" {result.rendered:,} rendered in {duration(result.seconds)} ({rate:,.0f}/s)",
-        err=True,
-    )
-    if result.missing:
-        click.echo(
-            f"{result.missing:,} shards of other shares are missing; the last to finish writes the index", err=True
-        )
-    elif result.composites:
-        click.echo(f"Look at {out / CONTACT_SHEET}", err=True)
-    if not result.failures:
-        return CLEAN
-    _print_failures(out, [shard.name for shard in mine])
-    return WITH_FAILURES
-
-
-def _headline(plan: Plan) -> str:
-    least, most = min(plan.counts), max(plan.counts)
-    variants = f"{most}" if least == most else f"{least} to {most}"
-    return (
-        f"{len(plan):,} composites: {len(plan.foregrounds):,} foregrounds × {variants} variants"
-        f" over {len(plan.backgrounds):,} backgrounds, in {len(plan.shards)} shards"
-    )
-
-
-def _print_failures(out: Path, shards: list[str]) -> None:
-    """Say what is missing in these shards, by cause and picture; their sidecars have every one."""
-    sidecars = [(out / "shards" / name).with_suffix(".json").read_text(encoding="utf-8") for name in shards]
-    failures = [failure for text in sidecars for failure in json.loads(text)["failures"]]
-    by_source: dict[tuple[str, str, str], int] = {}
-    for failure in failures:
-        place = failure["cause"], failure["source"], failure["detail"]
-        by_source[place] = by_source.get(place, 0) + 1
-    click.echo(f"{len(failures):,} composites are missing, because of {len(by_source)} pictures:", err=True)
-    for (cause, source, detail), number in list(by_source.items())[:10]:
-        click.echo(f"  {number:5} × {cause}: {source}: {detail}", err=True)
-    if len(by_source) > 10:
-        click.echo(f"  … and {len(by_source) - 10} more, all in {out / 'dataset.json'}", err=True)
-    click.echo("Mend them and run the same command: only what is missing will be rendered", err=True)
-
-
-def _dry_run(recipe: Any, out: Path, jobs: int, as_json: bool) -> int:
-    from .composer.build import resume_plan
-    from .composer.survey import survey
-
-    plan = resume_plan(recipe, out, write=False)
-    click.echo(_headline(plan), err=as_json)
-    with progress() as report:
-        found = survey(plan, out, jobs=jobs, on_progress=report)
-    click.echo(json.dumps({**asdict(found), "out": str(out), "plan_sha256": plan.sha256}) if as_json else _told(found))
-    return WITH_FAILURES if found.failing else CLEAN
-
-
-def _told(found: Survey) -> str:
-    width, height = found.median
-    free = found.free_bytes
-    lines = [
-        f"  validation   {found.validation} foregrounds, kept apart",
-        f"  sizes        {found.smallest[0]}×{found.smallest[1]} to {found.largest[0]}×{found.largest[1]} px,"
-        f" median {width}×{height}",
-        f"  disk         about {size(found.bytes)}" + ("" if free is None else f", of {size(free)} free"),
-        f"  time         about {duration(found.seconds)}",
-    ]
-    lines += [f"  left out     {source}: {reason}" for source, reason in found.excluded[:10]]
-    lines += [f"  will fail    {source}: {reason}" for source, reason in found.failing[:10]]
-    for kind, items in (("left out", found.excluded), ("will fail", found.failing)):
-        if len(items) > 10:
-            lines.append(f"  {kind}    … {len(items) - 10:,} more (--json lists all)")
-    return "\n".join([*lines, *(f"  warning      {warning}" for warning in found.warnings)])
-
-
-@contextmanager
-def _display(total: int) -> Iterator[Callable[[Progress], None]]:
-    """Show a build's progress: live on a terminal, else a line now and then."""
-    start = time.monotonic()
-    first: Progress | None = None
-    last_line = start
-
-    def told(now: Progress) -> tuple[str, str, str]:
-        nonlocal first
-        first = first or now
-        seconds = max(time.monotonic() - start, 1e-3)
-        done = now.composites + now.failures
-        rate = (done - first.composites - first.failures) / seconds
-        speed = (now.bytes - first.bytes) / seconds / 1e6
-        left = duration((total - done) / rate) if rate else "–"
-        return f"{rate:,.0f}/s {speed:,.0f} MB/s", f"ETA {left}", f"{now.failures} failures" if now.failures else ""
-
-    if not sys.stderr.isatty():
-
-        def line(now: Progress) -> None:
-            nonlocal last_line
-            texts = told(now)
-            if time.monotonic() - last_line >= LINE_EVERY:
-                last_line = time.monotonic()
-                click.echo(f"{now.composites:,}/{total:,} composites  {'  '.join(filter(None, texts))}", err=True)
-
-        yield line
-        return
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
-        TextColumn("[red]{task.fields[failures]}"),
-    )
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=total, rate="", left="", failures="")
-
-        def update(now: Progress) -> None:
-            rate, left, failures = told(now)
-            bar.update(task, completed=now.composites + now.failures, rate=rate, left=left, failures=failures)
-
-        yield update
-
-
-@contextmanager
-def _fetch_display() -> Iterator[Callable[[Fetching], None]]:
-    """Show how far a fetch is: live on a terminal, else a line now and then."""
-    start = last = time.monotonic()
-
-    def told(now: Fetching) -> str:
-        rate = now.bytes / max(time.monotonic() - start, 1e-3)
-        left = duration((now.total_bytes - now.bytes) / rate) if rate else "–"
-        pictures = f"{now.pictures:,}/{now.total_pictures:,} pictures"
-        return f"{now.what}  {size(now.bytes)}/{size(now.total_bytes)}  {size(rate)}/s  ETA {left}  {pictures}"
-
-    def show(now: Fetching) -> None:
-        nonlocal last
-        live = sys.stderr.isatty()
-        if time.monotonic() - last >= (0.1 if live else LINE_EVERY):
-            last = time.monotonic()
-            click.echo(f"\r\033[K{told(now)}" if live else told(now), err=True, nl=not live)
-
-    try:
-        yield show
-    finally:
-        if sys.stderr.isatty():
-            click.echo("\r\033[K", err=True, nl=False)

@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from matting_compose.composer import procedural
+from matting_compose.composer import backdrops, procedural
 from matting_compose.composer.build import build
 from matting_compose.composer.plan import Plan, make_plan
 from matting_compose.composer.recipe import RgbaForegrounds, load_recipe
@@ -118,8 +118,8 @@ def drawn_pictures(folder: Path) -> tuple[Path, Path]:
         cutout = np.dstack(procedural.draw_foreground(kind, (1000, 1200), rng))
         Image.fromarray(cutout).save(folder / f"cutouts/{i}.png")
     for i in range(64):
-        kind = procedural.BACKGROUND_KINDS[i % len(procedural.BACKGROUND_KINDS)]
-        Image.fromarray(procedural.draw_background(kind, (800, 1000), rng)).save(folder / f"photos/{i}.jpg", quality=92)
+        kind = backdrops.BACKGROUND_KINDS[i % len(backdrops.BACKGROUND_KINDS)]
+        Image.fromarray(backdrops.draw_background(kind, (800, 1000), rng)).save(folder / f"photos/{i}.jpg", quality=92)
     return folder / "cutouts", folder / "photos"
 
 

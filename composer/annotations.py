@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .errors import PlanError
-from .layouts import COCO_NAME
+from .listings import COCO_NAME
 
 CHUNK = 2**20  # characters read at once
 LONGEST = 2**25  # characters of one value: an outline has some thousands, and memory must not run out

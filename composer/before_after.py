@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 from .composite import blend
-from .errors import DatasetError
+from .files import coded, write_file
 from .foreground import Picture
 from .panel import busiest, enlarged
-from .report import fit
+from .report import caption, fit, sheet
 
 PICTURES: Final = 16  # on a sheet
 COLUMNS: Final = 2  # pictures side by side
@@ -54,22 +54,12 @@ def write_sheet(pictures: Iterable[BeforeAfter], path: Path) -> None:
 
     Raises
     ------
-    OSError : the disk refuses
-    DatasetError : the sheet cannot be coded
+    BuildError : it cannot be written
     """
     panels = [_panel(picture) for picture in pictures]
     if not panels:
         return
-    height, width = panels[0].shape[0] + GAP, panels[0].shape[1] + 3 * GAP
-    lines = -(-len(panels) // COLUMNS)
-    sheet = np.full((lines * height + GAP, COLUMNS * width, 3), 255, np.uint8)
-    for place, panel in enumerate(panels):
-        y, x = GAP + place // COLUMNS * height, GAP + place % COLUMNS * width
-        sheet[y : y + panel.shape[0], x : x + panel.shape[1]] = panel
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise DatasetError(f"{path}: the contact sheet could not be coded")
-    path.write_bytes(bytes(data))
+    write_file(path, coded(sheet(panels, COLUMNS, 2 * GAP), ".jpg"))
 
 
 def _panel(picture: BeforeAfter) -> Picture:
@@ -81,14 +71,10 @@ def _panel(picture: BeforeAfter) -> Picture:
     side = min(DETAIL, *alpha.shape)
     y, x = busiest(change if change.any() else alpha.astype(np.float32), side)
     details = [enlarged(colours[y : y + side, x : x + side], CELL) for colours in both]
-    row = np.full((CAPTION + CELL, 4 * (CELL + GAP) - GAP, 3), 255, np.uint8)
-    for place, cell in enumerate((both[0], both[1], *details)):
-        left = place * (CELL + GAP)
-        row[CAPTION:, left : left + CELL] = fit(cell, CELL)
     figures = "" if picture.halo_before is None else f"  halo {picture.halo_before:.1f} -> {picture.halo_after:.1f}"
     text = picture.name.encode("ascii", "replace").decode() + figures
-    cv2.putText(row, text, (0, CAPTION - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 40, 40), 1, cv2.LINE_AA)
-    return row
+    cells = sheet([fit(cell, CELL) for cell in (*both, *details)], 4, GAP)
+    return np.vstack([caption(text, cells.shape[1], CAPTION), cells])
 
 
 def _contrasting(picture: BeforeAfter) -> tuple[int, int, int]:

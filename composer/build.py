@@ -20,7 +20,6 @@ from typing import Any
 
 import cv2
 import h5py
-import joblib
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
@@ -29,16 +28,17 @@ from . import dataset
 from .checksums import CHECKSUMS, file_sha256, read_checksums, write_checksums
 from .documents import load_sidecar
 from .errors import BuildError, DatasetError
+from .files import LOCK, TEMPORARY, disk_error, write_json
 from .inputs import Inputs
-from .layouts import CONTACT_SHEET
+from .listings import CONTACT_SHEET
 from .plan import PLAN, Plan, ShardPlan, make_plan
 from .recipe import Recipe, rooted
-from .render import TEMPORARY, ShardTask, disk_error, render_shard, write_json
+from .render import ShardTask, render_shard
 from .report import write_contact_sheet
 from .shard import Header
-from .shares import LOCK, WHOLE, Alone, Share, held
+from .shares import WHOLE, Alone, Share, held
 from .store import is_remote, located, lock_folder, sizes
-from .workers import on_cluster, workers_are_ours
+from .workers import in_processes, on_cluster, workers_are_ours
 
 REFRESH = 0.2  # seconds between two looks at the progress
 
@@ -111,7 +111,7 @@ def build(
     out = located(out)
     with held(lock_folder(_folder(out)), share) as alone, on_cluster(cluster), _disk_explained(out):
         ours = workers_are_ours()
-        plan = resume_plan(rooted(recipe), out, alone=alone)  # workers may be in another folder
+        plan = resume_plan(rooted(recipe), out, alone=alone)  # a cluster's workers are in other folders
         shards = _folder(out / "shards")
         mine = share.of(plan.shards)
         _remove_temporaries(out, mine)
@@ -297,27 +297,11 @@ def _run(
 ) -> tuple[int, int]:
     """Render the tasks; fill `done` and `inputs`. Return how many composites, and the largest worker's memory."""
     rendered = peak = 0
-    if not count:
-        return 0, 0
-    workers = min(joblib.effective_n_jobs(jobs), count)
-    parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")
-    results = parallel(joblib.delayed(render_shard)(task) for task in tasks)
-    try:
-        for sidecar, fresh, memory in results:
-            done[sidecar["index"]] = inputs.take(sidecar)
-            slots[sidecar["index"]] = _counts(sidecar)  # a worker on another machine cannot
-            rendered += fresh
-            peak = max(peak, memory)
-    except joblib.externals.loky.process_executor.TerminatedWorkerError:
-        raise BuildError(
-            "a worker process was killed, perhaps for want of memory (fewer --jobs take less)."
-            " Nothing finished is lost: run the same command again"
-        ) from None
-    except MemoryError:
-        raise BuildError(
-            "there is no memory left for a worker (fewer --jobs take less)."
-            " Nothing finished is lost: run the same command again"
-        ) from None
+    for sidecar, fresh, memory in in_processes(render_shard, tasks, count, jobs, ordered=False):
+        done[sidecar["index"]] = inputs.take(sidecar)
+        slots[sidecar["index"]] = _counts(sidecar)  # a worker on another machine cannot
+        rendered += fresh
+        peak = max(peak, memory)
     return rendered, peak
 
 

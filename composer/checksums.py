@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .errors import DatasetError
-from .render import write_text
+from .files import write_text
 
 CHECKSUMS = "SHA256SUMS"
 LINE = re.compile(r"([0-9a-f]{64})  ((?:shards/)?[A-Za-z0-9-]+\.[a-z0-9]+)")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -189,13 +189,6 @@ class AdobeBlender:
         return image
 
 
-class BackgroundBlender(Protocol):
-    """One foreground, to be blended over backgrounds of its size, (H, W, 3) uint8 RGB."""
-
-    def __call__(self, background: Array) -> Array:
-        """Return the composite, (H, W, 3) uint8 RGB."""
-
-
 @dataclass(frozen=True)
 class Method:
     """How a recipe's composites are made.
@@ -203,11 +196,11 @@ class Method:
     Attributes
     ----------
     fit : a background (h, w, 3), a size (H, W) and a placement → (H, W, 3)
-    blender : a foreground (H, W, 3) and its alpha (H, W) → what blends it
+    blender : a foreground (H, W, 3) and its alpha (H, W) → what blends it over backgrounds (H, W, 3)
     """
 
     fit: Callable[[Array, tuple[int, int], Placement], Array]
-    blender: Callable[[Array, Array], BackgroundBlender]
+    blender: Callable[[Array, Array], Callable[[Array], Array]]
 
 
 METHODS = {"exact": Method(fit_background, Blender), "adobe": Method(fit_like_adobe, AdobeBlender)}

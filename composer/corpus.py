@@ -7,7 +7,6 @@ Nothing is fetched here.
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
+from .checksums import file_sha256
 from .errors import MattingComposeError
 
 FOLDERS = ("cutouts", "photographs")
@@ -84,10 +84,6 @@ class Corpus(BaseModel):
     pictures: tuple[Picture, ...]
     table: str
 
-    def of(self, package: Package) -> list[Picture]:
-        """Return a package's pictures."""
-        return [picture for picture in self.pictures if picture.package == package.name]
-
 
 def shipped_corpora() -> list[str]:
     """Name the corpora that come with matting-compose, sorted."""
@@ -139,9 +135,8 @@ def strays(corpus: Corpus, out: Path) -> list[str]:
 
 def _is_whole(path: Path, picture: Picture) -> bool:
     try:
-        if path.is_symlink() or path.stat().st_size != picture.bytes:
-            return False
-        return hashlib.sha256(path.read_bytes()).hexdigest() == picture.sha256
+        unlike = path.is_symlink() or path.stat().st_size != picture.bytes
+        return not unlike and file_sha256(path) == picture.sha256
     except FileNotFoundError:
         return False
     except OSError as error:

@@ -13,12 +13,12 @@ import numpy as np
 
 from .dataset import Dataset, open_dataset
 from .documents import Index, load_index
-from .inspect import OnProgress, absent_shards, read_rows
-from .shard import Row
+from .inspect import absent_shards, read_rows
+from .shard import Parts, Row
 from .store import located
+from .terminal import OnProgress
 
 SAMPLE = 500  # composites whose pixels are compared unless all are asked for
-PARTS = ("image", "trimap", "alpha", "foreground", "background")
 PLACE = ("group", "position")  # where a composite lies says nothing about what it is
 NAMED = 5
 
@@ -147,7 +147,7 @@ def _pixels(
     largest: dict[str, tuple[int, str]] = {}
     for done, (i, j) in enumerate(pairs, 1):
         one, other = first[i], second[j]
-        for part in PARTS:
+        for part in Parts._fields:
             distance = _distance(getattr(one, part), getattr(other, part))
             if distance:
                 counts[part] += 1
@@ -155,7 +155,9 @@ def _pixels(
         if on_progress:
             on_progress("pixels", done, len(pairs))
     return {
-        part: PartDifference(counts[part], counts[part] / len(pairs), *largest[part]) for part in PARTS if counts[part]
+        part: PartDifference(counts[part], counts[part] / len(pairs), *largest[part])
+        for part in Parts._fields
+        if counts[part]
     }
 
 

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import joblib
-
 from .errors import PlanError, SourceError
 from .layouts import (
     Cutouts,
@@ -26,15 +24,17 @@ from .layouts import (
     Photographs,
     Several,
     background_layout,
-    coco_names,
     foreground_layout,
 )
+from .listings import coco_names
 from .plan import Plan, make_plan, variant_count
 from .recipe import ListBackgrounds, Recipe
 from .selection import select_backgrounds
 from .sources import ENDINGS, picture_size, read_alpha, safe_path
 from .supplied import SuppliedTrimaps, supplied_trimaps
+from .terminal import OnProgress
 from .words import folded
+from .workers import in_processes
 
 CHUNK = 256  # pictures that a worker looks at between two reports
 FEW = 512  # fewer pictures than this are looked at before a second process has started
@@ -43,7 +43,6 @@ WHOLE = {
     b"\x89P": b"IEND\xaeB`\x82",
 }  # how a JPEG and a PNG begin, and end where all is there
 
-Report = Callable[[str, int, int], None]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -91,7 +90,7 @@ class Diagnosis:
         return not any(finding.problem for finding in self.findings)
 
 
-def examine(recipe: Recipe, *, jobs: int = -1, on_progress: Report | None = None) -> Diagnosis:
+def examine(recipe: Recipe, *, jobs: int = -1, on_progress: OnProgress | None = None) -> Diagnosis:
     """Look at everything that a build would read.
 
     Parameters
@@ -124,7 +123,7 @@ class _Case:
 
     recipe: Recipe
     jobs: int
-    report: Report
+    report: OnProgress
     findings: list[Finding] = field(default_factory=list)
     bad_foregrounds: set[str] = field(default_factory=set)  # keys
     bad_backgrounds: set[str] = field(default_factory=set)
@@ -183,9 +182,9 @@ class _Case:
     def look(self, what: str, look: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         """Apply `look` to every item, in worker processes where there are many."""
         chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
-        parallel = joblib.Parallel(n_jobs=1 if len(items) < FEW else self.jobs, return_as="generator")
+        jobs = 1 if len(items) < FEW else self.jobs
         done = 0
-        for results in parallel(joblib.delayed(_look_at_all)(look, chunk) for chunk in chunks):
+        for results in in_processes(partial(_look_at_all, look), chunks, len(chunks), jobs):
             done += len(results)
             self.report(what, done, len(items))
             yield from results
@@ -224,23 +223,25 @@ def _examine_counts(case: _Case, entries: list[Entry], names: list[str]) -> None
 
 def _examine_foregrounds(case: _Case, entries: list[Entry]) -> None:
     layout = foreground_layout(case.recipe)
-    if not isinstance(layout, Several):
-        case.bad_foregrounds |= _examine_table(case, layout, entries)
-        return
-    for number, part in enumerate(layout.layouts):
-        lost = _examine_table(case, part, [layout.inner(entry) for entry in entries if entry.table == number])
-        case.bad_foregrounds |= {layout.outer(number, Entry(key, "")).key for key in lost}
+    for number, part in enumerate(layout.layouts if isinstance(layout, Several) else (layout,)):
+        own = [entry for entry in entries if entry.table == number]
+        if isinstance(part, Dim | Pairs | Cutouts) and own:
+            prefix = layout.prefix(number) if isinstance(layout, Several) else ""
+            case.bad_foregrounds |= _examine_table(case, layout, part, prefix, own)
 
 
-def _examine_table(case: _Case, layout: ForegroundLayout, entries: list[Entry]) -> set[str]:
-    """Look at the foregrounds of one table; return the keys of those that cannot be used."""
-    if not isinstance(layout, Dim | Pairs | Cutouts) or not entries:
-        return set()
-    images, alphas = _foreground_files(layout)
+def _examine_table(
+    case: _Case, layout: ForegroundLayout, part: Dim | Pairs | Cutouts, prefix: str, entries: list[Entry]
+) -> set[str]:
+    """Look at the foregrounds of one table, which `part` lists and `layout` calls by its `prefix`.
+
+    Return the keys of those that cannot be used.
+    """
+    images, alphas = ({prefix + name for name in names} for names in _foreground_files(part))
     lost_images = [entry for entry in entries if entry.image not in images]
     case.find_missing("foreground", [entry.image for entry in lost_images], images)
     lost_alphas = []
-    if not isinstance(layout, Cutouts):
+    if not isinstance(part, Cutouts):
         lost_alphas = [entry for entry in entries if entry.alpha is None or entry.alpha not in alphas]
         case.find_missing("alpha", [entry.alpha or f"{entry.key}.*" for entry in lost_alphas], alphas)
         case.find_unlisted("alpha", alphas, {entry.alpha for entry in entries if entry.alpha})
@@ -248,7 +249,7 @@ def _examine_table(case: _Case, layout: ForegroundLayout, entries: list[Entry]) 
     lost = {entry.key for entry in (*lost_images, *lost_alphas)}
     present = [entry for entry in entries if entry.key not in lost]
     faults, never_opaque = [], []
-    looks = case.look("foregrounds", partial(_look_at_foreground, layout), present)
+    looks = case.look("foregrounds", partial(_look_at_foreground, layout, part), present)
     for entry, (fault, opaque) in zip(present, looks, strict=True):
         if fault:
             faults.append(fault)
@@ -296,17 +297,19 @@ def _files_below(root: Path) -> list[str]:
     return found
 
 
-def _look_at_foreground(layout: Dim | Pairs | Cutouts, entry: Entry) -> tuple[tuple[str, str] | None, bool]:
+def _look_at_foreground(
+    layout: ForegroundLayout, part: Dim | Pairs | Cutouts, entry: Entry
+) -> tuple[tuple[str, str] | None, bool]:
     """Return what prevents a foreground's use, as (cause, text), and whether its alpha is anywhere opaque."""
-    opaque, limit = 250, layout.table.max_pixels  # JPEG's 254 counts, whatever the recipe's trimaps take for opaque
+    opaque, limit = 250, part.table.max_pixels  # JPEG's 254 counts, whatever the recipe's trimaps take for opaque
     try:
-        if isinstance(layout, Cutouts):
+        if isinstance(part, Cutouts):
             return None, bool((layout.load(entry).alpha >= opaque).any())
         image, alpha_file = layout.files(entry)
-        size = picture_size(image, entry.image, limit, layout.reading)
+        size = picture_size(image, entry.image, limit, part.reading)
         if not _ends_well(image):
             layout.load(entry)
-        alpha, _ = read_alpha(alpha_file, entry.alpha or "", limit, layout.reading)
+        alpha, _ = read_alpha(alpha_file, entry.alpha or "", limit, part.reading)
         if alpha.shape != size:
             (height, width), (tall, wide) = size, alpha.shape
             text = f"{entry.image}: {width}×{height} px, its alpha {wide}×{tall}"

@@ -5,7 +5,6 @@ What is checked is the shape, not the truth: whether they agree with each other 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeI
 from .dataset import INDEX, VERSION, read_index
 from .errors import DatasetError
 from .layouts import Entry
-from .plan import PLAN, Plan
+from .plan import PLAN, Plan, plan_sha256
 from .plan import VERSION as PLAN_VERSION
 from .recipe import Recipe
 
@@ -228,13 +227,7 @@ def load_plan(folder: Path) -> PlanFile:
         excluded=(),
         shape=(found.shape[0], found.shape[1]),
     )
-    return PlanFile(plan, found.recipe, found.plan_sha256, _digest(content))
-
-
-def _digest(content: dict[str, Any]) -> str:
-    """Hash a plan's document as `Plan.sha256` does."""
-    text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return PlanFile(plan, found.recipe, found.plan_sha256, plan_sha256(content))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,10 +24,11 @@ from numpy.typing import NDArray
 from .dataset import Sample, open_dataset
 from .documents import load_index
 from .errors import DatasetError
-from .inspect import OnProgress, absent_shards, open_shard, read_rows, source_notes
-from .render import TEMPORARY, disk_error, read_json, write_json, write_text
-from .shard import Row
+from .files import coded, disk_error, read_json, whole, write_json, write_text
+from .inspect import absent_shards, open_shard, read_rows, source_notes
+from .shard import Parts, Row
 from .store import located
+from .terminal import OnProgress
 from .words import folded, shown
 from .workers import in_processes
 
@@ -37,7 +37,7 @@ Form = Literal["png", "webdataset"]
 
 RECORD = "export.json"
 FORMAT = "matting-compose/export"
-PNG_LEVEL = 3  # half of the time of OpenCV's own, for files a few per cent larger
+FOLDERS = {"merged": "image", "alpha": "alpha", "trimap": "trimap", "fg": "foreground", "bg": "background"}
 LONGEST_NAME = 180  # bytes: file systems allow 255, and endings are to come
 DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in "123456789¹²³")})
 UNSAFE = frozenset('<>:"|?*\\%')  # what some file systems refuse, and our own escape
@@ -116,7 +116,7 @@ def export(
         for number in chosen:
             by_shard.setdefault(dataset.locate(number)[0], []).append(number)
         tasks = [
-            _Task(folder.absolute(), out.absolute(), to, shard, dataset.shards[shard].split, tuple(numbers))
+            _Task(folder, out, to, shard, dataset.shards[shard].split, tuple(numbers))
             for shard, numbers in by_shard.items()
         ]
     stores_background = index.settings.shards.background == "full"
@@ -130,7 +130,7 @@ def export(
         write_json(out / RECORD, {**record, "complete": True, "composites": len(chosen), "sources": notes})
     except OSError as error:
         raise disk_error(error, out) from None
-    parts = ("image", "trimap", "alpha", "foreground", *(("background",) if stores_background else ()))
+    parts = Parts._fields if stores_background else Parts._fields[:-1]
     return ExportResult(str(out), to, len(chosen), written, files, parts)
 
 
@@ -207,7 +207,7 @@ def _begin(out: Path, record: dict[str, Any]) -> None:
 
 def _run(tasks: list[_Task], jobs: int, total: int, on_progress: OnProgress | None) -> int:
     written = done = 0
-    for fresh, count in in_processes(_export_shard, tasks, jobs):
+    for fresh, count in in_processes(_export_shard, tasks, len(tasks), jobs):
         written += fresh
         done += count
         if on_progress:
@@ -239,10 +239,10 @@ def _export_shard(task: _Task) -> tuple[int, int]:
 
 
 def _png_paths(row: Row, background: bool) -> dict[str, str]:
-    """Say where a composite's pictures lie; all of one look share its colours and its alpha."""
-    key, foreground = file_name(row.key), file_name(_look_name(row))
-    paths = {"merged": key, "alpha": foreground, "trimap": key, "fg": foreground, **({"bg": key} if background else {})}
-    return {folder: f"{folder}/{name}.png" for folder, name in paths.items()}
+    """Say where a composite's pictures lie, by folder; all of one look share its colours and its alpha."""
+    key, look = file_name(row.key), file_name(_look_name(row))
+    folders = [folder for folder in FOLDERS if background or folder != "bg"]
+    return {folder: f"{folder}/{look if folder in ('alpha', 'fg') else key}.png" for folder in folders}
 
 
 def _look_name(row: Row) -> str:
@@ -250,71 +250,33 @@ def _look_name(row: Row) -> str:
 
 
 def _write_pngs(out: Path, sample: Sample, missing: list[str], background: bool) -> None:
-    pictures: dict[str, Array | None] = {
-        "merged": sample.image,
-        "alpha": sample.alpha,
-        "trimap": sample.trimap,
-        "fg": sample.foreground,
-        "bg": sample.background,
-    }
     for folder, path in _png_paths(sample.row, background).items():
-        picture = pictures[folder]
-        if path in missing and picture is not None:
-            _write_file(out / path, _png(picture))
-
-
-def _png(picture: Array) -> bytes:
-    ordered = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".png", ordered, [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
-    if not done:
-        raise DatasetError(f"a picture of {picture.shape} could not be coded as PNG")
-    return bytes(data)
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{hashlib.sha256(path.name.encode()).hexdigest()[:16]}.{os.getpid()}{TEMPORARY}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        if path in missing:
+            with whole(out / path) as temporary:
+                temporary.write_bytes(coded(getattr(sample, FOLDERS[folder]), ".png"))
 
 
 def _tar_name(task: _Task) -> str:
     return f"{task.split}-{task.shard:06d}.tar"
 
 
-def _tar_members(sample: Sample) -> Iterator[tuple[str, bytes]]:
+def _tar_members(sample: Sample) -> Iterator[tuple[str, bytes | memoryview]]:
     """Yield a composite's files in a tar. A key ends at its first full stop there, so it must hold none."""
     key = file_name(sample.row.key).replace(".", "%2E")
-    pictures = (
-        ("image", sample.image),
-        ("trimap", sample.trimap),
-        ("alpha", sample.alpha),
-        ("foreground", sample.foreground),
-        ("background", sample.background),
-    )
-    for name, picture in pictures:
-        if picture is not None:
-            yield f"{key}.{name}.png", _png(picture)
+    for part in Parts._fields:
+        if (picture := getattr(sample, part)) is not None:
+            yield f"{key}.{part}.png", coded(picture, ".png")
     yield f"{key}.json", json.dumps(asdict(sample.row)).encode()
 
 
-def _write_tar(path: Path, samples: Iterator[Iterator[tuple[str, bytes]]]) -> None:
+def _write_tar(path: Path, samples: Iterator[Iterator[tuple[str, bytes | memoryview]]]) -> None:
     """Write a tar file whole or not at all; it holds no times and no owners."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
-    try:
-        with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
-            for members in samples:
-                for name, data in members:
-                    info = tarfile.TarInfo(name)
-                    info.size = len(data)
-                    tar.addfile(info, io.BytesIO(data))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(path) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
+        for members in samples:
+            for name, data in members:
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
 
 
 def _list_pngs(out: Path, tasks: list[_Task], rows: dict[int, Row], background: bool) -> int:

@@ -6,8 +6,6 @@ went. So nothing has to be kept in step, and an extraction that was stopped goes
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,19 +15,19 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-from filelock import FileLock, Timeout
 
 from .before_after import PICTURES, BeforeAfter, write_sheet
+from .checksums import file_sha256
 from .errors import MattingComposeError, SourceError
+from .files import disk_error, held_alone, write_json
 from .foreground import Layers, Picture, estimate_layers, extend_colours, pymatting
 from .halo import LEVELS, Surroundings, halo, matted_on, reblending_error, surroundings, unmatted
-from .inspect import OnProgress
-from .layouts import CONTACT_SHEET, list_pictures
+from .listings import CONTACT_SHEET, list_pictures
 from .mattes import Matte
-from .noted import read_note, write_noted
+from .noted import is_noted, read_note, write_noted
 from .recipe import PairsForegrounds
-from .render import TEMPORARY, disk_error, write_json
 from .sources import Foreground, picture_size, read_cutout, read_pair
+from .terminal import OnProgress
 from .words import shown
 from .workers import in_processes
 
@@ -37,7 +35,6 @@ REPORT: Final = "extract.json"
 FORMAT: Final = "matting-compose/extract"
 VERSION: Final = 1  # of what is made of a picture: a cut-out of another version is made again
 KEYWORD: Final = "matting-compose extract"
-LOCK: Final = ".lock"
 MAX_PIXELS: Final[int] = PairsForegrounds.model_fields["max_pixels"].default
 
 
@@ -186,15 +183,15 @@ def extract(mattes: Sequence[Matte], out: Path, *, jobs: int = -1, on_progress: 
 
     Raises
     ------
-    ExtractError : `out` holds some of the pictures, or another extraction is running there
+    ExtractError : `out` holds some of the pictures
     ForegroundError : there are alphas to use, and pymatting is not installed
-    BuildError : `out` cannot be written
+    BuildError : another extraction is running in `out`, or it cannot be written
     """
     start = time.monotonic()
     _refuse_overlap(mattes, out)
     if any(matte.alpha for matte in mattes):
         pymatting()
-    with _locked(out):
+    with held_alone(out, "extraction"):
         found = list(_in_turn(_extract_one, mattes, out, jobs, on_progress))
         done = [
             (matte, result) for matte, (result, _) in zip(mattes, found, strict=True) if isinstance(result, Extracted)
@@ -202,10 +199,7 @@ def extract(mattes: Sequence[Matte], out: Path, *, jobs: int = -1, on_progress: 
         failures = tuple(result for result, _ in found if isinstance(result, Failure))
         made = sum(fresh for _, fresh in found)
         results = [result for _, result in done]
-        try:
-            write_sheet(_worst(done, out), out / CONTACT_SHEET)
-        except OSError as error:
-            raise disk_error(error, out) from None
+        write_sheet(_worst(done, out), out / CONTACT_SHEET)
         extraction = Extraction(
             out=str(out),
             pictures=len(found),
@@ -227,8 +221,8 @@ def extract(mattes: Sequence[Matte], out: Path, *, jobs: int = -1, on_progress: 
 def _in_turn(
     function: Any, mattes: Sequence[Matte], out: Path, jobs: int, on_progress: OnProgress | None
 ) -> Iterator[Any]:
-    tasks = [_Task(matte.absolute(), out.absolute()) for matte in mattes]  # workers may be in another folder
-    for done, result in enumerate(in_processes(function, tasks, jobs), start=1):
+    tasks = [_Task(matte, out) for matte in mattes]
+    for done, result in enumerate(in_processes(function, tasks, len(tasks), jobs), start=1):
         if on_progress:
             on_progress("pictures", done, len(tasks))
         yield result
@@ -241,25 +235,6 @@ def _refuse_overlap(mattes: Sequence[Matte], out: Path) -> None:
         for path in (matte.image, matte.alpha):
             if path is not None and target in path.resolve().parents:
                 raise ExtractError(f"{out}: holds {shown(matte.name)}, which is to be extracted; choose another --out")
-
-
-@contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Hold the folder for this extraction alone, and clear away what a killed one left."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / LOCK)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ExtractError(f"{out}: another extraction is running here; wait for it, or choose another --out") from None
-    except OSError as error:
-        raise disk_error(error, out) from None
-    try:
-        for left in out.rglob(f".*{TEMPORARY}"):
-            left.unlink(missing_ok=True)
-        yield
-    finally:
-        lock.release()
 
 
 def _look(task: _Task) -> Failure | int | None:
@@ -311,11 +286,7 @@ def _digests(task: _Task) -> list[str]:
     """Return the SHA-256 of the files that a cut-out is made from."""
     matte = task.matte
     try:
-        digests = []
-        for path in (matte.image, *([matte.alpha] if matte.alpha else [])):
-            with path.open("rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-        return digests
+        return [file_sha256(path) for path in (matte.image, matte.alpha) if path]
     except OSError as error:
         raise SourceError(matte.name, "missing", f"cannot be read: {error.strerror or error}") from None
 
@@ -332,7 +303,7 @@ def _present(task: _Task, digests: list[str]) -> Extracted | None:
 
 
 def _refuse_foreign(task: _Task) -> None:
-    if task.file.exists() and read_note(task.file, KEYWORD) is None:
+    if task.file.exists() and not is_noted(task.file, KEYWORD):  # one that breaks off is made anew
         detail = f"{task.file.name} is in the output already, and was not made by extract; move it away"
         raise SourceError(task.matte.name, "occupied", detail)
 

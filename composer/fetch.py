@@ -6,27 +6,23 @@ whole, so that whatever stops this, the same command goes on.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from filelock import FileLock, Timeout
-
 from .apt import AptError, Offer, ask_apt, download
+from .checksums import file_sha256
 from .corpus import FOLDERS, Corpus, Package, Picture, lacking, strays
 from .deb import CHUNK, Member, PackageError, package_members
 from .errors import MattingComposeError
+from .files import disk_error, held_alone, whole
 
 LICENCES = "licences"
 DOWNLOADS = ".packages"
-LOCK = ".lock"
-TEMPORARY = ".part"
 MAX_LICENCE = 2**20  # bytes
 MIRROR = "MIRROR/"  # any of Debian's
 
@@ -177,16 +173,18 @@ def fetch(
 
     Raises
     ------
-    FetchError : as `plan_fetch`; no package can be had at all; the folder is in use, or not to be written
+    FetchError : as `plan_fetch`; no package can be had at all
+    BuildError : the folder is in use, or not to be written
     AptError : a download broke off
     """
     start = time.monotonic()
-    with _locked(out):
+    _own_folder(out)
+    with held_alone(out, "fetch"):
         for folder in (*FOLDERS, LICENCES, DOWNLOADS):
             _own_folder(out / folder)
         errand = plan_fetch(corpus, out, packages)
         _refuse_the_impossible(errand, out)
-        work = _Work(corpus, errand, out, on_progress or (lambda _: None))
+        work = _Work(errand, out, on_progress or (lambda _: None))
         for source in errand.sources:
             work.do(source)
         _write(out / LICENCES / "pictures.csv", corpus.table.encode())
@@ -200,11 +198,6 @@ def fetch(
         notes=(*work.notes, *foreign),
         seconds=round(time.monotonic() - start, 3),
     )
-
-
-def by_hand(packages: Sequence[Package]) -> str:
-    """Say where packages can be had without apt."""
-    return "\n".join(f"  {MIRROR}{quote(package.address)}" for package in packages)
 
 
 def _given(corpus: Corpus, paths: Sequence[Path]) -> dict[str, Path]:
@@ -252,30 +245,12 @@ def _licence(out: Path, package: Package) -> Path:
 def _refuse_the_impossible(errand: Errand, out: Path) -> None:
     absent = errand.absent
     if absent and len(absent) == len(errand.sources):
+        places = "".join(f"\n  {MIRROR}{quote(package.address)}" for package in absent)
         raise FetchError(
-            f"{errand.sources[0].reason}. Get the packages by hand, and give them with --packages:\n{by_hand(absent)}"
+            f"{errand.sources[0].reason}. Get the packages by hand, and give them with --packages:{places}"
         )
     if errand.room > (free := shutil.disk_usage(out).free):
         raise FetchError(f"{out}: {errand.room / 1e6:,.0f} MB are needed, the disk has {free / 1e6:,.0f} MB free")
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Hold the folder for this process alone, and clear away what a killed one left."""
-    _own_folder(out)
-    lock = FileLock(out / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise FetchError(f"{out}: another fetch is running here; wait for it, or choose another --out") from None
-    except OSError as error:
-        raise _disk_error(error, out) from None
-    try:
-        for left in out.glob(f"*/.*{TEMPORARY}"):
-            left.unlink(missing_ok=True)
-        yield
-    finally:
-        lock.release()
 
 
 def _own_folder(path: Path) -> None:
@@ -284,32 +259,23 @@ def _own_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _disk_error(error, path) from None
-
-
-def _disk_error(error: OSError, folder: Path) -> FetchError:
-    if error.errno == errno.ENOSPC:
-        return FetchError(f"{folder}: the disk is full. Nothing fetched is lost: make room and run the same command")
-    return FetchError(f"{folder}: cannot be written ({error.strerror or error}); then run the same command again")
+        raise disk_error(error, path) from None
 
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. A power cut may spoil it; the next run would notice by its hash."""
-    temporary = path.with_name(f".{path.name}{TEMPORARY}")
     try:
-        temporary.unlink(missing_ok=True)
-        with temporary.open("xb") as file:  # x: never through a link
-            file.write(data)
-        temporary.replace(path)
+        with whole(path) as temporary:
+            temporary.write_bytes(data)
     except OSError as error:
-        raise _disk_error(error, path.parent) from None
+        raise disk_error(error, path.parent) from None
 
 
 class _Work:
     """The packages, one after the other, and what has come of them."""
 
-    def __init__(self, corpus: Corpus, errand: Errand, out: Path, report: Callable[[Progress], None]) -> None:
-        self._corpus, self._errand, self._out, self._report = corpus, errand, out, report
+    def __init__(self, errand: Errand, out: Path, report: Callable[[Progress], None]) -> None:
+        self._errand, self._out, self._report = errand, out, report
         self._done = 0  # bytes of packages that are behind us
         self._total = errand.download_bytes + sum(source.bytes for source in errand.sources if not source.reason)
         self.fetched = 0
@@ -348,9 +314,7 @@ class _Work:
     def _prove(self, file: Path, package: Package) -> None:
         """Compare a package with its pinned sum; another version has its pictures to prove it."""
         version = _name_and_version(file)[1]
-        with file.open("rb") as opened:
-            whole = hashlib.file_digest(opened, "sha256").hexdigest() == package.sha256
-        if whole:
+        if file_sha256(file) == package.sha256:
             return
         if version == package.version or version == package.version.partition(":")[2]:
             raise PackageError(

@@ -25,10 +25,11 @@ from PIL import Image
 from .dataset import Dataset, Sample, open_dataset
 from .documents import Index, load_index
 from .errors import DatasetError
-from .inspect import Distribution, Looks, OnProgress, Summary, absent_shards, look, read_rows, summary_of
-from .render import write_text
+from .files import write_text
+from .inspect import Distribution, Looks, Summary, absent_shards, look, read_rows, summary_of
 from .shard import Row
 from .store import located
+from .terminal import OnProgress
 from .words import shown, spread, summary_lines
 
 Array = NDArray[np.uint8]
@@ -107,7 +108,6 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
         script_hash=_policy_hash(script),
         style_hash=_policy_hash(style),
     )
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     # Names that are no text (half of a surrogate pair) cannot be written; they are marked.
     write_text(Path(path), text.encode("utf-8", "replace").decode())
     return summary
@@ -251,17 +251,16 @@ def _plot(title: str, figures: Distribution, form: str, unit: str) -> Plot:
     most = max(figures.counts)
     width = PLOT_WIDTH / len(figures.counts)
     bars = tuple(
-        Bar(
-            x=round(i * width + 0.5, 2),
-            y=round(PLOT_HEIGHT * (1 - count / most), 2),
-            width=round(width - 1, 2),
-            height=round(PLOT_HEIGHT * count / most, 2),
-            title=f"{low:{form}}–{high:{form}}{unit}: {count:,}",
-        )
+        _bar(i, width, 0.5, count / most, f"{low:{form}}–{high:{form}}{unit}: {count:,}")
         for i, (count, low, high) in enumerate(zip(figures.counts, figures.edges, figures.edges[1:], strict=False))
     )
     ends = (0, "start", f"{figures.least:{form}}{unit}"), (PLOT_WIDTH, "end", f"{figures.most:{form}}{unit}")
     return Plot(title, spread(figures, form), ends, bars)
+
+
+def _bar(place: int, width: float, margin: float, share: float, title: str) -> Bar:
+    x, y = place * width + margin, PLOT_HEIGHT * (1 - share)
+    return Bar(round(x, 2), round(y, 2), round(width - 2 * margin, 2), round(PLOT_HEIGHT * share, 2), title)
 
 
 def _alpha_plot(summary: Summary) -> Plot:
@@ -269,16 +268,7 @@ def _alpha_plot(summary: Summary) -> Plot:
     assert summary.alpha is not None
     shares = {"opaque": summary.alpha.opaque, "clear": summary.alpha.clear, "fractional": summary.alpha.fractional}
     width = PLOT_WIDTH / len(shares)
-    bars = tuple(
-        Bar(
-            x=round(i * width + 8, 2),
-            y=round(PLOT_HEIGHT * (1 - share), 2),
-            width=round(width - 16, 2),
-            height=round(PLOT_HEIGHT * share, 2),
-            title=f"{name}: {share:.1%}",
-        )
-        for i, (name, share) in enumerate(shares.items())
-    )
+    bars = tuple(_bar(i, width, 8, share, f"{name}: {share:.1%}") for i, (name, share) in enumerate(shares.items()))
     text = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())
     labels = tuple(((i + 0.5) * width, "middle", name) for i, name in enumerate(shares))
     return Plot("Alpha, mean shares", text, labels, bars)

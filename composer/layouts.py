@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from . import procedural, recipe
+from . import backdrops, procedural, recipe
 from .errors import PlanError, SourceError
+from .listings import coco_names, list_pictures, read_list
 from .sources import (
-    ENDINGS,
     Foreground,
     Reading,
     composed_size,
@@ -36,12 +35,6 @@ Array = NDArray[np.uint8]
 
 # Streams of randomness for drawn pictures, apart from each other and from the plan's cells.
 DRAWN_FOREGROUNDS, DRAWN_BACKGROUNDS = 1, 2
-
-CONTACT_SHEET = "contact-sheet.jpg"  # this program's own, in folders of pictures that it wrote
-
-# COCO's pictures of 2014 kept their numbers in 2017 and lost the rest: 000000000009.jpg
-COCO_NAME = re.compile(r"(?P<set>COCO_(?:train|val)2014_)?(?P<number>\d{12}\.jpg)")
-COCO_SETS = ("", "COCO_train2014_", "COCO_val2014_")
 
 
 @dataclass(frozen=True)
@@ -129,59 +122,6 @@ def background_layout(what: recipe.Recipe) -> BackgroundLayout:
 
 def _reading(what: recipe.Recipe) -> Reading:
     return "stored" if what.fit.method == "adobe" else "seen"
-
-
-def coco_names(name: str) -> list[str]:
-    """Return the names that a picture may have: its own, and where it is COCO's those of 2014 and 2017.
-
-    >>> coco_names("COCO_train2014_000000000009.jpg")[:2]
-    ['COCO_train2014_000000000009.jpg', '000000000009.jpg']
-    """
-    folder, slash, last = name.rpartition("/")
-    coco = COCO_NAME.fullmatch(last)
-    others = [f"{folder}{slash}{prefix}{coco['number']}" for prefix in COCO_SETS] if coco else []
-    return list(dict.fromkeys([name, *others]))
-
-
-def list_pictures(root: Path, *, recursive: bool = True) -> list[str]:
-    """List the picture files below a folder, by their endings, sorted by name (code points, forward slashes).
-
-    A contact sheet that this program wrote beside them is none of them.
-
-    Raises
-    ------
-    PlanError : there is no such folder
-    """
-    if not root.is_dir():
-        raise PlanError(f"{root}: expected a folder of pictures, found {'a file' if root.exists() else 'nothing'}")
-    found = []
-
-    def refuse(error: OSError) -> None:
-        raise PlanError(f"{error.filename}: the folder cannot be read: {error.strerror}")
-
-    for folder, folders, names in os.walk(root, onerror=refuse):
-        below = Path(folder).relative_to(root).as_posix()
-        prefix = "" if below == "." else f"{below}/"
-        pictures = (name for name in names if os.path.splitext(name)[1].lower() in ENDINGS)  # noqa: PTH122
-        found += [prefix + name for name in pictures if name != CONTACT_SHEET]
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-    return sorted(found)
-
-
-def read_list(path: Path) -> list[str]:
-    """Read a list of names, a line each; a last line may lack its end.
-
-    Raises
-    ------
-    PlanError : the file cannot be read
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise PlanError(f"{path}: expected a list of names, a line each: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise PlanError(f"{path}: expected a list of names, a line each, in UTF-8: {error}") from None
-    return [line.strip() for line in lines if line.strip()]
 
 
 class _Files:
@@ -326,42 +266,41 @@ class Several:
 
     def entries(self) -> list[Entry]:
         """See `ForegroundLayout`."""
-        return [self.outer(table, entry) for table, layout in enumerate(self.layouts) for entry in layout.entries()]
+        return [self._outer(table, entry) for table, layout in enumerate(self.layouts) for entry in layout.entries()]
 
-    def outer(self, table: int, entry: Entry) -> Entry:
-        """Return an entry of one of the layouts as it is called here."""
-        prefix = self._prefix(table)
+    def prefix(self, table: int) -> str:
+        """Return what goes before the names of one of the layouts."""
+        return f"{self.names[table]}/" if self.names[table] else ""
+
+    def _outer(self, table: int, entry: Entry) -> Entry:
+        prefix = self.prefix(table)
         alpha = None if entry.alpha is None else prefix + entry.alpha
         return Entry(prefix + entry.key, prefix + entry.image, alpha, table)
 
     def files(self, entry: Entry) -> list[Path]:
         """See `ForegroundLayout`."""
-        return self.layouts[entry.table].files(self.inner(entry))
+        return self.layouts[entry.table].files(self._inner(entry))
 
     def size(self, entry: Entry) -> tuple[int, int]:
         """See `ForegroundLayout`."""
         with self._named(entry):
-            return self.layouts[entry.table].size(self.inner(entry))
+            return self.layouts[entry.table].size(self._inner(entry))
 
     def load(self, entry: Entry) -> Foreground:
         """See `ForegroundLayout`."""
         with self._named(entry):
-            return self.layouts[entry.table].load(self.inner(entry))
+            return self.layouts[entry.table].load(self._inner(entry))
 
-    def inner(self, entry: Entry) -> Entry:
-        """Return an entry as its own layout calls it."""
-        start = len(self._prefix(entry.table))
+    def _inner(self, entry: Entry) -> Entry:
+        start = len(self.prefix(entry.table))
         return Entry(entry.key[start:], entry.image[start:], entry.alpha and entry.alpha[start:])
-
-    def _prefix(self, table: int) -> str:
-        return f"{self.names[table]}/" if self.names[table] else ""
 
     @contextmanager
     def _named(self, entry: Entry) -> Iterator[None]:
         try:
             yield
         except SourceError as error:
-            raise SourceError(self._prefix(entry.table) + error.source, error.cause, error.detail) from None
+            raise SourceError(self.prefix(entry.table) + error.source, error.cause, error.detail) from None
 
 
 @dataclass(frozen=True)
@@ -409,7 +348,7 @@ class DrawnBackgrounds:
 
     def names(self) -> list[str]:
         """See `BackgroundLayout`."""
-        return _drawn_names(procedural.BACKGROUND_KINDS, self.table.count)
+        return _drawn_names(backdrops.BACKGROUND_KINDS, self.table.count)
 
     def files(self, name: str) -> list[Path]:
         """See `BackgroundLayout`."""
@@ -423,7 +362,7 @@ class DrawnBackgrounds:
         """See `BackgroundLayout`."""
         rng = _drawn_rng(self.seed, DRAWN_BACKGROUNDS, name)
         size = _drawn_size(self.table.sides, rng)
-        image = procedural.draw_background(name.rpartition("-")[0], size, rng)
+        image = backdrops.draw_background(name.rpartition("-")[0], size, rng)
         return image, hashlib.sha256(image.tobytes()).hexdigest()
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from .errors import MattingComposeError
 from .export import file_name
-from .layouts import list_pictures
+from .listings import list_pictures
 from .sources import ENDINGS
 from .words import shown
 
@@ -39,10 +39,6 @@ class Matte:
     image: Path
     alpha: Path | None
     own: bool = False
-
-    def absolute(self) -> Matte:
-        """Return the same, whatever folder a process is in."""
-        return replace(self, image=self.image.absolute(), alpha=self.alpha and self.alpha.absolute())
 
 
 @dataclass(frozen=True)

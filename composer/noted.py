@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import struct
@@ -10,14 +9,11 @@ import zlib
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DatasetError
-from .render import TEMPORARY
+from .files import coded, whole
 
-PNG_LEVEL: Final = 3  # half of the time of OpenCV's own, for files a few per cent larger
 START: Final = 8 + 25  # bytes: the signature and the header's chunk
 END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 KIND: Final = b"tEXt"
@@ -39,22 +35,22 @@ def write_noted(path: Path, picture: NDArray[np.uint8], keyword: str, note: dict
     OSError : the disk refuses
     DatasetError : the picture cannot be coded
     """
-    ordered = cv2.cvtColor(picture, cv2.COLOR_RGBA2BGRA)
-    done, data = cv2.imencode(".png", ordered, [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
-    if not done:
-        raise DatasetError(f"{path}: a picture of {picture.shape} could not be coded as PNG")
+    data = coded(picture, ".png")
     text = keyword.encode("ascii") + b"\0" + json.dumps(note, sort_keys=True).encode("ascii")
     chunk = struct.pack(">I", len(text)) + KIND + text + struct.pack(">I", zlib.crc32(KIND + text))
-    coded = memoryview(data)  # type: ignore[arg-type]  # an array of bytes
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{hashlib.sha256(path.name.encode()).hexdigest()[:16]}.{os.getpid()}{TEMPORARY}")
+    with whole(path) as temporary, temporary.open("xb") as file:
+        for piece in (data[:START], chunk, data[START:]):
+            file.write(piece)
+
+
+def is_noted(path: Path, keyword: str) -> bool:
+    """Tell whether a file begins as `write_noted` begins one, be it whole or not."""
+    begin = KIND + keyword.encode("ascii") + b"\0"
     try:
-        with temporary.open("xb") as file:  # x: never through a link
-            for piece in (coded[:START], chunk, coded[START:]):
-                file.write(piece)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        with path.open("rb") as file:
+            return file.read(START + 4 + len(begin))[START + 4 :] == begin
+    except OSError:
+        return False
 
 
 def read_note(path: Path, keyword: str) -> dict[str, Any] | None:

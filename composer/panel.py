@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from .dataset import Sample, open_dataset
 from .documents import load_index
 from .errors import DatasetError
+from .files import coded, write_file
 from .inspect import read_rows
-from .render import write_file
-from .report import cutout, fit, grey
+from .report import caption, cutout, fit, grey, sheet
 from .shard import Row
 from .store import located
 from .words import shown
@@ -89,14 +89,8 @@ def panel(sample: Sample) -> Array:
         (f"detail, {side} px", enlarged(sample.image[window])),
         ("its alpha", enlarged(grey(sample.alpha[window]))),
     )
-    height, width = CELL + CAPTION + GAP, CELL + GAP
-    sheet = np.full((2 * height + GAP, 3 * width + GAP, 3), 255, np.uint8)
-    for place, (caption, picture) in enumerate(cells):
-        top, left = GAP + place // 3 * height, GAP + place % 3 * width
-        sheet[top : top + CELL, left : left + CELL] = fit(picture, CELL)
-        at = (left, top + CELL + CAPTION - 8)
-        cv2.putText(sheet, caption, at, cv2.FONT_HERSHEY_SIMPLEX, 0.55, (40, 40, 40), 1, cv2.LINE_AA)
-    return sheet
+    captioned = [np.vstack([fit(picture, CELL), caption(text, CELL, CAPTION)]) for text, picture in cells]
+    return sheet(captioned, 3, GAP)
 
 
 def finest_detail(alpha: Array) -> tuple[int, int, int]:
@@ -135,14 +129,7 @@ def write_panel(picture: Array, path: Path) -> None:
     """
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise DatasetError(f"{path}: expected a name that ends in .png, .jpg or .webp")
-    done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise DatasetError(f"{path}: the picture could not be coded")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be written ({error.strerror})") from None
-    write_file(path, bytes(data))
+    write_file(path, coded(picture, path.suffix.lower()))
 
 
 def half_blocks(picture: Array, columns: int) -> Iterator[Text]:

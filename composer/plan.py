@@ -247,8 +247,7 @@ class Plan:
     @cached_property
     def sha256(self) -> str:
         """The hash over `document`."""
-        text = json.dumps(self.document(), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return plan_sha256(self.document())
 
     @cached_property
     def pixels(self) -> int:
@@ -265,6 +264,12 @@ class Plan:
         """Bytes on disk, by what photographs take; a dry run measures instead."""
         extra = {"none": 0.0, "unknown": 0.1, "full": 0.7}[self.recipe.shards.background]
         return int(self.pixels * TYPICAL_BYTES[self.recipe.shards.packing] * (1 + extra))
+
+
+def plan_sha256(document: dict[str, Any]) -> str:
+    """Hash a plan's document."""
+    text = json.dumps(document, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _share(row: Strip, left: int, right: int, longest: int) -> Strip:

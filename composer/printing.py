@@ -1,4 +1,4 @@
-"""Printing: what `inspect` prints.
+"""Printing: what commands have found and made, for people: findings on standard output, what was done beside it.
 
 Names come from files, so none is printed as it is.
 """
@@ -7,22 +7,150 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .terminal import duration, size
 from .words import bars, shown, summary_lines
 
 if TYPE_CHECKING:
+    from .build import BuildResult
     from .diff import Difference
+    from .doctor import Diagnosis
+    from .documents import FailureRecord
+    from .extract import Extraction, Failure
+    from .fetch import Errand, Fetched
     from .inspect import Summary
+    from .plan import Plan
     from .report import Array
     from .shard import Row
+    from .survey import Survey
     from .verify import Verdict
 
 WIDTH = 160  # columns where there is no terminal to ask
 MOST_COLUMNS = 200  # of a picture: more, and it no longer fits a screen's height
 MOST_LINES = 100  # of problems
+SOME = 10  # pictures
+
+
+def headline(plan: Plan) -> str:
+    """Say what a plan is going to make."""
+    least, most = min(plan.counts), max(plan.counts)
+    variants = f"{most}" if least == most else f"{least} to {most}"
+    return (
+        f"{len(plan):,} composites: {len(plan.foregrounds):,} foregrounds × {variants} variants"
+        f" over {len(plan.backgrounds):,} backgrounds, in {len(plan.shards)} shards"
+    )
+
+
+def print_survey(found: Survey) -> None:
+    """Print what a build would make, cost and stumble over."""
+    smallest, median, largest = (f"{width}×{height}" for width, height in (found.smallest, found.median, found.largest))
+    free = "" if found.free_bytes is None else f", of {size(found.free_bytes)} free"
+    print(f"  validation   {found.validation} foregrounds, kept apart")
+    print(f"  sizes        {smallest} to {largest} px, median {median}")
+    print(f"  disk         about {size(found.bytes)}{free}")
+    print(f"  time         about {duration(found.seconds)}")
+    for kind, items in (("left out", found.excluded), ("will fail", found.failing)):
+        for source, reason in items[:SOME]:
+            print(f"  {kind:11}  {shown(source)}: {shown(reason)}")
+        if len(items) > SOME:
+            print(f"  {kind:11}  … {len(items) - SOME:,} more (--json lists all)")
+    for warning in found.warnings:
+        print(f"  warning      {shown(warning)}")
+
+
+def print_built(result: BuildResult, sheet: Path) -> None:
+    """Say what a build has made."""
+    rate = result.rendered / max(result.seconds, 1e-9)
+    _tell(
+        f"{result.out}: {result.composites:,} composites in {result.shards} shards, {size(result.bytes)};"
+        f" {result.rendered:,} rendered in {duration(result.seconds)} ({rate:,.0f}/s)"
+    )
+    if result.missing:
+        _tell(f"{result.missing:,} shards of other shares are missing; the last to finish writes the index")
+    elif result.composites:
+        _tell(f"Look at {sheet}")
+
+
+def print_missing(failures: Sequence[FailureRecord], index: Path) -> None:
+    """Say which composites a build could not make, by cause and picture; the index has every one."""
+    by_source = Counter((failure.cause, failure.source, failure.detail) for failure in failures)
+    _tell(f"{len(failures):,} composites are missing, because of {len(by_source)} pictures:")
+    for (cause, source, detail), number in list(by_source.items())[:SOME]:
+        _tell(f"  {number:5} × {cause}: {shown(source)}: {shown(detail)}")
+    if len(by_source) > SOME:
+        _tell(f"  … and {len(by_source) - SOME} more, all in {index}")
+    _tell("Mend them and run the same command: only what is missing will be rendered")
+
+
+def print_diagnosis(found: Diagnosis) -> None:
+    """Print what is missing or odd."""
+    print(f"{found.foregrounds:,} foregrounds × {found.variants} variants, {found.backgrounds:,} backgrounds")
+    for finding in found.findings:
+        print(f"  {'problem' if finding.problem else 'note'}  {finding.text}")
+        some = finding.names[: SOME if finding.problem else 3]
+        for name in some:
+            print(f"             {shown(name)}")
+        if len(finding.names) > len(some):
+            print(f"             … and {len(finding.names) - len(some):,} more (--json lists all)")
+    if found.composites is None or found.lost is None:
+        print("Nothing can be built from this")
+    else:
+        print(f"{found.composites - found.lost:,} of {found.composites:,} composites can be made")
+
+
+def print_errand(errand: Errand, out: Path, free: int) -> None:
+    """Print what a fetch would bring, and from where."""
+    print(f"{out}: {errand.present:,} of {errand.pictures:,} pictures are there")
+    for source in errand.sources:
+        print(f"  {source.package.name:28} {size(source.bytes):>9}  {source.origin}")
+    room = f"room needed {size(errand.room)}, of {size(free)} free"
+    print(f"  {len(errand.sources)} packages; to download {size(errand.download_bytes)}; {room}")
+
+
+def print_fetched(done: Fetched) -> None:
+    """Say what a fetch has brought."""
+    there = f"{done.present + done.fetched:,} of {done.pictures:,} pictures"
+    _tell(f"{done.out}: {there}; {done.fetched:,} fetched in {duration(done.seconds)}")
+    for note in done.notes:
+        _tell(f"note: {shown(note)}")
+    for name, reason in done.failures:
+        _tell(f"failed: {shown(name)}: {shown(reason)}")
+
+
+def print_extraction(done: Extraction, sheet: Path) -> None:
+    """Say what an extraction has made, and how good it is."""
+    there = f"{done.made + done.present:,} of {done.pictures:,} cut-outs"
+    _tell(f"{done.out}: {there}; {done.made:,} made in {duration(done.seconds)}")
+    _tell("colours: " + ", ".join(f"{count:,} {kind}" for kind, count in done.colours.items()))
+    for what, figure in (
+        ("re-blending error", done.reblending_error),
+        ("halo before", done.halo_before),
+        ("halo after", done.halo_after),
+    ):
+        if figure:
+            spread = f"median {figure.median:.2f}, {figure.least:.2f} to {figure.most:.2f}"
+            _tell(f"{what}: {spread} of 255, {figure.count:,} pictures")
+    if done.foreign:
+        _tell(f"note: {len(done.foreign):,} other pictures in {done.out}; a build would take them, too")
+    if done.colours:
+        _tell(f"Look at {sheet}")
+
+
+def print_failures(failures: Sequence[Failure], rest: str) -> None:
+    """Say which pictures failed; `rest` is where all of them are."""
+    for failure in failures[:SOME]:
+        _tell(f"failed: {failure.cause}: {failure.source}: {failure.detail}")
+    if len(failures) > SOME:
+        _tell(f"  … and {len(failures) - SOME:,} more ({rest})")
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def print_summary(summary: Summary) -> None:

@@ -1,4 +1,4 @@
-"""Draw foregrounds with exact alphas, and backgrounds, from noise and strokes: data without a download."""
+"""Draw foregrounds with exact alphas, from noise and strokes: data without a download."""
 
 import math
 from itertools import pairwise
@@ -6,7 +6,6 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from .backdrops import BACKGROUND_KINDS, draw_background
 from .drawing import (
     Array,
     Canvas,
@@ -26,8 +25,6 @@ from .drawing import (
     unpremultiplied,
     walk,
 )
-
-__all__ = ["BACKGROUND_KINDS", "FOREGROUND_KINDS", "draw_background", "draw_foreground"]
 
 FOREGROUND_KINDS: tuple[str, ...] = ("hair", "fur", "lace", "leaves", "glass", "smoke", "motion", "solid")
 

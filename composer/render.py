@@ -7,16 +7,12 @@ way, commits it. Nothing that is half made has a final name.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
-import json
 import os
-import re
 import signal
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -30,22 +26,20 @@ from numpy.typing import NDArray
 
 from .composite import METHODS, place_background
 from .errors import BuildError, DatasetError, SourceError
+from .files import REFUSED, disk_error, read_json, temporary_name, write_json
 from .layouts import BackgroundLayout, Entry, ForegroundLayout
 from .looks import Look, dress
 from .plan import Cell, ShardPlan, Strip
 from .recipe import Fit, Trimap
 from .scenes import Stage
 from .shard import Header, Row, ShardReader, ShardWriter
-from .store import cached, is_remote, put, workplace
+from .store import cached, put, workplace
 from .supplied import CompositeTrimaps, SuppliedTrimaps, composite_trimaps
 from .trimap import UNKNOWN
 
 Array = NDArray[np.uint8]
 
-TEMPORARY = ".tmp"
 BATCH_PIXELS = 16_000_000  # of foregrounds prepared at once, at some 13 bytes each (17 with fit.method adobe)
-REFUSED = re.compile(r"errno = (\d+), error message = '([^']*)'")  # HDF5's words for what the system said
-
 
 Inputs = dict[str, dict[str, Any]]  # by name, as sidecars list them: a file's bytes and sha256
 
@@ -389,67 +383,9 @@ def _inputs(task: ShardTask, made: _Made) -> Inputs:
     return used
 
 
-def temporary_name(path: Path) -> Path:
-    """Name a file that is to become `path`; two machines may share a folder, and have processes of the same number."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
-
-
 def _sizes(paths: list[Path]) -> list[int]:
     """Return files' sizes, to be asked for before they are read; what is missing, reading it tells better."""
     return [path.stat().st_size if path.is_file() else 0 for path in paths]
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object; None where it is missing or damaged, which means: make it again."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON object whole or not at all, and durably."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file whole or not at all, and durably."""
-    write_file(path, text.encode())
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, and durably.
-
-    Raises
-    ------
-    BuildError : it cannot be written; what was there before is still there
-    """
-    if is_remote(path):
-        path.write_bytes(data)
-        return
-    temporary = temporary_name(path)
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise disk_error(error, path.parent) from None
-    finally:
-        with contextlib.suppress(OSError):  # what could not be made need not be removed
-            temporary.unlink(missing_ok=True)
-
-
-def disk_error(error: Exception, folder: Path) -> BuildError:
-    """Say what an operating system's refusal means for a build, and what to do."""
-    found = REFUSED.search(str(error))
-    number = int(found[1]) if found else getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        return BuildError(f"{folder}: the disk is full. Nothing finished is lost: make room and run the same command")
-    reason = found[2] if found else str(error).partition("\n")[0]
-    return BuildError(f"{folder}: cannot be written ({reason}); then run the same command again")
 
 
 class _Counters:

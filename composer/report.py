@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import Dataset
-from .errors import DatasetError
-from .render import write_file
+from .dataset import Dataset, Sample
+from .files import coded, write_file
 
 Array = NDArray[np.uint8]
 
@@ -28,17 +28,30 @@ def contact_sheet(dataset: Dataset, rows: int = 4, columns: int = 6) -> Array:
     """
     count = min(rows * columns, len(dataset))
     picks = [int(i) for i in (np.arange(count) + 0.5) * len(dataset) / count]
-    height, width = CELL + CELL // 3 + GAP, CELL + GAP
-    sheet = np.full((-(-count // columns) * height + GAP, min(count, columns) * width + GAP, 3), 255, np.uint8)
-    for place, index in enumerate(picks):
-        sample = dataset[index]
-        y, x = GAP + place // columns * height, GAP + place % columns * width
-        sheet[y : y + CELL, x : x + CELL] = fit(sample.image, CELL)
-        small = CELL // 3
-        parts = (grey(sample.trimap), grey(sample.alpha), cutout(sample.foreground, sample.alpha))
-        for i, part in enumerate(parts):
-            sheet[y + CELL : y + CELL + small, x + i * small : x + (i + 1) * small] = fit(part, small)
-    return sheet
+    return sheet([_cell(dataset[index]) for index in picks], columns, GAP)
+
+
+def _cell(sample: Sample) -> Array:
+    parts = (grey(sample.trimap), grey(sample.alpha), cutout(sample.foreground, sample.alpha))
+    return np.vstack([fit(sample.image, CELL), np.hstack([fit(part, CELL // 3) for part in parts])])
+
+
+def sheet(pictures: Sequence[Array], columns: int, gap: int) -> Array:
+    """Lay out pictures of one size on white, line by line, `gap` px apart; at least one."""
+    height, width = pictures[0].shape[0] + gap, pictures[0].shape[1] + gap
+    lines = -(-len(pictures) // columns)
+    white = np.full((lines * height + gap, min(len(pictures), columns) * width + gap, 3), 255, np.uint8)
+    for place, picture in enumerate(pictures):
+        top, left = gap + place // columns * height, gap + place % columns * width
+        white[top : top + height - gap, left : left + width - gap] = picture
+    return white
+
+
+def caption(text: str, width: int, height: int) -> Array:
+    """Write a line of ASCII on a white strip."""
+    strip = np.full((height, width, 3), 255, np.uint8)
+    cv2.putText(strip, text, (0, height - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 40, 40), 1, cv2.LINE_AA)
+    return strip
 
 
 def write_contact_sheet(dataset: Dataset, path: Path) -> None:
@@ -48,10 +61,7 @@ def write_contact_sheet(dataset: Dataset, path: Path) -> None:
     ------
     BuildError : the picture cannot be written
     """
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(contact_sheet(dataset), cv2.COLOR_RGB2BGR))
-    if not done:
-        raise DatasetError(f"{path}: the contact sheet could not be coded")
-    write_file(path, bytes(data))
+    write_file(path, coded(contact_sheet(dataset), ".jpg"))
 
 
 def fit(picture: Array, side: int) -> Array:

@@ -17,12 +17,11 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from .errors import BuildError
-from .render import disk_error
+from .files import LOCK, disk_error
 
 Item = TypeVar("Item")
 Alone = Callable[[], AbstractContextManager[None]]
 
-LOCK = ".lock"
 PATIENCE = 900.0  # seconds that one process waits for another to write the index
 
 

@@ -253,8 +253,8 @@ def _open(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
         raise SourceError(
             name,
             "too-large",
-            f"its header declares {width}×{height} px, over the limit of {max_pixels:,} px;"
-            " raise max_pixels in the recipe if that is meant",
+            f"its header declares {width}×{height} px, over the limit of {max_pixels:,} px; reduce it"
+            " (or, for a build, raise max_pixels in the recipe)",
         )
     return picture
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -22,11 +23,14 @@ from .recipe import Trimap
 from .scenes import Stage
 from .store import is_remote
 from .supplied import SuppliedTrimaps, composite_trimaps
+from .terminal import OnProgress
 from .trimap import UNKNOWN
-from .words import folded
+from .words import folded, some
+from .workers import in_processes
 
 PROBES = 12  # composites that are made for the estimate
 STRONG_ENLARGEMENT = 4.0
+NAMED = 3  # pictures in a warning
 NEARLY_BINARY = 0.002  # share of fractional pixels under which a matte is a mask
 
 
@@ -62,9 +66,7 @@ class Survey:
     warnings: list[str]
 
 
-def survey(
-    plan: Plan, out: Path, *, jobs: int = -1, on_progress: Callable[[str, int, int], None] | None = None
-) -> Survey:
+def survey(plan: Plan, out: Path, *, jobs: int = -1, on_progress: OnProgress | None = None) -> Survey:
     """Read every header that a build would need and every alpha, and make a few composites.
 
     Parameters
@@ -78,7 +80,7 @@ def survey(
     failing: list[tuple[str, str]] = []
     notes = _look_at_foregrounds(plan, jobs, report, failing)
     sizes = _background_sizes(plan, report, failing)
-    warnings = [*notes, *alike_warnings(plan), *_pairing_warnings(plan, sizes)]
+    warnings = [*notes, *_alike_warnings(plan), *_pairing_warnings(plan, sizes)]
     size, seconds = _probe(plan, jobs)
     free = None if is_remote(out) else free_bytes(out)
     if free is not None and size > free:
@@ -110,14 +112,9 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def _look_at_foregrounds(
-    plan: Plan, jobs: int, report: Callable[[str, int, int], None], failing: list[tuple[str, str]]
-) -> list[str]:
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
-    looks = parallel(
-        joblib.delayed(_look)(plan.foreground_layout, entry, plan.recipe.trimap, plan.supplied_trimaps)
-        for entry in plan.foregrounds
-    )
+def _look_at_foregrounds(plan: Plan, jobs: int, report: OnProgress, failing: list[tuple[str, str]]) -> list[str]:
+    look = partial(_look, plan.foreground_layout, plan.recipe.trimap, plan.supplied_trimaps)
+    looks = in_processes(look, plan.foregrounds, len(plan.foregrounds), jobs)
     found: dict[str, list[str]] = {}
     for done, (entry, (error, notes)) in enumerate(zip(plan.foregrounds, looks, strict=True), 1):
         if error is not None:
@@ -125,11 +122,11 @@ def _look_at_foregrounds(
         for note in notes:
             found.setdefault(note, []).append(entry.image)
         report("foregrounds", done, len(plan.foregrounds))
-    return [f"{note}: {_some(names)}" for note, names in found.items()]
+    return [f"{note}: {some(names, NAMED)}" for note, names in found.items()]
 
 
 def _look(
-    layout: ForegroundLayout, entry: Entry, settings: Trimap, supplied: SuppliedTrimaps | None
+    layout: ForegroundLayout, settings: Trimap, supplied: SuppliedTrimaps | None, entry: Entry
 ) -> tuple[SourceError | None, list[str]]:
     """Judge one alpha, and its first trimap, by what training needs of them."""
     cv2.setNumThreads(1)
@@ -151,9 +148,7 @@ def _look(
     return None, notes
 
 
-def _background_sizes(
-    plan: Plan, report: Callable[[str, int, int], None], failing: list[tuple[str, str]]
-) -> dict[str, tuple[int, int]]:
+def _background_sizes(plan: Plan, report: OnProgress, failing: list[tuple[str, str]]) -> dict[str, tuple[int, int]]:
     used = plan.backgrounds[: len(plan)] if plan.recipe.pairing.order != "shuffled" else plan.backgrounds
     layout, sizes = plan.background_layout, {}
     for done, name in enumerate(used, 1):
@@ -181,17 +176,18 @@ def _pairing_warnings(plan: Plan, sizes: dict[str, tuple[int, int]]) -> Iterator
             if size and name in sizes and enlargement(sizes[name], size) > STRONG_ENLARGEMENT:
                 strong.append(f"{plan.foregrounds[row.foreground].key}_{variant}")
     if strong:
-        yield f"{len(strong):,} composites enlarge their background more than {STRONG_ENLARGEMENT:g}×: {_some(strong)}"
+        worst = some(strong, NAMED)
+        yield f"{len(strong):,} composites enlarge their background more than {STRONG_ENLARGEMENT:g}×: {worst}"
 
 
-def alike_warnings(plan: Plan) -> Iterator[str]:
+def _alike_warnings(plan: Plan) -> Iterator[str]:
     """Warn of foregrounds that would be one file where case does not count."""
     alike: dict[str, list[str]] = {}
     for entry in plan.foregrounds:
         alike.setdefault(folded(entry.key), []).append(entry.image)
     names = [" and ".join(images) for images in alike.values() if len(images) > 1]
     if names:
-        yield f"names that differ by case only, and cannot be exported into one folder: {_some(names)}"
+        yield f"names that differ by case only, and cannot be exported into one folder: {some(names, NAMED)}"
 
 
 def _probe(plan: Plan, jobs: int) -> tuple[int, float]:
@@ -239,8 +235,3 @@ def _probe(plan: Plan, jobs: int) -> tuple[int, float]:
 
 def _coded(grid: list[list[bytes]]) -> int:
     return sum(len(data) for row in grid for data in row)
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3:,} more"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
@@ -16,6 +16,9 @@ from .errors import MattingComposeError, RecipeError
 
 CLEAN, FAILED, USAGE, WITH_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 REFRESH, LINE_EVERY = 0.1, 10.0  # seconds between two updates on a terminal, and between two lines elsewhere
+OnProgress = Callable[[str, int, int], None]  # what is done, how much of it, of how much
+# Packages whose exceptions are object storage's, and have no common root.
+STORAGE = {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs"}
 GOES_ON = "Nothing finished is lost: run the same command again to go on"
 
 
@@ -51,65 +54,77 @@ def explained(interrupted: str = GOES_ON) -> Iterator[None]:
     except MemoryError as error:
         click.echo(f"Error: there is no memory left ({error}). {interrupted}", err=True)
         sys.exit(FAILED)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in STORAGE:
+            raise
+        reason = str(error).partition("\n")[0]
+        click.echo(f"Error: the storage does not answer, or refuses ({reason}). {interrupted}", err=True)
+        sys.exit(FAILED)
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
+class Report(Protocol):
+    """What progress is told to."""
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Say what is done, how much of it, of how much, and what else is worth knowing."""
+
+
+def counted(number: float) -> str:
+    """Say a number of things, or how many a second."""
+    return f"{number:,.3g}" if isinstance(number, float) else f"{number:,}"
+
+
 @contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
+def progress(said: Callable[[float], str] = counted) -> Iterator[Report]:
     """Show progress on standard error: a bar on a terminal, else a line now and then, with rate and time left.
 
-    What is yielded is called with what is done, how much of it, and of how much.
+    Parameters
+    ----------
+    said : how an amount is said
     """
     if not sys.stderr.isatty():
-        yield _lines()
+        yield _lines(said)
         return
 
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks = {"": bar.add_task("", visible=False, rate="")}
+    texts = [TextColumn(f"{{task.fields[{name}]}}") for name in ("amount", "rate", "note")]
+    columns = (TextColumn("{task.description}"), BarColumn(), *texts[:2], TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, texts[2], console=Console(stderr=True), transient=True) as bar:
+        tasks = {"": bar.add_task("", visible=False, amount="", rate="", note="")}
         last = 0.0
 
-        def update(what: str, done: int, total: int) -> None:
+        def update(what: str, done: int, total: int, note: str = "") -> None:
             nonlocal last
             if done < total and time.monotonic() - last < REFRESH:
                 return
             last = time.monotonic()
             if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total, rate="")
+                tasks[what] = bar.add_task(what, total=total, amount="", rate="", note="")
             speed = bar.tasks[tasks[what]].speed
-            bar.update(tasks[what], completed=done, total=total, rate=f"{speed:,.3g}/s" if speed else "")
+            rate = f"{said(float(speed))}/s" if speed else ""
+            amount = f"{said(done)}/{said(total)}"
+            bar.update(tasks[what], completed=done, total=total, amount=amount, rate=rate, note=note)
 
         yield update
 
 
-def _lines() -> Callable[[str, int, int], None]:
-    last, before = time.monotonic(), 0
+def _lines(said: Callable[[float], str]) -> Report:
+    last, before = time.monotonic(), -1
 
-    def line(what: str, done: int, total: int) -> None:
+    def line(what: str, done: int, total: int, note: str = "") -> None:
         nonlocal last, before
+        if before < 0:
+            before = done  # by an earlier run
         if (seconds := time.monotonic() - last) >= LINE_EVERY:
             # Since the last line: what was done earlier is passed in no time, and would promise too much.
             rate = max(done - before, 0) / seconds
-            left = f"  {rate:,.3g}/s  ETA {duration((total - done) / rate)}" if rate else ""
-            click.echo(f"{what}: {done:,}/{total:,}{left}", err=True)
+            left = f"{said(rate)}/s  ETA {duration((total - done) / rate)}" if rate else ""
+            texts = (f"{what}: {said(done)}/{said(total)}", left, note)
+            click.echo("  ".join(filter(None, texts)), err=True)
             last, before = time.monotonic(), done
 
     return line

@@ -14,9 +14,9 @@ tsing90            squares of 0.6 %..2.2 % of (height + width)/2, independent
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -45,11 +45,8 @@ class DrawnTrimap:
     dilate: int
 
 
-class TrimapStrategy(Protocol):
-    """One foreground's trimaps."""
-
-    def __call__(self, erode: float, dilate: float) -> DrawnTrimap:
-        """Draw a trimap; `erode` and `dilate` in [0, 1) choose within the recipe's ranges."""
+# One foreground's trimaps: (erode, dilate) → a trimap; both are in [0, 1), and choose within the recipe's ranges.
+TrimapStrategy = Callable[[float, float], DrawnTrimap]
 
 
 def trimap_strategy(alpha: Array, settings: Trimap) -> TrimapStrategy:
@@ -183,7 +180,7 @@ class _IndexNet:
         return DrawnTrimap(trimap, radius, radius)
 
 
-STRATEGIES: dict[str, type[_Distance] | type[_Mmagic] | type[_Huochaitiantang] | type[_Tsing90] | type[_IndexNet]] = {
+STRATEGIES: dict[str, Callable[[Array, Trimap], TrimapStrategy]] = {
     "distance": _Distance,
     "mmagic": _Mmagic,
     "gca": _Mmagic,

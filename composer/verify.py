@@ -11,49 +11,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from .checksums import CHECKSUMS, file_sha256, read_checksums
-from .composite import METHODS
 from .dataset import INDEX
-from .documents import Index, PlanFile, Settings, ShardRecord, Sidecar, load_index, load_plan, load_sidecar
+from .documents import Index, PlanFile, Sidecar, load_index, load_plan, load_sidecar
 from .errors import DatasetError
-from .inspect import OnProgress
-from .layouts import CONTACT_SHEET
-from .looks import Look
-from .plan import PLAN, Plan, ShardPlan
-from .scenes import Scene
-from .shard import Parts, Row, ShardReader
-from .shares import LOCK, WHOLE, held
-from .store import borrowed, is_remote, located
-from .trimap import BACKGROUND, FOREGROUND, UNKNOWN
+from .files import LOCK
+from .listings import CONTACT_SHEET
+from .plan import PLAN
+from .proof import Problem, Proof, Testimony, planned_cells, prove
+from .shares import WHOLE, held
+from .store import is_remote, located
+from .terminal import OnProgress
+from .words import some
 from .workers import in_processes
-
-Array = NDArray[np.uint8]
 
 DAMAGED = "damaged"  # the folder that bad shards are moved to
 NAMED = 5  # keys that one problem names
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong.
-
-    Attributes
-    ----------
-    file : relative to the dataset's folder
-    cause : a short, countable word: ``missing``, ``changed``, ``unreadable``, ``foreign``, ``disagrees``,
-        ``missing-composite``, ``unplanned-composite``, ``duplicate-key``, ``damaged-composite``, ``wrong-pixels``
-    detail : what was expected and what was found
-    composite : its key, where the problem is one composite's
-    """
-
-    file: str
-    cause: str
-    detail: str
-    composite: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,17 +79,17 @@ def verify(folder: str | Path, *, jobs: int = -1, on_progress: OnProgress | None
     sidecars = _sidecars(folder, index, plan, problems)
     if index:
         problems += _index_against(index, plan, sidecars)
-    looks = _look_at_shards(folder, index, plan, sidecars, sums or {}, jobs, on_progress)
-    for found in looks:
-        problems += found.problems
-    problems += _cells(index, plan, looks)
+    proofs = _prove_shards(folder, index, plan, sidecars, sums or {}, jobs, on_progress)
+    for proof in proofs:
+        problems += proof.problems
+    problems += _cells(index, plan, proofs)
     return Verdict(
         path=str(folder),
         problems=tuple(dict.fromkeys(problems)),
         notes=tuple(_notes(folder, index, plan, sums)),
-        shards=len(looks),
-        composites=sum(len(found.keys) for found in looks),
-        bytes=sum(found.bytes for found in looks),
+        shards=len(proofs),
+        composites=sum(len(proof.keys) for proof in proofs),
+        bytes=sum(proof.bytes for proof in proofs),
         seconds=round(time.monotonic() - start, 3),
     )
 
@@ -195,7 +168,10 @@ def _plan(folder: Path, index: Index | None, problems: list[Problem]) -> PlanFil
 def _sidecars(
     folder: Path, index: Index | None, plan: PlanFile | None, problems: list[Problem]
 ) -> dict[str, Sidecar | None]:
-    """Read the sidecars of all planned shards, or of all that the index lists; None for those that cannot be used."""
+    """Read the sidecars of all planned shards, or of all that the index lists; None for those that cannot be used.
+
+    They come without their inputs, which together would fill the memory: see `proof`.
+    """
     hashes = {*([plan.declared] if plan else []), *([index.plan_sha256] if index else [])}
     sidecars: dict[str, Sidecar | None] = {}
     for name in _shard_names(index, plan):
@@ -212,7 +188,7 @@ def _sidecars(
         elif sidecar.file != name:
             problems.append(Problem(file, "foreign", f"it speaks of {sidecar.file}"))
         else:
-            sidecars[name] = sidecar
+            sidecars[name] = sidecar.model_copy(update={"inputs": {}})
     return sidecars
 
 
@@ -255,31 +231,7 @@ def _index_against(index: Index, plan: PlanFile | None, sidecars: dict[str, Side
             yield Problem(INDEX, "disagrees", f"bytes is {index.bytes:,}, which is not the shards' sum")
 
 
-@dataclass(frozen=True)
-class _Task:
-    """One shard to look at, and what its witnesses say; it travels to a worker by pickle."""
-
-    path: Path
-    record: ShardRecord
-    stated: dict[str, str]
-    plan_sha256: str
-    settings: Settings
-    cells: dict[str, _Planned] | None
-    inputs: dict[str, str]
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What a worker found in a shard; `keys` are of the composites in it."""
-
-    file: str
-    problems: list[Problem]
-    keys: list[str]
-    bytes: int
-    readable: bool
-
-
-def _look_at_shards(
+def _prove_shards(
     folder: Path,
     index: Index | None,
     plan: PlanFile | None,
@@ -287,220 +239,67 @@ def _look_at_shards(
     sums: Mapping[str, str],
     jobs: int,
     on_progress: OnProgress | None,
-) -> list[_Look]:
+) -> list[Proof]:
     if index is None:
         return []
-    planned = {shard.name: shard for shard in plan.plan.shards} if plan else {}
-    tasks = []
-    for record in index.shards:
-        sidecar = sidecars.get(record.file)
-        stated = {INDEX: record.sha256, "its sidecar": sidecar.sha256 if sidecar else "", CHECKSUMS: ""}
-        stated[CHECKSUMS] = sums.get(f"shards/{record.file}", "")
-        tasks.append(
-            _Task(
-                path=folder.absolute() / "shards" / record.file,
-                record=record,
-                stated={witness: digest for witness, digest in stated.items() if digest},
-                plan_sha256=index.plan_sha256,
-                settings=index.settings,
-                cells=_cells_of(plan.plan, planned[record.file]) if plan and record.file in planned else None,
-                inputs={name: used.sha256 for name, used in sidecar.inputs.items()} if sidecar else {},
-            )
-        )
-    looks = []
-    done = 0
-    total = sum(record.composites for record in index.shards)
-    for found in in_processes(_look_at, tasks, jobs):
-        looks.append(found)
-        done += next(record.composites for record in index.shards if record.file == found.file)
+    tasks = _testimonies(folder, index, plan, sidecars, sums)  # one by one: together, their cells would fill the memory
+    proofs = []
+    done, total = 0, sum(record.composites for record in index.shards)
+    for record, proof in zip(index.shards, in_processes(prove, tasks, len(index.shards), jobs), strict=True):
+        proofs.append(proof)
+        done += record.composites
         if on_progress:
             on_progress("composites", done, total)
-    return looks
+    return proofs
 
 
-_Planned = tuple[int, int, str, Look, Scene]  # group, position, background, look, scene
+def _testimonies(
+    folder: Path,
+    index: Index,
+    plan: PlanFile | None,
+    sidecars: dict[str, Sidecar | None],
+    sums: Mapping[str, str],
+) -> Iterator[Testimony]:
+    planned = {shard.name: shard for shard in plan.plan.shards} if plan else {}
+    for record in index.shards:
+        path, sidecar = folder / "shards" / record.file, sidecars.get(record.file)
+        stated = {
+            INDEX: record.sha256,
+            "its sidecar": sidecar.sha256 if sidecar else "",
+            CHECKSUMS: sums.get(f"shards/{record.file}", ""),
+        }
+        yield Testimony(
+            path=path,
+            record=record,
+            stated={witness: digest for witness, digest in stated.items() if digest},
+            plan_sha256=index.plan_sha256,
+            settings=index.settings,
+            cells=planned_cells(plan.plan, planned[record.file]) if plan and record.file in planned else None,
+            sidecar=path.with_suffix(".json") if sidecar else None,
+        )
 
 
-def _cells_of(plan: Plan, shard: ShardPlan) -> dict[str, _Planned]:
-    """Map a shard's keys to what the plan says of them."""
-    cells: dict[str, _Planned] = {}
-    for strip in shard.strips:
-        key, look = plan.foregrounds[strip.foreground].key, plan.look(strip.group)
-        for position, variant in enumerate(strip.variants):
-            cell = plan.cell(strip.foreground, variant)
-            cells[f"{key}_{variant}"] = cell.group, position, cell.background, look, cell.scene
-    return cells
-
-
-def _look_at(task: _Task) -> _Look:
-    """Check one shard."""
-    cv2.setNumThreads(1)  # the processes are the parallelism
-    name = f"shards/{task.record.file}"
-    try:
-        with borrowed(task.path) as path:
-            return _look_inside(replace(task, path=path), name)
-    except (FileNotFoundError, IsADirectoryError):
-        return _Look(task.record.file, [Problem(name, "missing", f"{INDEX} lists it")], [], 0, False)
-
-
-def _look_inside(task: _Task, name: str) -> _Look:
-    problems = list(_hash_problems(task, name))
-    size = task.path.stat().st_size
-    try:
-        reader = ShardReader(task.path)
-    except Exception as error:  # whatever a damaged file makes HDF5 raise is a finding
-        problems.append(Problem(name, "unreadable", str(error)))
-        return _Look(task.record.file, problems, [], size, False)
-    problems += _header_problems(task, reader, name)
-    problems += _table_problems(task, reader.rows, name)
-    for row in reader.rows:
-        if found := _composite_problem(reader, row, task.settings):
-            problems.append(Problem(name, *found, row.key))
-    reader.close()
-    if len(problems) == 1 and problems[0].cause == "changed":
-        problems = [replace(problems[0], detail=f"{problems[0].detail}; every composite still decodes")]
-    return _Look(task.record.file, problems, [row.key for row in reader.rows], size, True)
-
-
-def _hash_problems(task: _Task, name: str) -> Iterator[Problem]:
-    """Hear the witnesses. Where most of them speak for the file, those that do not are wrong."""
-    digest = file_sha256(task.path)
-    against = [witness for witness, stated in task.stated.items() if stated != digest]
-    if not against:
-        return
-    if 2 * len(against) > len(task.stated) or (INDEX in against and 2 * len(against) == len(task.stated)):
-        yield Problem(name, "changed", f"its SHA-256 is {digest}, not what {' and '.join(against)} say")
-    else:
-        for witness in against:
-            file = name.replace(".h5", ".json") if witness == "its sidecar" else witness
-            yield Problem(file, "disagrees", f"it states a SHA-256 of {task.record.file} that others do not")
-
-
-def _header_problems(task: _Task, reader: ShardReader, name: str) -> Iterator[Problem]:
-    header, record, settings = reader.header, task.record, task.settings
-    if header.plan_sha256 != task.plan_sha256:
-        yield Problem(name, "foreign", f"it belongs to another dataset, of plan {header.plan_sha256}")
-    pairs = (
-        ("index", header.index, record.index),
-        ("split", header.split, record.split),
-        ("packing", header.packing, settings.shards.packing),
-        ("background", header.background, settings.shards.background),
-    )
-    for field, found, expected in pairs:
-        if found != expected:
-            yield Problem(name, "disagrees", f"its {field} is {found}, but {INDEX} says {expected}")
-
-
-def _table_problems(task: _Task, rows: list[Row], name: str) -> Iterator[Problem]:
-    """Compare a shard's table with the plan, the index and the sidecar."""
-    if len(rows) != task.record.composites:
-        yield Problem(name, "disagrees", f"{len(rows):,} composites, but {INDEX} says {task.record.composites:,}")
-    seen: set[str] = set()
-    for row in rows:
-        if row.key in seen:
-            yield Problem(name, "duplicate-key", "it is there twice", row.key)
-        seen.add(row.key)
-        digest = task.inputs.get(f"background {row.background}")
-        if digest is not None and digest != row.background_sha256:
-            yield Problem(name, "disagrees", "its sidecar saw another version of the background", row.key)
-        if task.cells is None:
-            continue
-        cell = task.cells.get(row.key)
-        if cell is None:
-            yield Problem(name, "unplanned-composite", f"{PLAN} has no such composite in this shard", row.key)
-        elif cell[:3] != (row.group, row.position, row.background):
-            found = f"group {row.group}, position {row.position}, background {row.background}"
-            wanted = "group {}, position {}, background {}".format(*cell)
-            yield Problem(name, "disagrees", f"it has {found}; planned were {wanted}", row.key)
-        elif cell[3:] != _drawn(row, cell):
-            found, wanted = f"{row.look}, {row.scene}", f"{cell[3]}, {cell[4]}"
-            yield Problem(name, "disagrees", f"it has {found}; planned were {wanted}", row.key)
-
-
-def _drawn(row: Row, planned: _Planned) -> tuple[Look, Scene]:
-    """Return a row's look and scene as they were drawn: what pixels decided later is as it was planned."""
-    rotate = planned[3].rotate if row.look.rotate == 0 else row.look.rotate
-    return replace(row.look, rotate=rotate), replace(row.scene, gamma=planned[4].gamma)
-
-
-def _composite_problem(reader: ShardReader, row: Row, settings: Settings) -> tuple[str, str] | None:
-    """Decode a composite and judge it; return cause and detail of the first thing that is wrong."""
-    try:
-        parts = reader.read(row)
-    except Exception as error:  # whatever a damaged tile makes a decoder raise is a finding
-        return "damaged-composite", str(error)
-    found = wrong_pixels(parts, settings)
-    return ("wrong-pixels", found) if found else None
-
-
-def wrong_pixels(parts: Parts, settings: Settings) -> str:
-    """Say what does not agree within one composite; empty where all does.
-
-    By the recipe's thresholds the trimap is 0 only where alpha is clear and 255 only where it is opaque, unless it was
-    supplied. The image is the foreground where alpha is 255, and the blend, by the recipe's method, wherever the
-    background is stored; a lossy packing is excused.
-    """
-    image, trimap, alpha, foreground, background = parts
-    counts = cv2.calcHist([trimap], [0], None, [256], [0, 256])
-    levels = np.flatnonzero(counts).tolist()
-    if not set(levels) <= {BACKGROUND, UNKNOWN, FOREGROUND}:
-        return f"its trimap holds {levels}, not only {BACKGROUND}, {UNKNOWN} and {FOREGROUND}"
-    if UNKNOWN not in levels:
-        return "its trimap has no unknown region"
-    for value, low, high, word in (
-        (BACKGROUND, settings.trimap.clear + 1, 255, "clear"),
-        (FOREGROUND, 0, settings.trimap.opaque - 1, "opaque"),
-    ):
-        if settings.trimap.strategy == "supplied":
-            continue  # it is used as it is
-        wrong = cv2.bitwise_and(cv2.inRange(alpha, low, high), cv2.inRange(trimap, value, value))
-        if count := cv2.countNonZero(wrong):
-            return f"its trimap is {value} at {count:,} px where alpha is not {word}"
-    if settings.shards.packing == "jpeg":
-        return ""
-    count = _unlike(image, foreground, alpha, 255)
-    if background is not None:
-        blended = METHODS[settings.fit.method].blender(foreground, alpha)(background)
-        stored = None if settings.shards.background == "full" else UNKNOWN
-        count = max(count, _unlike(image, blended, trimap, stored))
-    return f"its image is not the blend of its parts at {count:,} px" if count else ""
-
-
-def _unlike(one: Array, other: Array, mask: Array, value: int | None) -> int:
-    """Count the pixels of two pictures that differ in any channel, where a mask has a value; None for everywhere."""
-    differs = cv2.bitwise_not(cv2.inRange(cv2.absdiff(one, other), (0, 0, 0), (0, 0, 0)))
-    if value is not None:
-        differs = cv2.bitwise_and(differs, cv2.inRange(mask, value, value))
-    return cv2.countNonZero(differs)
-
-
-def _cells(index: Index | None, plan: PlanFile | None, looks: list[_Look]) -> Iterator[Problem]:
+def _cells(index: Index | None, plan: PlanFile | None, proofs: list[Proof]) -> Iterator[Problem]:
     """Compare all that was found with all that was planned."""
     seen: dict[str, str] = {}
-    for look in looks:
-        for key in dict.fromkeys(look.keys):
+    for proof in proofs:
+        for key in dict.fromkeys(proof.keys):
             if key in seen:
-                yield Problem(f"shards/{look.file}", "duplicate-key", f"it is in {seen[key]} too", key)
-            seen[key] = look.file
+                yield Problem(f"shards/{proof.file}", "duplicate-key", f"it is in {seen[key]} too", key)
+            seen[key] = proof.file
     if index is None or plan is None:
         return
     failed = {failure.key for failure in index.failures}
     if both := failed & seen.keys():
-        yield Problem(INDEX, "disagrees", f"{_some(both)} are listed as failures, but are there")
-    unreadable = {look.file for look in looks if not look.readable}
+        yield Problem(INDEX, "disagrees", f"{some(sorted(both), NAMED)} are listed as failures, but are there")
+    unreadable = {proof.file for proof in proofs if not proof.readable}
     for shard in plan.plan.shards:
         if shard.name not in unreadable:  # whose own problem says that all of it is missing
-            missing = _cells_of(plan.plan, shard).keys() - seen.keys() - failed
+            missing = planned_cells(plan.plan, shard).keys() - seen.keys() - failed
             if missing:
-                detail = (
-                    f"{len(missing):,} planned composites are neither there nor listed as failures: {_some(missing)}"
-                )
+                which = some(sorted(missing), NAMED)
+                detail = f"{len(missing):,} planned composites are neither there nor listed as failures: {which}"
                 yield Problem(f"shards/{shard.name}", "missing-composite", detail)
-
-
-def _some(keys: set[str]) -> str:
-    shown = ", ".join(sorted(keys)[:NAMED])
-    return shown if len(keys) <= NAMED else f"{shown} and {len(keys) - NAMED:,} more"
 
 
 def _notes(folder: Path, index: Index | None, plan: PlanFile | None, sums: Mapping[str, str] | None) -> Iterator[str]:
@@ -517,5 +316,4 @@ def _notes(folder: Path, index: Index | None, plan: PlanFile | None, sums: Mappi
     found = {p.relative_to(folder).as_posix() for place in (folder, folder / "shards") for p in place.glob("*")}
     strangers = sorted(found - known)
     if strangers and (plan or index):
-        shown = ", ".join(strangers[:NAMED])
-        yield f"{len(strangers):,} files are no part of the dataset: {shown}{' …' if len(strangers) > NAMED else ''}"
+        yield f"{len(strangers):,} files are no part of the dataset: {some(strangers, NAMED)}"

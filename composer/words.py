@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from .terminal import size
@@ -17,6 +17,12 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 def shown(text: str) -> str:
     """Make a name safe to print: what would move the cursor, colour or reorder a line is escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """Name the first of them, and say how many more there are."""
+    listed = ", ".join(names[:most])
+    return listed if len(names) <= most else f"{listed} and {len(names) - most:,} more"
 
 
 def folded(name: str) -> str:

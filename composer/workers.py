@@ -4,35 +4,53 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from typing import TypeVar
 
 import joblib
 
-from .errors import BuildError, DatasetError
+from .errors import BuildError
 from .terminal import GOES_ON
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
-    """Yield `function` of every task, in their order; with one job, or one task, in this process.
+def in_processes(
+    function: Callable[[Task], Result], tasks: Iterable[Task], count: int, jobs: int, *, ordered: bool = True
+) -> Iterator[Result]:
+    """Yield `function` of every task; with one job, or one task, in this process.
+
+    Parameters
+    ----------
+    tasks : taken as workers are free for them; relative paths in them are relative to this process's folder
+    count : how many there are
+    jobs : worker processes; -1 for one per core
+    ordered : in the order of the tasks, else as they are done
 
     Raises
     ------
-    DatasetError : a worker process was killed, or has no memory left
+    BuildError : a worker process was killed, or has no memory left
     """
-    workers = min(joblib.effective_n_jobs(jobs), max(len(tasks), 1))
+    workers = min(joblib.effective_n_jobs(jobs), max(count, 1))
+    here = os.getcwd() if workers_are_ours() else None  # noqa: PTH109  # as text, to be compared with nothing
+    parallel = joblib.Parallel(n_jobs=workers, return_as="generator" if ordered else "generator_unordered")
     try:
-        yield from joblib.Parallel(n_jobs=workers, return_as="generator")(joblib.delayed(function)(t) for t in tasks)
+        yield from parallel(joblib.delayed(_run)(here, function, task) for task in tasks)
     except joblib.externals.loky.process_executor.TerminatedWorkerError:
-        raise DatasetError(
-            "a worker process was killed, perhaps for want of memory (fewer --jobs take less); run the command again"
+        raise BuildError(
+            f"a worker process was killed, perhaps for want of memory (fewer --jobs take less). {GOES_ON}"
         ) from None
     except MemoryError:
-        raise DatasetError("there is no memory left for a worker; fewer --jobs take less") from None
+        raise BuildError(f"there is no memory left for a worker (fewer --jobs take less). {GOES_ON}") from None
+
+
+def _run(folder: str | None, function: Callable[[Task], Result], task: Task) -> Result:
+    if folder is not None:
+        os.chdir(folder)  # a worker is used again, and would stay where it was started
+    return function(task)
 
 
 def workers_are_ours() -> bool:

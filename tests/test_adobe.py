@@ -16,7 +16,7 @@ from conftest import Array, photograph, run, save, soft_disc
 from matting_compose.composer import open_dataset
 from matting_compose.composer.composite import METHODS, AdobeBlender, fit_like_adobe
 from matting_compose.composer.errors import RecipeError
-from matting_compose.composer.layouts import coco_names
+from matting_compose.composer.listings import coco_names
 from matting_compose.composer.plan import make_plan
 from matting_compose.composer.recipe import load_recipe
 from matting_compose.composer.sources import read_alpha, read_rgb

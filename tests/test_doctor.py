@@ -169,6 +169,25 @@ def test_other_layouts_are_looked_at(tmp_path: Path, pictures: Pictures) -> None
     assert kinds(run(*arguments, "--json").json) == {"missing-alpha": (True, 15), "unlisted-alpha": (False, 15)}
 
 
+def test_pictures_of_several_roots_have_the_names_of_the_plan(tmp_path: Path, pictures: Pictures) -> None:
+    """A root's name goes before theirs, in what is missing, odd or broken as in what a build says."""
+    save(tmp_path / "fg" / "0.jpg", soft_disc(30, 30, 0)[0])
+    save(tmp_path / "alpha" / "1.png", soft_disc(30, 30, 0)[1])
+    (pictures.cutouts / "broken.png").write_bytes(b"broken")
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        f'variants = 2\nbackgrounds = {{layout = "folder", root = "{pictures.photos}"}}\n'
+        f'[[foregrounds]]\nlayout = "rgba"\nroot = "{pictures.cutouts}"\nname = "ours"\n'
+        '[[foregrounds]]\nlayout = "pairs"\nimages = "fg"\nalphas = "alpha"\nname = "theirs"\n'
+    )
+    save(tmp_path / "fg" / "1.jpg", soft_disc(30, 30, 0)[0])
+    found = examine(load_recipe(recipe), jobs=1)
+    assert finding(found, "missing-alpha").names == ("theirs/0.*",)
+    (broken,) = finding(found, "not-an-image").names
+    assert broken.startswith("ours/broken.png: ")
+    assert found.lost == 4
+
+
 def test_folders_that_are_not_there(tmp_path: Path, adobe: Adobe) -> None:
     """Each missing folder is one problem with a way out, not forty thousand."""
     one_up = run("doctor", "dim431-coco2014", "--foregrounds", str(adobe.root), "--backgrounds", str(tmp_path / "no"))

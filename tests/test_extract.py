@@ -183,11 +183,13 @@ def test_only_what_is_missing_or_changed_is_made(tmp_path: Path) -> None:
     before = cutouts(tmp_path / "out")
     assert extract(tmp_path).json["made"] == 0
     (tmp_path / "out" / "0.png").unlink()
-    (tmp_path / "out" / "1.png").write_bytes(before["1.png"][:-9])
+    (tmp_path / "out" / "1.png").write_bytes(before["1.png"][:-9])  # it says still whose it is
     (tmp_path / "out" / ".left.tmp").write_bytes(b"of a killed run")
     done = extract(tmp_path)
-    assert (done.code, done.json["made"], done.json["present"]) == (3, 1, 1)  # a damaged file might be anybody's
-    assert done.json["failures"][0]["cause"] == "occupied"
+    assert (done.code, done.json["made"], done.json["present"]) == (0, 2, 1)
+    (tmp_path / "out" / "1.png").write_bytes(before["1.png"][:40])  # it might be anybody's
+    done = extract(tmp_path)
+    assert (done.code, done.json["failures"][0]["cause"]) == (3, "occupied")
     (tmp_path / "out" / "1.png").unlink()
     assert extract(tmp_path, "-j", "2").json["made"] == 1
     assert cutouts(tmp_path / "out") == before
@@ -203,6 +205,15 @@ def test_workers_may_be_in_another_folder(tmp_path: Path) -> None:
     for count in (2, 3):
         done = extract(tree(tmp_path / str(count), count), "-j", "2")
         assert (done.code, done.json["made"]) == (0, count), done.err
+
+
+def test_a_picture_that_is_too_large_has_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that an extraction has: there is no recipe whose key could be raised."""
+    tree(tmp_path, 1)
+    monkeypatch.setattr("matting_compose.composer.extract.MAX_PIXELS", 1000)
+    failure = extract(tmp_path).json["failures"][0]
+    assert failure["cause"] == "too-large"
+    assert "over the limit of 1,000 px; reduce it" in failure["detail"]
 
 
 def test_bad_pictures_are_counted_and_named(tmp_path: Path) -> None:

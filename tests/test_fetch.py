@@ -20,6 +20,7 @@ import pytest
 from conftest import COMMAND, Ran, run
 from matting_compose.composer import fetch as fetching
 from matting_compose.composer.corpus import CorpusError, load_corpus
+from matting_compose.composer.errors import BuildError
 from packages import package_of, tar_of, write_corpus
 
 CONTENTS = {
@@ -104,7 +105,7 @@ def test_pictures_come_with_their_licences(place: Place) -> None:
     }  # fmt: skip
     assert place.fetch("--json").json["present"] == 3
     (place.out / "cutouts" / "a.png").write_bytes(b"A" * 4999 + b"x")
-    (place.out / "cutouts" / ".b.png.part").write_bytes(b"of a killed run")
+    (place.out / "cutouts" / ".b.png.tmp").write_bytes(b"of a killed run")
     done = place.fetch("--packages", str(place.package), "--json")
     assert (done.code, done.json["present"], done.json["fetched"]) == (0, 2, 1)
     assert place.fetched() == PICTURES
@@ -256,7 +257,7 @@ def test_a_disk_that_fills_up_leaves_no_half_picture(place: Place, monkeypatch: 
 
     with monkeypatch.context() as full:
         full.setattr(Path, "replace", refuse)
-        with pytest.raises(fetching.FetchError, match=r"the disk is full\. Nothing fetched is lost"):
+        with pytest.raises(BuildError, match=r"the disk is full\. Nothing finished is lost"):
             fetching.fetch(corpus, place.out, [place.debs])
     assert fetching.fetch(corpus, place.out, [place.debs]).fetched == 3
     assert place.fetched() == PICTURES

@@ -184,6 +184,25 @@ def test_copies_make_room_for_others(memory: Any, cache: Path, monkeypatch: pyte
     assert len(list(cache.glob("*.*"))) == 2
 
 
+def test_a_storage_that_goes_away_is_an_error_in_a_line(
+    memory: Any, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever kind of exception its own package has for that, and wherever it comes."""
+    lost = pytest.importorskip("botocore.exceptions").EndpointConnectionError(endpoint_url="http://far")
+    build_in_memory(pictures)
+    reading = type(memory)._open
+
+    def fail(self: Any, path: str, *arguments: Any, **options: Any) -> Any:
+        if path.endswith("plan.json"):
+            raise lost
+        return reading(self, path, *arguments, **options)
+
+    monkeypatch.setattr(type(memory), "_open", fail)
+    done = call("inspect", "memory://bucket/d", "--verify", "-j", "1")
+    assert done.code == 1
+    assert "Error: the storage does not answer, or refuses (Could not connect" in done.err
+
+
 def test_places_that_are_none(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """No dataset, no bucket, no such kind of address, nobody there: each is a line that says so."""
     for where in ("s3://bucket/none", "s3://nowhere/none"):

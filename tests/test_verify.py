@@ -15,8 +15,10 @@ import pytest
 
 from conftest import Pictures, call
 from matting_compose.composer import open_dataset
+from matting_compose.composer.documents import Settings
+from matting_compose.composer.proof import wrong_pixels
 from matting_compose.composer.shard import Parts
-from matting_compose.composer.verify import Settings, Verdict, verify, wrong_pixels
+from matting_compose.composer.verify import Verdict, verify
 
 
 def causes(verdict: Verdict) -> set[tuple[str, str]]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..composer.errors import BuildError, MattingComposeError
-from ..composer.render import write_file
+from ..composer.files import write_file
 from .mnet import IMAGENET_MEAN, IMAGENET_STD, MASKS, MNet, fuse, network_input
 
 __all__ = ["TOLERANCE", "ExportError", "Parity", "check_onnx", "export_onnx", "export_safetensors", "load_safetensors"]

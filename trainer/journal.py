@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..composer.errors import TrainingError
-from ..composer.render import write_file, write_text
+from ..composer.files import write_file, write_text
 from ..composer.terminal import duration
 from .files import write_picture
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from ..composer.render import write_text
+from ..composer.files import write_text
 from .evaluate import METRICS, Evaluation, Interval
 from .files import FileError
 
