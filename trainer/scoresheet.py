@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..composer.render import write_text
-from .evaluate import METRICS, Evaluation, Interval
+from .evaluate import Evaluation, Interval
+from .metrics import METRICS
 from .files import FileError
 
 __all__ = ["as_document", "as_table", "write_scoresheet"]
