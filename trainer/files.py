@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..composer.errors import MattingComposeError
+from ..composer.errors import BuildError, MattingComposeError
+from ..composer.render import write_file
 from ..composer.sources import ENDINGS, Foreground, read_alpha, read_cutout, read_rgb
 
 __all__ = ["FileError", "list_pictures", "read_grey", "read_image", "read_image_alpha", "write_picture"]
@@ -71,18 +71,15 @@ def write_picture(path: Path, picture: NDArray[np.uint8] | NDArray[np.uint16]) -
     """
     orders = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
     ordered = picture if picture.ndim == 2 else cv2.cvtColor(picture, orders[picture.shape[2]])
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         done, data = cv2.imencode(path.suffix.lower(), ordered)
         if not done:
             raise FileError(f"{path}: the picture could not be coded")
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(data.tobytes())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_file(path, data.tobytes())
     except cv2.error:
         raise FileError(f"{path}: pictures are not written as '{path.suffix}'; use .png or .jpg") from None
     except OSError as error:
         raise FileError(f"{path}: cannot be written: {error.strerror or error}") from None
+    except BuildError as error:
+        raise FileError(str(error)) from None

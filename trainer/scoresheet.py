@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from ..composer.render import write_text
 from .evaluate import Evaluation, Interval
-from .metrics import METRICS
 from .files import FileError
+from .metrics import METRICS
 
 __all__ = ["as_document", "as_table", "write_scoresheet"]
 
