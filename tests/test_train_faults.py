@@ -197,27 +197,46 @@ def test_a_shard_that_turns_bad_costs_nothing(copied: Path, whole: Path, finishe
     assert same(state(out / "last.pt"), state(whole / "last.pt"))
 
 
-def damage(dataset: Path, number: int) -> str:
-    """Spoil the picture of one composite; return the shard's file."""
+def damage(dataset: Path, number: int) -> Path:
+    """Spoil the picture of one composite; return its shard."""
     opened = open_dataset(dataset)
-    row, shard = opened.row(number), opened.shards[opened.locate(number)[0]].file
+    row, path = opened.row(number), dataset / "shards" / opened.shards[opened.locate(number)[0]].file
     opened.close()
-    with h5py.File(dataset / "shards" / shard) as file:
+    with h5py.File(path) as file:
         found: list[Any] = []
         file[f"groups/{row.group:05d}/image"].id.chunk_iter(found.append)
-    with (dataset / "shards" / shard).open("rb+") as raw:
+    with path.open("rb+") as raw:
         for chunk in found:
             if chunk.chunk_offset[0] == row.position:
                 raw.seek(chunk.byte_offset)
                 raw.write(bytes(chunk.size))
-    return shard
+    return path
+
+
+def test_a_validation_that_meets_bad_data_costs_nothing(copied: Path, whole: Path, tmp_path: Path) -> None:
+    """What was trained before it is saved; with the shard mended, the run goes on as if nothing had been."""
+    out, before = tmp_path / "run", shutil.copytree(copied / "shards", tmp_path / "before")
+    number = loop.validation_samples(open_dataset(copied), 2)[1]
+
+    def spoil(step: int) -> None:
+        if step == 2:
+            damage(copied, number)
+
+    with pytest.raises(loop.TrainingError, match=r"composite disc 1.*Saved at step 4"):
+        taught(copied, out, tiny(), act=spoil)
+    assert state(out / "last.pt")["step"] == 4
+    shutil.copytree(before, copied / "shards", dirs_exist_ok=True)
+    taught(copied, out, tiny(), resume=True)
+    for name in ("last.pt", "best.pt"):
+        assert same(state(out / name), state(whole / name))
+    assert steps_of(out, "validation") == [0, 0, 4, 7]
 
 
 def test_one_process_of_two_meets_bad_data(copied: Path, tmp_path: Path) -> None:
     """Both stop before the step that lacks a batch, with what they have trained saved, and say which shard it is."""
     stream = iter(open_stream(copied, batch=2, crop=32, sizes=(32, 48)))
     number = [next(stream) for _ in range(4)][3].samples[1]  # the second process's, in the fourth step
-    shard, out = damage(copied, int(number)), tmp_path / "run"
+    shard, out = damage(copied, int(number)).name, tmp_path / "run"
     done = together(*arguments(copied, out, "--set=stream.batch=1", "--set=validation.limit=1"))
     assert done.code == 1
     assert done.err.count(f"Error: {shard}: composite") == 2, done.err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..composer.dataset import Dataset, Sample, open_dataset
-from ..composer.errors import MattingComposeError, TrainingError
+from ..composer.errors import DatasetError, MattingComposeError, TrainingError
 from .checkpoint import save_checkpoint
 from .config import Config
 from .folder import BEST, LAST, check_folder, held, previous_state, write_config
@@ -234,8 +234,7 @@ class _Run:
                         self._save(LAST)
                     if self._due(config.keep_every):
                         self._save(f"step-{self._step:07d}.pt")
-        failure = self._place.first_of(self._failure)
-        if failure and self._step < config.steps:
+        if failure := self._place.first_of(self._failure):
             raise TrainingError(f"{failure}. Saved at step {self._step:,}: once it is mended, go on with --resume")
         return self._step < config.steps or self._pending()
 
@@ -251,10 +250,12 @@ class _Run:
         """
         late = int(self._place.world > 1)
         ahead: deque[tuple[list[Batch], torch.Tensor]] = deque()
-        while True:
-            taken = self._take(batches, meter, stop)
-            ahead.append((taken, self._place.any(not taken or (late > 0 and stop.asked))))
-            if len(ahead) > late:
+        count = self._config.steps - self._step
+        for number in range(count + late):
+            if number < count:
+                taken = self._take(batches, meter, stop)
+                ahead.append((taken, self._place.any(not taken or (late > 0 and stop.asked))))
+            if number >= late:
                 taken, ends = ahead.popleft()
                 if ends > 0:
                     return
@@ -320,7 +321,11 @@ class _Run:
         """Validate if it is time to; tell whether it was not asked to stop before the end."""
         if not self._pending():
             return True
-        whole = self._judge_guesses(journal, stop) if self._step == 0 else self._validate(journal, stop)
+        try:
+            whole = self._judge_guesses(journal, stop) if self._step == 0 else self._validate(journal, stop)
+        except DatasetError as error:  # to all processes alike
+            self._failure = str(error)
+            return False
         if whole:
             self._judged = self._step
         return whole
@@ -353,10 +358,17 @@ class _Run:
         if journal is not None:
             journal.validation(self._step, asdict(scores))
             if settings.panel:
-                samples = [self._dataset[number] for number in validation_samples(self._dataset, settings.panel)]
-                journal.panel(self._step, panel([(sample, predict(sample)) for sample in samples]))
+                self._show(journal, predict)
             self._write_page("Running.")
         return True
+
+    def _show(self, journal: Journal, predict: Callable[[Sample], Any]) -> None:
+        """Draw the panel. What cannot be read is said, and no more: other processes are back at work."""
+        try:
+            numbers = validation_samples(self._dataset, self._config.validation.panel)
+            journal.panel(self._step, panel([(s, predict(s)) for s in (self._dataset[number] for number in numbers)]))
+        except DatasetError as error:
+            journal.say(f"warning: step {self._step:,} has no panel: {error}")
 
     def _save(self, name: str) -> None:
         if self._place.leads:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..composer.dataset import Dataset, Sample
+from ..composer.errors import DatasetError
 from ..composer.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from .metrics import METRICS
 from .mnet import MNet
@@ -76,7 +77,12 @@ def score(
 
     Metrics are computed beside the predictions, in threads: OpenCV lets go of Python's lock. None where somebody asked
     to stop before the last.
+
+    Raises
+    ------
+    DatasetError : in all processes, where one of them cannot read a composite
     """
+    failure = ""
     found = torch.zeros(len(numbers), len(METRICS), dtype=torch.float64)
 
     def measure(i: int, alpha: Array, sample: Sample) -> None:
@@ -88,12 +94,18 @@ def score(
         for i in range(place.rank, len(numbers), place.world):
             if stop.asked:
                 break
-            sample = dataset[numbers[i]]
+            try:
+                sample = dataset[numbers[i]]
+            except DatasetError as error:
+                failure = str(error)
+                break
             waiting.append(pool.submit(measure, i, predict(sample), sample))
             if len(waiting) > 4:
                 waiting[-5].result()  # few whole pictures are held at once
         for job in waiting:
             job.result()
+    if failure := place.first_of(failure):
+        raise DatasetError(failure)
     if place.any(stop.asked) > 0:
         return None
     return Scores(*place.sum(found).mean(dim=0).tolist())
