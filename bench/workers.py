@@ -5,7 +5,8 @@
 Each build is a process of its own, from the command's start to its end: the interpreter, the plan, the workers' start,
 all shards, the index and the contact sheet count. What starting and closing take is measured too, with only two
 composites to build, and left out in the last columns. What the machine itself gives is measured by as many builds of
-one worker at once, each of all composites and with nothing to share: their rate together is what to compare with.
+one worker at once, each of all composites and with nothing to share: their rate together is what to compare with. How
+much of the machine was not there, because other processes or the hypervisor had it, is said too (on Linux).
 Without folders it draws its own pictures, of some 1.2 megapixels.
 """
 
@@ -19,6 +20,7 @@ import statistics
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from build import add_pictures, drawn_pictures, thinned
@@ -30,15 +32,32 @@ COMMAND = str(Path(sys.executable).parent / "matting-compose")
 TWO = ("variants=2", "shards.variants=1")  # of one foreground: a shard for each of two workers
 
 
-def built(words: list[str], overrides: list[str], workers: int, out: Path, times: int = 1) -> Cost:
+@dataclass(frozen=True)
+class Build(Cost):
+    """A build's cost, and the share of the machine's processor time that others had meanwhile."""
+
+    elsewhere: float
+
+
+def busy() -> float:
+    """Return the seconds that the machine's processors have worked, for anybody or another machine; 0 if unknown."""
+    file = Path("/proc/stat")
+    ticks = [int(number) for number in file.read_text().split("\n")[0].split()[1:9]] if file.exists() else [0] * 8
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")  # without being idle and waiting for a disk
+
+
+def built(words: list[str], overrides: list[str], workers: int, out: Path, times: int = 1) -> Build:
     """Build, so many times at once, and throw away what was built. Return the slowest's time, and the sum's CPU."""
+    before = busy()
     settings = [word for override in overrides for word in ("--set", override)]
     command = [COMMAND, "build", *words, *settings, "-j", str(workers), "--out"]
     with ThreadPoolExecutor(times) as pool:
         costs = list(pool.map(lambda number: cost([*command, str(out / str(number))]), range(times)))
+    wall, cpu = max(c.wall for c in costs), sum(c.cpu for c in costs)
+    elsewhere = max(0.0, busy() - before - cpu) / wall / (os.cpu_count() or 1)
     shutil.rmtree(out)
     os.sync()
-    return Cost(max(c.wall for c in costs), sum(c.cpu for c in costs), max(c.peak for c in costs))
+    return Build(wall, cpu, max(c.peak for c in costs), elsewhere)
 
 
 def main() -> None:
@@ -72,14 +91,14 @@ def main() -> None:
     print("\n".join(rows(len(plan), whole, bare, apart)))
 
 
-Runs = dict[int, list[Cost]]  # by number of workers, round by round
+Runs = dict[int, list[Build]]  # by number of workers, round by round
 
 
 def rows(count: int, whole: Runs, bare: Runs, apart: Runs) -> list[str]:
     """Return the table; ratios are of the same round."""
     lines = [
-        "| workers | composites/s | × | processor, ms each | start and end, s | composites/s without | × |",
-        "|---" * 7 + "|",
+        "| workers | composites/s | × | processor, ms each | elsewhere, % | ends, s | without: composites/s | × |",
+        "|---" * 8 + "|",
     ]
     one = next(iter(whole))
     between = {w: [all_.wall - fixed.wall for all_, fixed in zip(whole[w], bare[w], strict=True)] for w in whole}
@@ -90,13 +109,15 @@ def rows(count: int, whole: Runs, bare: Runs, apart: Runs) -> list[str]:
         fixed = spread([c.wall for c in bare[workers]], 2)
         inner = f"{count / statistics.median(between[workers]):.1f}"
         inner_ratios = spread([a / b for a, b in zip(between[one], between[workers], strict=True)], 2)
-        lines.append(f"| {workers} | {rates} | {ratios} | {each} | {fixed} | {inner} | {inner_ratios} |")
+        lost = spread([c.elsewhere * 100 for c in costs], 0)
+        lines.append(f"| {workers} | {rates} | {ratios} | {each} | {lost} | {fixed} | {inner} | {inner_ratios} |")
     for workers, costs in apart.items():
         if costs:
             rates = spread([workers * count / c.wall for c in costs], 1)
             ratios = spread([workers * a.wall / b.wall for a, b in zip(whole[one], costs, strict=True)], 2)
             each = spread([c.cpu / count / workers * 1e3 for c in costs], 2)
-            lines.append(f"| {workers} builds of one | {rates} | {ratios} | {each} | | | |")
+            lost = spread([c.elsewhere * 100 for c in costs], 0)
+            lines.append(f"| {workers} builds of one | {rates} | {ratios} | {each} | {lost} | | | |")
     return lines
 
 
