@@ -97,7 +97,8 @@ Runs = dict[int, list[Build]]  # by number of workers, round by round
 def rows(count: int, whole: Runs, bare: Runs, apart: Runs) -> list[str]:
     """Return the table; ratios are of the same round."""
     lines = [
-        "| workers | composites/s | × | processor, ms each | elsewhere, % | ends, s | without: composites/s | × |",
+        "| workers | composites/s | × | processor, ms each | elsewhere, % "
+        "| start and end, s | composites/s without | × |",
         "|---" * 8 + "|",
     ]
     one = next(iter(whole))
