@@ -131,18 +131,23 @@ def thinned(folder: Path, step: int, out: Path) -> Path:
     return out
 
 
-def main() -> None:
-    """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_pictures(parser: argparse.ArgumentParser) -> None:
+    """Add what says which pictures are taken, and where the work is done."""
     parser.add_argument("--foregrounds", type=Path)
     parser.add_argument("--backgrounds", type=Path)
     parser.add_argument("--every", type=int, default=1, help="take every Nth foreground")
+    parser.add_argument("--scratch", type=Path, help="a folder on the disk that is to be measured")
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_pictures(parser)
     parser.add_argument("--variants", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--script-every", type=int, default=5, help="the usual script makes every Nth variant only")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--packings", nargs="+", default=["delta", "solid", "plain", "webp", "jpeg"])
-    parser.add_argument("--scratch", type=Path, help="a folder on the disk that is to be measured")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.scratch) as name:
         scratch = Path(name)

@@ -109,8 +109,8 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
         raise disk_error(error, path.parent) from None
 
 
-def coded(picture: NDArray[np.uint8], ending: str) -> memoryview:
-    """Code a picture, (H, W) or (H, W, 3 or 4) uint8 RGB(A), in the format of a file's ending.
+def coded(picture: NDArray[np.uint8] | NDArray[np.uint16], ending: str) -> memoryview:
+    """Code a picture, (H, W) or (H, W, 3 or 4) RGB(A) of 8 or 16 bits, in the format of a file's ending.
 
     Raises
     ------

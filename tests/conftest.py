@@ -105,6 +105,26 @@ def copied(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "dataset"))
 
 
+@pytest.fixture(scope="session")
+def whole(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train on that dataset once, in one go. To be read only."""
+    pytest.importorskip("torch", reason="training needs the 'train' extra")
+    from runs import taught, tiny
+
+    out = tmp_path_factory.mktemp("whole") / "run"
+    outcome = taught(finished, out, tiny())
+    assert (outcome.step, outcome.stopped) == (7, False)
+    return out
+
+
+@pytest.fixture
+def no_curves(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no curves but that run's: they take longer than the steps."""
+    from matting_compose.trainer import journal
+
+    monkeypatch.setattr(journal, "_draw_curves", lambda *_: None)
+
+
 @dataclass(frozen=True)
 class Cluster:
     """A scheduler and its workers, each a process."""

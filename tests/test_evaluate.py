@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 
 from conftest import Pictures, run, save, soft_disc
 from matting_compose.trainer import commands, methods
-from matting_compose.trainer.evaluate import METRICS, bootstrap
-from matting_compose.trainer.metrics import sad
+from matting_compose.trainer.evaluate import bootstrap
+from matting_compose.trainer.metrics import METRICS, sad
 
 
 def grade(*arguments: object) -> Result:

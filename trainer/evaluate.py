@@ -17,14 +17,13 @@ from .cases import Case, CaseError, Material
 from .cutout import side_by_side
 from .files import list_pictures, read_grey
 from .methods import MatteError, Settings, make_matte, to_bytes
-from .metrics import connectivity_error, gradient_error, mse, sad
+from .metrics import METRICS
 from .trimaps import checked_trimap
 
-__all__ = ["METRICS", "PERFECT", "Competitor", "Evaluation", "Failure", "Interval", "Score", "Summary", "evaluate"]
+__all__ = ["PERFECT", "Competitor", "Evaluation", "Failure", "Interval", "Score", "Summary", "evaluate"]
 
 Picture = NDArray[np.uint8]
 
-METRICS: Final = {"sad": sad, "mse": mse, "gradient": gradient_error, "connectivity": connectivity_error}
 PERFECT: Final = "perfect-mask"  # the truth, thresholded: no segmentation can do better
 RESAMPLES: Final = 2000
 CONFIDENCE: Final = 0.95

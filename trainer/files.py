@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..composer.errors import MattingComposeError
+from ..composer.files import coded, write_file
 from ..composer.sources import ENDINGS, Foreground, read_alpha, read_cutout, read_rgb
 
 __all__ = ["FileError", "list_pictures", "read_grey", "read_image", "read_image_alpha", "write_picture"]
@@ -67,22 +67,10 @@ def write_picture(path: Path, picture: NDArray[np.uint8] | NDArray[np.uint16]) -
 
     Raises
     ------
-    FileError : it cannot be written
+    FileError : its format is not among those that are written
+    BuildError : it cannot be written
     """
-    orders = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
-    ordered = picture if picture.ndim == 2 else cv2.cvtColor(picture, orders[picture.shape[2]])
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        done, data = cv2.imencode(path.suffix.lower(), ordered)
-        if not done:
-            raise FileError(f"{path}: the picture could not be coded")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(data.tobytes())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_file(path, coded(picture, path.suffix.lower()))
     except cv2.error:
         raise FileError(f"{path}: pictures are not written as '{path.suffix}'; use .png or .jpg") from None
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..composer.dataset import Dataset, Sample, open_dataset
-from ..composer.errors import MattingComposeError, TrainingError
+from ..composer.errors import DatasetError, MattingComposeError, TrainingError
 from .checkpoint import save_checkpoint
 from .config import Config
 from .folder import BEST, LAST, check_folder, held, previous_state, write_config
@@ -169,6 +169,7 @@ class _Run:
         self._judged = -1  # the step of the last validation; at 0 guesses are judged
         self._best: tuple[int, float] | None = None
         self._loss: float | None = None
+        self._failure = ""  # why this process has no more data
         self._unproven: Step | None = None  # its numbers are looked at a step later, when the device has long finished
         self._mended = state is not None and state["composites"] != _composites(dataset)
         if state is not None:
@@ -212,19 +213,17 @@ class _Run:
         stopping = not self._judge(journal, stop)
         if pending and not stopping:
             self._save(LAST)
-        batches, meter = iter(stream), Meter(self._place, config)
-        wishes: deque[torch.Tensor] = deque()
-        late = int(self._place.world > 1)  # all processes stop after the same step, and none waits to hear of it
+        meter = Meter(self._place, config)
+        data = self._agreed(iter(stream), meter, stop)
         while self._step < config.steps and not stopping:
-            taken = self._take(batches, meter, stop)
-            if taken:
-                step = self._learner.step(self._step, taken)
+            batches = next(data, [])
+            if batches:
+                step = self._learner.step(self._step, batches)
                 self._prove()
                 self._unproven = step
                 meter.add(step)
                 self._step += 1
-                wishes.append(self._place.any(stop.asked))
-            stopping = not taken or (len(wishes) > late and bool(wishes.popleft() > 0))
+            stopping = not batches
             if stopping or self._due(config.log_every, config.validation.every, config.save_every, config.keep_every):
                 self._prove()
                 if meter.steps and (stopping or self._due(config.log_every)):
@@ -235,14 +234,35 @@ class _Run:
                         self._save(LAST)
                     if self._due(config.keep_every):
                         self._save(f"step-{self._step:07d}.pt")
+        if failure := self._place.first_of(self._failure):
+            raise TrainingError(f"{failure}. Saved at step {self._step:,}: once it is mended, go on with --resume")
         return self._step < config.steps or self._pending()
 
     def _due(self, *every: int) -> bool:
         """Tell whether something that happens every so many steps, and after the last one, is to happen now."""
         return any(e and (self._step % e == 0 or self._step == self._config.steps) for e in every)
 
+    def _agreed(self, batches: Iterator[Batch], meter: Meter, stop: Stop) -> Iterator[list[Batch]]:
+        """Yield each step's batches once every process has its own; end where one has none, or wishes to stop.
+
+        Several processes tell each other a step ahead, and listen while their devices take the step before: all end
+        before the same step, and no device waits to hear of it.
+        """
+        late = int(self._place.world > 1)
+        ahead: deque[tuple[list[Batch], torch.Tensor]] = deque()
+        count = self._config.steps - self._step
+        for number in range(count + late):
+            if number < count:
+                taken = self._take(batches, meter, stop)
+                ahead.append((taken, self._place.any(not taken or (late > 0 and stop.asked))))
+            if number >= late:
+                taken, ends = ahead.popleft()
+                if ends > 0:
+                    return
+                yield taken
+
     def _take(self, batches: Iterator[Batch], meter: Meter, stop: Stop) -> list[Batch]:
-        """Wait for a step's batches; [] where the wish to stop came first."""
+        """Wait for a step's batches; [] where the wish to stop came first, or where they cannot be read."""
         count = self._config.optimiser.accumulate
         try:
             with meter.waiting():
@@ -251,24 +271,17 @@ class _Run:
                 with stop.at_once():
                     return list(islice(batches, count))
         except Stopped:
-            return []
+            pass
         except MattingComposeError as error:
-            raise self._saved_before(error) from None
+            self._failure = str(error)
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
-            if stop.asked:  # the same signal has ended the workers
-                return []
-            reason = f"a reading process died ({error}), perhaps for want of memory: take fewer stream.workers"
-            raise self._saved_before(TrainingError(reason)) from None
-
-    def _saved_before(self, error: MattingComposeError) -> TrainingError:
-        """Save what was trained before the data failed, where that does not take the other processes."""
-        if self._place.world > 1:
-            return TrainingError(f"{error}. Go on with --resume, from {self._out / LAST}")
-        self._prove()
-        self._save(LAST)
-        return TrainingError(f"{error}. Saved at step {self._step:,}: once it is mended, go on with --resume")
+            if not stop.asked:  # else the same signal has ended the workers
+                self._failure = (
+                    f"a reading process died ({error}), perhaps for want of memory: take fewer stream.workers"
+                )
+        return []
 
     def _prove(self) -> None:
         """Stop where a step was not finite, before anything of it is saved."""
@@ -308,7 +321,11 @@ class _Run:
         """Validate if it is time to; tell whether it was not asked to stop before the end."""
         if not self._pending():
             return True
-        whole = self._judge_guesses(journal, stop) if self._step == 0 else self._validate(journal, stop)
+        try:
+            whole = self._judge_guesses(journal, stop) if self._step == 0 else self._validate(journal, stop)
+        except DatasetError as error:  # to all processes alike
+            self._failure = str(error)
+            return False
         if whole:
             self._judged = self._step
         return whole
@@ -341,10 +358,17 @@ class _Run:
         if journal is not None:
             journal.validation(self._step, asdict(scores))
             if settings.panel:
-                samples = [self._dataset[number] for number in validation_samples(self._dataset, settings.panel)]
-                journal.panel(self._step, panel([(sample, predict(sample)) for sample in samples]))
+                self._show(journal, predict)
             self._write_page("Running.")
         return True
+
+    def _show(self, journal: Journal, predict: Callable[[Sample], Any]) -> None:
+        """Draw the panel. What cannot be read is said, and no more: other processes are back at work."""
+        try:
+            numbers = validation_samples(self._dataset, self._config.validation.panel)
+            journal.panel(self._step, panel([(s, predict(s)) for s in (self._dataset[number] for number in numbers)]))
+        except DatasetError as error:
+            journal.say(f"warning: step {self._step:,} has no panel: {error}")
 
     def _save(self, name: str) -> None:
         if self._place.leads:

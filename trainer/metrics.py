@@ -20,7 +20,7 @@ import numpy as np
 from cv2.typing import MatLike
 from numpy.typing import NDArray
 
-__all__ = ["connectivity_error", "gradient_error", "mse", "sad"]
+__all__ = ["METRICS", "connectivity_error", "gradient_error", "mse", "sad"]
 
 Picture = NDArray[np.uint8]  # (H, W)
 
@@ -95,6 +95,9 @@ def connectivity_error(prediction: Picture, truth: Picture, trimap: Picture | No
     steps = _connected_steps(np.minimum(prediction, truth, order="C"))
     total = cv2.norm(_phi(prediction, steps), _phi(truth, steps), cv2.NORM_L1, region)
     return total / 1000 if trimap is not None else total / region.size * 1e5
+
+
+METRICS = {"sad": sad, "mse": mse, "gradient": gradient_error, "connectivity": connectivity_error}
 
 
 def _region(prediction: Picture, truth: Picture, trimap: Picture | None) -> Picture:

@@ -40,6 +40,14 @@ class Place:
             dist.all_reduce(raised, op=dist.ReduceOp.MAX)
         return raised
 
+    def first_of(self, text: str) -> str:
+        """Return what the first process says that says anything, to all alike; an empty text says nothing."""
+        if self.world == 1:
+            return text
+        texts = [""] * self.world
+        dist.all_gather_object(texts, text)
+        return next(filter(None, texts), "")
+
     def sum(self, value: torch.Tensor) -> torch.Tensor:
         """Add up over all processes; on the device and back."""
         if self.world == 1:

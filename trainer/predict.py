@@ -22,7 +22,7 @@ from ..composer.trimap import UNKNOWN
 from .mnet import MNet, fuse, network_input
 from .resize import enlarged, known_from, reduced_trimap
 
-__all__ = ["BLEND", "CONTEXT", "STRIDE", "TILE", "predict_alpha"]
+__all__ = ["BLEND", "CONTEXT", "SMALLEST_TILE", "STRIDE", "TILE", "predict_alpha"]
 
 Picture = NDArray[np.uint8]
 Matte = NDArray[np.float32]

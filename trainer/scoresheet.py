@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..composer.files import write_text
-from .evaluate import METRICS, Evaluation, Interval
+from .evaluate import Evaluation, Interval
 from .files import FileError
+from .metrics import METRICS
 
 __all__ = ["as_document", "as_table", "write_scoresheet"]
 

@@ -12,15 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from ..composer.dataset import Dataset, Sample
+from ..composer.errors import DatasetError
 from ..composer.trimap import BACKGROUND, FOREGROUND, UNKNOWN
-from .metrics import connectivity_error, gradient_error, mse, sad
-from .mnet import MNet, fuse, network_input
+from .metrics import METRICS
+from .mnet import MNet
 from .place import Place
+from .predict import SMALLEST_TILE, STRIDE, predict_alpha
 from .stop import Stop
 
 Array = NDArray[np.uint8]
 
-METRICS = {"sad": sad, "mse": mse, "gradient": gradient_error, "connectivity": connectivity_error}
 PANEL_HEIGHT = 256  # px, of each picture
 ERROR_GAIN = 4  # a quarter of the range is shown as white
 
@@ -35,9 +36,8 @@ class Scores:
     connectivity: float
 
 
-@torch.inference_mode()
 def predict_whole(network: MNet, image: Array, trimap: Array, max_side: int, bf16: bool = False) -> Array:
-    """Predict a whole picture's alpha in one piece.
+    """Predict a whole picture's alpha as `predict_alpha` does, but in one piece, so that all of it is normalised alike.
 
     Parameters
     ----------
@@ -49,27 +49,13 @@ def predict_whole(network: MNet, image: Array, trimap: Array, max_side: int, bf1
     -------
     (H, W) uint8
     """
-    height, width = trimap.shape
-    scale = min(1.0, max_side / max(height, width))
-    seen, known = image, trimap
-    if scale < 1:
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        seen = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        known = np.asarray(cv2.resize(trimap, size, interpolation=cv2.INTER_AREA), np.uint8)
-        known[(known != BACKGROUND) & (known != FOREGROUND)] = UNKNOWN
-    device = next(network.parameters()).device
-    pixels = network_input(
-        torch.from_numpy(np.ascontiguousarray(seen)).permute(2, 0, 1)[None].to(device),
-        torch.from_numpy(np.ascontiguousarray(known))[None].to(device),
-    )
+    device = next(network.parameters()).device.type
+    tile = max(SMALLEST_TILE, -(-max_side // STRIDE) * STRIDE)
     # Every picture has a size of its own: trying all of cuDNN's ways for each would take longer than any of them.
     tried = torch.backends.cudnn.flags(enabled=True, benchmark=False)  # its own default is to do without cuDNN
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16), tried:
-        alpha = network(pixels.contiguous(memory_format=torch.channels_last))
-    if scale < 1:
-        alpha = torch.nn.functional.interpolate(alpha.float(), (height, width), mode="bilinear", align_corners=False)
-    fused = fuse(alpha.float(), torch.from_numpy(np.ascontiguousarray(trimap))[None].to(device))
-    return np.asarray((fused[0, 0] * 255).round().to(torch.uint8).cpu().numpy(), np.uint8)
+    with torch.autocast(device, torch.bfloat16, enabled=bf16), tried:
+        alpha = predict_alpha(network, image, trimap, tile=tile, max_side=max_side)
+    return np.rint(alpha * 255).astype(np.uint8)
 
 
 def validation_samples(dataset: Dataset, limit: int) -> list[int]:
@@ -91,7 +77,12 @@ def score(
 
     Metrics are computed beside the predictions, in threads: OpenCV lets go of Python's lock. None where somebody asked
     to stop before the last.
+
+    Raises
+    ------
+    DatasetError : in all processes, where one of them cannot read a composite
     """
+    failure = ""
     found = torch.zeros(len(numbers), len(METRICS), dtype=torch.float64)
 
     def measure(i: int, alpha: Array, sample: Sample) -> None:
@@ -103,12 +94,18 @@ def score(
         for i in range(place.rank, len(numbers), place.world):
             if stop.asked:
                 break
-            sample = dataset[numbers[i]]
+            try:
+                sample = dataset[numbers[i]]
+            except DatasetError as error:
+                failure = str(error)
+                break
             waiting.append(pool.submit(measure, i, predict(sample), sample))
             if len(waiting) > 4:
                 waiting[-5].result()  # few whole pictures are held at once
         for job in waiting:
             job.result()
+    if failure := place.first_of(failure):
+        raise DatasetError(failure)
     if place.any(stop.asked) > 0:
         return None
     return Scores(*place.sum(found).mean(dim=0).tolist())

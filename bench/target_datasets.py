@@ -1,0 +1,202 @@
+"""The targets that read a dataset: its JSON files, and its shards, damaged or forged with care."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from matting_compose.composer.build import build, committed_sidecars, resume_plan
+from matting_compose.composer.checksums import CHECKSUMS, read_checksums
+from matting_compose.composer.dataset import open_dataset
+from matting_compose.composer.documents import load_index, load_plan, load_sidecar
+from matting_compose.composer.errors import MattingComposeError
+from matting_compose.composer.inputs import Inputs
+from matting_compose.composer.plan import Plan, make_plan
+from matting_compose.composer.recipe import load_recipe
+from matting_compose.composer.shard import ShardReader
+from target import Target, file_of, home
+
+RECIPE = ("variants=3", "foregrounds.count=2", "backgrounds.count=3", "shards.tile=16", "shards.background=full")
+SIDES = ("foregrounds.sides=[40,48]", "backgrounds.sides=[40,48]")
+
+
+@cache
+def dataset() -> Path:
+    """Build a tiny dataset of drawn pictures."""
+    out = home() / "dataset"
+    build(load_recipe("demo", (*RECIPE, *SIDES)), out, jobs=1)
+    return out
+
+
+@cache
+def plan() -> Plan:
+    """Return that dataset's plan."""
+    return make_plan(load_recipe("demo", (*RECIPE, *SIDES)))
+
+
+def with_file(name: str, data: bytes, look: Callable[[Path], Any]) -> None:
+    """Put the bytes into the place of one of the dataset's files, look, and put the file back."""
+    path = dataset() / name
+    whole = path.read_bytes()
+    path.write_bytes(data)
+    try:
+        look(dataset())
+    finally:
+        path.write_bytes(whole)
+
+
+def read_all(folder: Path) -> None:
+    """Read every composite that an index lists."""
+    with suppress(MattingComposeError):
+        load_index(folder)
+    opened = open_dataset(folder)
+    for number in range(min(len(opened), 8)):
+        with suppress(MattingComposeError):
+            opened[number]
+    opened.close()
+
+
+def read_sidecar(folder: Path) -> None:
+    """Read a sidecar as `inspect` does, and as a build does."""
+    with suppress(MattingComposeError):
+        load_sidecar(folder / "shards" / "shard-00000.json")
+    committed_sidecars(Inputs(plan()), plan(), folder, plan().shards)
+
+
+def read_plan(folder: Path) -> None:
+    """Read a plan as `inspect` does, and as a build does."""
+    with suppress(MattingComposeError):
+        len(load_plan(folder).plan.shards)
+    resume_plan(plan().recipe, folder)
+
+
+def dataset_file(name: str, look: Callable[[Path], Any]) -> Target:
+    """Return the target of one of a dataset's files."""
+    return Target(lambda data: with_file(name, data, look), lambda: iter([(dataset() / name).read_bytes()]))
+
+
+# Shards: the bytes are a list of changes to a good one, so that few of them are wasted
+
+
+@cache
+def good_shard() -> bytes:
+    """Return a shard."""
+    return (dataset() / "shards" / "shard-00000.h5").read_bytes()
+
+
+def edited(whole: bytes, data: bytes, places: Sequence[int]) -> bytearray:
+    """Apply changes, five bytes each: place (3), way (1), value (1); a cut where the way says so."""
+    out = bytearray(whole)
+    for at in range(0, len(data) - 4, 5):
+        place = places[int.from_bytes(data[at : at + 3], "little") % len(places)]
+        way, value = data[at + 3], data[at + 4]
+        if way == 255 and at == 0:
+            return out[:place]
+        if place < len(out):
+            out[place] = value if way & 1 else out[place] ^ (1 << (value & 7))
+    return out
+
+
+def read_shard(data: bytes) -> None:
+    """Read every composite of a shard."""
+    reader = ShardReader(file_of(data, "shard-00000.h5"))
+    for row in reader.rows[:3]:
+        with suppress(MattingComposeError):
+            reader.read(row)
+        with suppress(MattingComposeError):
+            reader.first_of(row, 128, [0], [0])
+    reader.close()
+
+
+def damaged_shard(data: bytes) -> None:
+    """Read a shard that was damaged: HDF5's own checksums do not fit any more."""
+    read_shard(bytes(edited(good_shard(), data, range(len(good_shard())))))
+
+
+def forged_shard(data: bytes) -> None:
+    """Read a shard that somebody has changed with care: HDF5's own checksums fit."""
+    out = edited(good_shard(), data, [place for block in metadata_blocks() for place in range(*block)])
+    for start, end in metadata_blocks():
+        if end + 4 <= len(out):
+            out[end : end + 4] = lookup3(bytes(out[start:end])).to_bytes(4, "little")
+    read_shard(bytes(out))
+
+
+def forged_rows(data: bytes) -> None:
+    """Read a shard whose table was changed, which nothing in the file protects."""
+    with h5py.File(io.BytesIO(good_shard())) as file:
+        start, size = file["samples"].id.get_offset(), file["samples"].id.get_storage_size()
+    read_shard(bytes(edited(good_shard(), data, range(start, start + size))))
+
+
+def edits() -> Iterator[bytes]:
+    """Yield some changes."""
+    rng = np.random.default_rng(2)
+    yield b""
+    for count in (1, 2, 4, 8):
+        for _ in range(8):
+            yield rng.bytes(5 * count)
+
+
+@cache
+def metadata_blocks() -> tuple[tuple[int, int], ...]:
+    """Return what HDF5's checksums in a good shard cover, each before its checksum."""
+    data, blocks = good_shard(), [(0, 44)]
+    for kind, length in ((b"OHDR", 0), (b"FAHD", 24), (b"OCHK", 0), (b"FADB", 0)):
+        at = data.find(kind)
+        while at >= 0:
+            ends = [at + length] if length else range(at + 8, min(at + 4096, len(data) - 4))
+            end = next((e for e in ends if lookup3(data[at:e]) == int.from_bytes(data[e : e + 4], "little")), None)
+            blocks += [(at, end)] if end else []
+            at = data.find(kind, at + 4)
+    return tuple(blocks)
+
+
+def lookup3(data: bytes) -> int:
+    """Return Bob Jenkins' hash, as HDF5 takes it (lookup3.c, hashlittle, initial value 0)."""
+    mask = 0xFFFFFFFF
+
+    def turn(x: int, by: int) -> int:
+        return (x << by | x >> (32 - by)) & mask
+
+    a = b = c = (0xDEADBEEF + len(data)) & mask
+    while len(data) > 12:
+        x, y, z = struct.unpack_from("<III", data)
+        a, b, c, data = (a + x) & mask, (b + y) & mask, (c + z) & mask, data[12:]
+        for by, which in ((4, 0), (6, 1), (8, 2), (16, 0), (19, 1), (4, 2)):
+            if which == 0:
+                a, c = ((a - c) & mask) ^ turn(c, by), (c + b) & mask
+            elif which == 1:
+                b, a = ((b - a) & mask) ^ turn(a, by), (a + c) & mask
+            else:
+                c, b = ((c - b) & mask) ^ turn(b, by), (b + a) & mask
+    if not data:
+        return c
+    x, y, z = struct.unpack("<III", data.ljust(12, b"\0"))
+    a, b, c = (a + x) & mask, (b + y) & mask, (c + z) & mask
+    c = ((c ^ b) - turn(b, 14)) & mask
+    a = ((a ^ c) - turn(c, 11)) & mask
+    b = ((b ^ a) - turn(a, 25)) & mask
+    c = ((c ^ b) - turn(b, 16)) & mask
+    a = ((a ^ c) - turn(c, 4)) & mask
+    b = ((b ^ a) - turn(a, 14)) & mask
+    return ((c ^ b) - turn(b, 24)) & mask
+
+
+TARGETS: dict[str, Target] = {
+    "index": dataset_file("dataset.json", read_all),
+    "sidecar": dataset_file("shards/shard-00000.json", read_sidecar),
+    "plan": dataset_file("plan.json", read_plan),
+    "sums": dataset_file(CHECKSUMS, read_checksums),
+    "shard": Target(damaged_shard, edits),
+    "forged-shard": Target(forged_shard, edits),
+    "rows": Target(forged_rows, edits),
+}

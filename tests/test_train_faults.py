@@ -1,0 +1,308 @@
+"""Trainings that meet wrong usage, bad data, full disks and each other: told, and nothing that was saved is lost."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+from filelock import FileLock
+
+torch = pytest.importorskip("torch", reason="training needs the 'train' extra")
+
+from conftest import call  # noqa: E402 (only once torch is known to be there)
+from matting_compose.composer import open_dataset  # noqa: E402
+from matting_compose.trainer import learner, loop  # noqa: E402
+from matting_compose.trainer.learner import Learner  # noqa: E402
+from matting_compose.trainer.stream import open_stream  # noqa: E402
+from runs import TINY, arguments, command, same, state, steps_of, taught, tiny, together  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("no_curves")
+
+
+def failing(act: Callable[[], None]) -> Any:
+    """Make a stream that gives three batches and then does something else."""
+    real = loop.open_stream
+
+    class Failing:
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            self._stream = real(*arguments, **options)
+
+        def __iter__(self) -> Iterator[Any]:
+            yield from islice(self._stream, 3)
+            act()
+
+        def close(self) -> None:
+            self._stream.close()
+
+    return Failing
+
+
+def stall() -> None:
+    """Wait for ever, and be asked to stop meanwhile."""
+    before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGTERM))
+    try:
+        signal.alarm(1)
+        signal.pause()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_stop_need_not_wait_for_data(
+    finished: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that never answers keeps nobody from saving."""
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "open_stream", failing(stall))
+        outcome = taught(finished, tmp_path / "run", tiny())
+    assert (outcome.step, outcome.stopped) == (3, True)
+    taught(finished, tmp_path / "run", tiny(), resume=True)
+    assert same(state(tmp_path / "run" / "last.pt"), state(whole / "last.pt"))
+
+
+def test_a_reading_process_that_dies_is_told(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was trained before is saved, and the message says what may help."""
+
+    def die() -> None:
+        raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")  # torch's words
+
+    monkeypatch.setattr(loop, "open_stream", failing(die))
+    with pytest.raises(loop.TrainingError, match=r"fewer stream.workers.*Saved at step 3"):
+        taught(finished, tmp_path / "run", tiny())
+    assert state(tmp_path / "run" / "last.pt")["step"] == 3
+
+
+WRONG = [
+    (["--set=steps=0"], 2, "steps"),
+    (["--steps=-3"], 2, "steps"),
+    (["--set=colour=red"], 2, "colour: unknown key"),
+    (["--set=losses.colour=1"], 2, "unknown loss 'colour'"),
+    (["--set=optimiser.rate=-1"], 2, "optimiser.rate"),
+    (["--config=nonesuch"], 2, "no configuration is called 'nonesuch'"),
+    (["--config=missing.toml"], 2, "no such configuration file"),
+    (["--resume"], 1, "holds no run to go on with"),
+    (["--set=stream.crop=512"], 1, "take --set stream.crop="),
+    (["--device=cuda:77"], 1, "sees no GPU" if not torch.cuda.is_available() else "there are"),
+    (["--set=network.encoder=nowhere.pth"], 1, "nowhere.pth"),
+]
+
+
+@pytest.mark.parametrize(("more", "code", "text"), WRONG, ids=[more[0] for more, _, _ in WRONG])
+def test_wrong_usage_is_explained(finished: Path, tmp_path: Path, more: list[str], code: int, text: str) -> None:
+    """A message, an exit code, and nothing left behind."""
+    settings = [] if "--resume" in more else [f"--set={item}" for item in TINY]
+    done = command(str(finished), "--out", str(tmp_path / "run"), "--device=cpu", *settings, *more)
+    assert done.code == code
+    assert text in done.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_datasets_that_cannot_train_are_refused(finished: Path, copied: Path, tmp_path: Path) -> None:
+    """None, half of one, and one without backgrounds for a loss that composes."""
+    out = tmp_path / "run"
+    nothing = command(*arguments(tmp_path / "nowhere", out))
+    assert (nothing.code, "expected a dataset's folder" in nothing.err) == (1, True)
+    (copied / "dataset.json").unlink()
+    half = command(*arguments(copied, out))
+    assert (half.code, "run the same build again to finish it" in half.err) == (1, True)
+    assert call("build", "demo", "--out", str(tmp_path / "d"), "--set", "foregrounds.count=1", "--set", "variants=1",
+                "--set", "backgrounds.count=1", "--set", "split.validation=0").code == 0  # fmt: skip
+    bare = command(*arguments(tmp_path / "d", out, "--set=losses.compositional=1"))
+    assert (bare.code, "shards.background=unknown" in bare.err) == (1, True)
+    unscored = command(*arguments(tmp_path / "d", out, "--steps=1"))
+    assert (unscored.code, "no validation split" in unscored.err) == (0, True)
+    assert not (out / "best.pt").exists()
+    assert "no validation split" in (out / "index.html").read_text()
+
+
+def test_folders_are_not_mixed(finished: Path, whole: Path, tmp_path: Path) -> None:
+    """A run is begun where nothing is, and gone on with as it was begun, by one training at a time."""
+    before = (whole / "last.pt").read_bytes()
+    twice = command(*arguments(finished, whole))
+    assert (twice.code, "go on with it by --resume" in twice.err) == (1, True)
+    other = command(*arguments(finished, whole, "--resume", "--set=optimiser.rate=1e-5"))
+    assert (other.code, "optimiser.rate was 0.001, is 1e-05" in other.err) == (1, True)
+    with FileLock(whole / ".lock"):
+        second = command(*arguments(finished, whole, "--resume"))
+    assert (second.code, "another training is running here" in second.err) == (1, True)
+    assert (whole / "last.pt").read_bytes() == before
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("precious")
+    foreign = command(*arguments(finished, tmp_path / "run"))
+    assert (foreign.code, "not empty" in foreign.err) == (1, True)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
+    nowhere = command(*arguments(finished, tmp_path / "run" / "thesis.txt" / "run"))
+    assert (nowhere.code, "cannot be written" in nowhere.err) == (1, True)
+
+
+class Bomb:
+    """What a hostile pickle does when it is read carelessly."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, ("exploded",)
+
+
+def test_checkpoints_that_are_none_are_refused(
+    finished: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Truncated, hostile, foreign, of another dataset, or a network alone: told, and nothing in them is executed."""
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "config.json").write_bytes((whole / "config.json").read_bytes())
+    good = torch.load(whole / "last.pt", weights_only=True)
+    cases: list[tuple[str, Callable[[Path], Any]]] = [
+        ("damaged", lambda path: path.write_bytes((whole / "last.pt").read_bytes()[:-900])),
+        ("damaged", lambda path: path.write_bytes(b"")),
+        ("damaged", lambda path: path.write_bytes(pickle.dumps({"format": Bomb()}))),
+        ("more than plain data", lambda path: torch.save(good | {"ema": Bomb()}, path)),
+        ("no checkpoint of matting-compose", lambda path: torch.save({"model": {}}, path)),
+        ("version 99", lambda path: torch.save(good | {"version": 99}, path)),
+        ("a network without its training", lambda path: torch.save(good | {"optimiser": None}, path)),
+        ("another dataset", lambda path: torch.save(good | {"plan_sha256": "0"}, path)),
+        ("does not fit", lambda path: torch.save(good | {"model": {}}, path)),
+    ]
+    for text, spoil in cases:
+        spoil(out / "last.pt")
+        done = command(str(finished), "--out", str(out), "--resume", "--device=cpu")
+        assert (done.code, text in done.err) == (1, True), done.err
+        assert not (tmp_path / "exploded").exists()
+
+
+def test_a_shard_that_turns_bad_costs_nothing(copied: Path, whole: Path, finished: Path, tmp_path: Path) -> None:
+    """What was trained before is saved; with the shard mended, the run goes on as if nothing had been."""
+    out = tmp_path / "run"
+    shard = next(s for s in open_dataset(copied).shards if s.split == "train")
+    path = copied / "shards" / shard.file
+    content = path.read_bytes()
+
+    def spoil(step: int) -> None:
+        if step == 2:
+            path.write_bytes(content[:400] + bytes(len(content) - 400))
+
+    with pytest.raises(loop.TrainingError, match="Saved at step"):
+        taught(copied, out, tiny("stream.workers=1", "stream.prefetch=1"), act=spoil)
+    assert 2 <= state(out / "last.pt")["step"] < 7
+    path.write_bytes(content)
+    taught(copied, out, tiny(), resume=True)
+    assert same(state(out / "last.pt"), state(whole / "last.pt"))
+
+
+def damage(dataset: Path, number: int) -> Path:
+    """Spoil the picture of one composite; return its shard."""
+    opened = open_dataset(dataset)
+    row, path = opened.row(number), dataset / "shards" / opened.shards[opened.locate(number)[0]].file
+    opened.close()
+    with h5py.File(path) as file:
+        found: list[Any] = []
+        file[f"groups/{row.group:05d}/image"].id.chunk_iter(found.append)
+    with path.open("rb+") as raw:
+        for chunk in found:
+            if chunk.chunk_offset[0] == row.position:
+                raw.seek(chunk.byte_offset)
+                raw.write(bytes(chunk.size))
+    return path
+
+
+def test_a_validation_that_meets_bad_data_costs_nothing(copied: Path, whole: Path, tmp_path: Path) -> None:
+    """What was trained before it is saved; with the shard mended, the run goes on as if nothing had been."""
+    out, before = tmp_path / "run", shutil.copytree(copied / "shards", tmp_path / "before")
+    number = loop.validation_samples(open_dataset(copied), 2)[1]
+
+    def spoil(step: int) -> None:
+        if step == 2:
+            damage(copied, number)
+
+    with pytest.raises(loop.TrainingError, match=r"composite disc 1.*Saved at step 4"):
+        taught(copied, out, tiny(), act=spoil)
+    assert state(out / "last.pt")["step"] == 4
+    shutil.copytree(before, copied / "shards", dirs_exist_ok=True)
+    taught(copied, out, tiny(), resume=True)
+    for name in ("last.pt", "best.pt"):
+        assert same(state(out / name), state(whole / name))
+    assert steps_of(out, "validation") == [0, 0, 4, 7]
+
+
+def test_one_process_of_two_meets_bad_data(copied: Path, tmp_path: Path) -> None:
+    """Both stop before the step that lacks a batch, with what they have trained saved, and say which shard it is."""
+    stream = iter(open_stream(copied, batch=2, crop=32, sizes=(32, 48)))
+    number = [next(stream) for _ in range(4)][3].samples[1]  # the second process's, in the fourth step
+    shard, out = damage(copied, int(number)).name, tmp_path / "run"
+    done = together(*arguments(copied, out, "--set=stream.batch=1", "--set=validation.limit=1"))
+    assert done.code == 1
+    assert done.err.count(f"Error: {shard}: composite") == 2, done.err
+    assert done.err.count("Saved at step 3: once it is mended, go on with --resume") == 2
+    assert state(out / "last.pt")["step"] == 3
+    assert steps_of(out, "train") == [1, 2, 3]
+
+
+def test_a_step_that_is_not_finite_stops(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its composites are named, the checkpoint before it stays, and nothing of it is saved."""
+    real = learner.LOSSES["alpha_prediction"]
+    calls = 0
+
+    def poisoned(prediction: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return real(prediction) * (float("nan") if calls == 6 else 1)
+
+    monkeypatch.setitem(learner.LOSSES, "alpha_prediction", poisoned)
+    with pytest.raises(loop.TrainingError, match=r"step 6: not finite.*disc.*lower optimiser.rate"):
+        taught(finished, tmp_path / "run", tiny("log_every=100", "save_every=3", "validation.every=100"))
+    saved = state(tmp_path / "run" / "last.pt")
+    assert saved["step"] == 3
+    assert all(value.isfinite().all() for value in saved["model"].values())
+
+
+def test_too_little_memory_is_explained(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that is too small is told with what to change, not as a traceback."""
+
+    def full(*_: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB\nand more")
+
+    monkeypatch.setattr(Learner, "step", full)
+    done = command(*arguments(finished, tmp_path / "run"))
+    assert (done.code, "Halve stream.batch" in done.err, "Traceback" in done.err) == (1, True, False)
+
+
+@contextmanager
+def small_disk(place: Path, size: str) -> Iterator[Path]:
+    """Mount a small disk, or skip."""
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_keeps_what_was_saved(finished: Path, whole: Path, tmp_path: Path) -> None:
+    """No room for a checkpoint: told, the one before it is whole; with room again the run goes on."""
+    size = (whole / "last.pt").stat().st_size
+    with small_disk(tmp_path / "disk", f"{size * 5 // 2 // 1024}k") as disk:
+        out = disk / "run"
+        filler = disk / "filler"
+
+        def fill(step: int) -> None:
+            if step == 2:
+                filler.write_bytes(bytes(shutil.disk_usage(disk).free - size // 2))
+
+        with pytest.raises(loop.TrainingError, match="cannot be written"):
+            taught(finished, out, tiny("save_every=3"), act=fill)
+        assert state(out / "last.pt")["step"] == 0
+        assert not list(out.glob(".*.tmp"))
+        filler.unlink()
+        subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
+        taught(finished, out, tiny(), resume=True)
+        assert same(state(out / "last.pt"), state(whole / "last.pt"))
