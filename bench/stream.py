@@ -195,14 +195,23 @@ def measure(contenders: list[Contender], options: argparse.Namespace) -> None:
                 with_workers(contender, windows["320"], workers, options)
 
 
-def run(batches: Iterator[Any], options: argparse.Namespace, pause: float = 0) -> tuple[int, float, float]:
+def run(batches: Iterator[Any], options: argparse.Namespace) -> tuple[int, float, float]:
     """Take batches for a while; return how many crops, in how many seconds of CPU time and of a clock."""
     cpu, start, taken = cpu_seconds(), time.perf_counter(), 0
     while time.perf_counter() - start < options.seconds or not taken:
         next(batches)
         taken += options.batch
-        time.sleep(pause)
     return taken, max(cpu_seconds() - cpu, 1e-9), time.perf_counter() - start
+
+
+def waiting(batches: Iterator[Any], options: argparse.Namespace) -> float:
+    """Take a batch after each step of a network for a while; return the share of the time that it took to get them."""
+    start, asleep = time.perf_counter(), 0.0
+    while (now := time.perf_counter()) - start < options.seconds or not asleep:
+        time.sleep(options.step)
+        asleep += time.perf_counter() - now
+        next(batches)
+    return 1 - asleep / (time.perf_counter() - start)
 
 
 def cold(contender: Contender, sizes: tuple[int, ...], options: argparse.Namespace) -> None:
@@ -226,8 +235,7 @@ def with_workers(contender: Contender, sizes: tuple[int, ...], workers: int, opt
     taken, _, clock = run(batches, options)
     contender.note(f"{workers} workers", taken / clock)
     if workers == max(options.workers):
-        taken, _, clock = run(batches, options, options.step)
-        contender.note("waiting", max(0.0, 1 - taken / options.batch * options.step / clock))
+        contender.note("waiting", waiting(batches, options))
     del batches
     gc.collect()
 

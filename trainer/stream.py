@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ..composer.dataset import Dataset, open_dataset
 from ..composer.errors import DatasetError, MattingComposeError
+from .ahead import Ahead
 from .crops import Augment, CropBuffers, cut_crop
 from .room import Filled, Room
 
@@ -192,7 +193,7 @@ class Stream:
         self.length = len(crops.numbers)
         self._settings = crops.settings
         if workers:
-            crops.room.share(workers, prefetch + 2)  # it holds one batch while it asks for the next
+            crops.room.share(workers, prefetch + 3)  # two are held while a third is asked for
         self._loader = DataLoader(
             crops,
             batch_size=None,  # they come whole
@@ -202,27 +203,33 @@ class Stream:
             worker_init_fn=_start_worker,
             multiprocessing_context=_server() if workers else None,
         )
-        self._iterator: Iterator[Any] | None = None
+        self._ahead: Ahead[Batch] | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        self._iterator = iter(self._loader)
+        batches = map(self._batch, iter(self._loader))
+        if not self._loader.num_workers:
+            return batches
+        self._ahead = Ahead(batches)
+        return self._ahead
+
+    def _batch(self, item: Filled | MattingComposeError) -> Batch:
+        if isinstance(item, MattingComposeError):
+            raise item
         s = self._settings
-        for item in self._iterator:
-            if isinstance(item, MattingComposeError):
-                raise item
-            image, trimap, alpha, foreground, background = _split(item.tensor(), s.batch, s.crop, s.colours)
-            yield Batch(
-                image.permute(0, 3, 1, 2),
-                trimap,
-                alpha[:, None],
-                None if foreground is None else foreground.permute(0, 3, 1, 2),
-                None if background is None else background.permute(0, 3, 1, 2),
-                item.samples,
-            )
+        image, trimap, alpha, foreground, background = _split(item.tensor(), s.batch, s.crop, s.colours)
+        return Batch(
+            image.permute(0, 3, 1, 2),
+            trimap,
+            alpha[:, None],
+            None if foreground is None else foreground.permute(0, 3, 1, 2),
+            None if background is None else background.permute(0, 3, 1, 2),
+            item.samples,
+        )
 
     def close(self) -> None:
         """End the workers."""
-        self._iterator = None  # the loader's iterator ends them when it goes
+        if self._ahead is not None:
+            self._ahead.close()  # the loader's iterator ends them when its thread lets it go
 
 
 def _server() -> ForkServerContext:
