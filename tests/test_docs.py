@@ -41,7 +41,7 @@ SHORTER = {
     "bench/stream.py": "bench/stream.py --variants 2 --batch 4 --crop 64 --rounds 1 --seconds 0 --workers",
     "fetch open431": "fetch open431.csv --packages debs/",
     "build open431": "build open431 --variants 1",
-    "--rounds 7 --steps 4": "--rounds 3 --steps 1",
+    "--rounds 15 --steps 10": "--rounds 3 --steps 1",
     "--out demo-run": "--out demo-run --steps 2 --set validation.limit=1",
     "--steps 2000 --set stream.batch=4": "--steps 1 --set validation.limit=1 --set network.width=0.1",
     "--resume --steps 2500": "--resume --steps 2",

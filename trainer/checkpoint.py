@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..composer.errors import TrainingError
+from ..composer.files import whole
 from .mnet import MNet
 
 __all__ = ["FORMAT", "VERSION", "load_checkpoint", "load_network", "save_checkpoint"]
@@ -32,19 +33,15 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     ------
     TrainingError : it cannot be written; what was there before is still there
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with whole(path) as temporary, temporary.open("wb") as file:
             torch.save({"format": FORMAT, "version": VERSION, **state}, file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
     except (OSError, RuntimeError) as error:
         # torch's writer stumbles over what a full disk leaves it, and raises that in the place of the reason.
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise TrainingError(f"{path}: cannot be written ({reason}); make room, then go on with --resume") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> Mapping[str, Any]:

@@ -1,23 +1,20 @@
-"""Folder: where one run lives: nobody else's while it trains, begun once, gone on with as it was begun."""
+"""Folder: where one run lives: begun once, gone on with as it was begun."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ..composer.dataset import Dataset
 from ..composer.errors import TrainingError
+from ..composer.files import write_json
 from .checkpoint import load_checkpoint
 from .config import Config, differences
 from .meter import crops_a_step
 from .place import Place
 
-LAST, BEST, CONFIG, LOCK = "last.pt", "best.pt", "config.json", ".lock"
+LAST, BEST, CONFIG = "last.pt", "best.pt", "config.json"
 
 
 def check_folder(out: Path, resume: bool) -> None:
@@ -37,35 +34,9 @@ def check_folder(out: Path, resume: bool) -> None:
         raise TrainingError(f"{out}: not empty, and no run is in it; take another --out, or empty it")
 
 
-@contextmanager
-def held(out: Path, place: Place) -> Iterator[None]:
-    """Hold the folder for this training alone; the lock goes with its process, however that ends.
-
-    Raises
-    ------
-    TrainingError : another training holds it, or it cannot be written
-    """
-    if not place.leads:
-        yield
-        return
-    lock = FileLock(out / LOCK)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise TrainingError(f"{out}: another training is running here; wait for it, or take another --out") from None
-    except OSError as error:
-        raise TrainingError(f"{out}: cannot be written ({error.strerror or error}); take another --out") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def write_config(out: Path, config: Config) -> None:
     """Record what a run is begun with."""
-    text = json.dumps(config.model_dump(mode="json"), indent=1)
-    (out / CONFIG).write_text(text + "\n", encoding="utf-8")
+    write_json(out / CONFIG, config.model_dump(mode="json"))
 
 
 def previous_state(out: Path, dataset: Dataset, config: Config, place: Place) -> Mapping[str, Any]:

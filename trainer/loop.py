@@ -16,9 +16,10 @@ import torch
 
 from ..composer.dataset import Dataset, Sample, open_dataset
 from ..composer.errors import DatasetError, MattingComposeError, TrainingError
+from ..composer.files import held_alone
 from .checkpoint import save_checkpoint
 from .config import Config
-from .folder import BEST, LAST, check_folder, held, previous_state, write_config
+from .folder import BEST, LAST, check_folder, previous_state, write_config
 from .journal import Display, Journal, write_page
 from .learner import Learner, Step, learning_rate
 from .meter import Meter, crops_a_step
@@ -143,7 +144,8 @@ def train(dataset: str | Path, out: Path, config: Config, place: Place, display:
             stop = stack.enter_context(stoppable())
             stack.enter_context(_explained(out))
             learner = Learner(config, place)  # before there is a folder: its encoder may be missing
-            stack.enter_context(held(out, place))
+            if place.leads:
+                stack.enter_context(held_alone(out, "training"))
             state = previous_state(out, opened, config, place) if resume else None
             run = _Run(opened, out, config, place, learner, state)
             place.barrier()  # all have looked at the folder before one of them changes it

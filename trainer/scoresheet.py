@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from ..composer.files import write_text
 from .evaluate import Evaluation, Interval
-from .files import FileError
 from .metrics import METRICS
 
 __all__ = ["as_document", "as_table", "write_scoresheet"]
@@ -52,7 +51,7 @@ def write_scoresheet(evaluation: Evaluation, folder: Path) -> None:
 
     Raises
     ------
-    FileError : the folder cannot be written
+    BuildError : the folder cannot be written
     """
     documents = {
         "scores.csv": _csv([asdict(score) for score in evaluation.scores]),
@@ -73,10 +72,6 @@ def write_scoresheet(evaluation: Evaluation, folder: Path) -> None:
         "scores.json": json.dumps(as_document(evaluation), indent=1, ensure_ascii=False) + "\n",
         "worst.html": _page(evaluation),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: cannot be written: {error.strerror or error}") from None
     for name, text in documents.items():
         write_text(folder / name, text)
 
