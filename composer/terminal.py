@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ import click
 from .errors import MattingComposeError, RecipeError
 
 CLEAN, FAILED, USAGE, WITH_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
+AGAIN = 0.01  # seconds until an interruption that went nowhere is tried again
 REFRESH, LINE_EVERY = 0.1, 10.0  # seconds between two updates on a terminal, and between two lines elsewhere
 OnProgress = Callable[[str, int, int], None]  # what is done, how much of it, of how much
 # Packages whose exceptions are object storage's, and have no common root.
@@ -37,7 +40,19 @@ def explained(interrupted: str = GOES_ON) -> Iterator[None]:
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    def lost(error: sys.UnraisableHookArgs) -> None:
+        # Raised where nothing is passed on, in a weak reference's callback as h5py has thousands of: once more, then.
+        if error.exc_type is KeyboardInterrupt:
+            threading.Timer(AGAIN, again).start()
+        else:
+            usual(error)
+
+    def again() -> None:
+        if signal.getsignal(signal.SIGTERM) is stop:  # else it is over
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before, usual = signal.signal(signal.SIGTERM, stop), sys.unraisablehook
+    sys.unraisablehook = lost
     try:
         yield
     except KeyboardInterrupt:
@@ -61,6 +76,7 @@ def explained(interrupted: str = GOES_ON) -> Iterator[None]:
         click.echo(f"Error: the storage does not answer, or refuses ({reason}). {interrupted}", err=True)
         sys.exit(FAILED)
     finally:
+        sys.unraisablehook = usual
         signal.signal(signal.SIGTERM, before)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -99,3 +101,22 @@ def test_shipped_recipes_can_be_started_from(tmp_path: Path) -> None:
     done = run("build", "my.toml", "--dry-run", "--json", cwd=tmp_path)
     assert json.loads(done.out)["composites"] == 480
     assert done.json["out"] == "my"
+
+
+def test_an_interruption_is_not_lost() -> None:
+    """A signal that comes while a weak reference's callback runs, where Python drops what is raised."""
+    code = """
+import signal, time, weakref
+from matting_compose.composer.terminal import explained
+
+class Thing:
+    pass
+
+with explained():
+    thing = Thing()
+    reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
+    del thing
+    time.sleep(60)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50)
+    assert (done.returncode, done.stderr.count("Interrupted."), "Traceback" in done.stderr) == (130, 1, False)
