@@ -354,7 +354,7 @@ class _ArrayReader:
     ) -> None:
         self._codec, self._descriptor, self._memory = codec, descriptor, memory
         self.size, self.tile = codec.tile_shape(dataset.shape), codec.tile_shape(dataset.chunks)
-        if min(self.tile) < 1 or max(self.tile) > MOST_TILE or self.size[0] * self.size[1] > MOST_PIXELS:
+        if min(*self.tile, *self.size) < 1 or max(self.tile) > MOST_TILE or self.size[0] * self.size[1] > MOST_PIXELS:
             raise ValueError(f"{dataset.name} declares {self.size} px in tiles of {self.tile}")
         self._last = (3,) if codec.channels == 3 else ()
         self._token = object()  # what is remembered belongs to this array, and to no later one
@@ -478,13 +478,13 @@ class ShardReader:
 
     def read(self, row: Row, window: Window | None = None) -> Parts:
         """Read a composite, or a window (y, x, height, width) of it, px."""
+        with self._damage_explained(row):
+            self._group_of(row)  # before anything is believed of what the row declares
         y, x, height, width = window or (0, 0, row.height, row.width)
         if min(y, x) < 0 or min(height, width) < 1 or y + height > row.height or x + width > row.width:
             raise ValueError(
                 f"the window {height}×{width} at ({y}, {x}) is not inside the {row.height}×{row.width} px of {row.key}"
             )
-        with self._damage_explained(row):
-            self._group_of(row)  # before there is memory for what the row declares
         image, foreground, background = (np.empty((height, width, 3), np.uint8) for _ in range(3))
         trimap, alpha = (np.empty((height, width), np.uint8) for _ in range(2))
         parts = Parts(image, trimap, alpha, foreground, None if self.header.background == "none" else background)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -188,6 +189,14 @@ def test_damage_is_noticed_when_it_is_read(built: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(DatasetError, match=r"shard-00000\.h5: composite .* is damaged"):
         list(open_dataset(built))
+
+
+@pytest.mark.parametrize("side", [0, 3, 200_000_000])
+def test_a_row_is_not_believed(built: Path, side: int) -> None:
+    """Whatever size a forged table declares: an error, before there is memory for it."""
+    dataset = open_dataset(built)
+    with pytest.raises(DatasetError, match="is damaged"):
+        dataset.reader(0).read(replace(dataset.row(0), height=side))
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "foreign", "truncated", "newer", "swapped"])
