@@ -28,7 +28,7 @@ REFUSED = re.compile(r"errno = (\d+), error message = '([^']*)'")  # HDF5's word
 
 def temporary_name(path: Path) -> Path:
     """Name a file that is to become `path`; two machines may share a folder, and have processes of the same number."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
+    return path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}{TEMPORARY}")  # a name may be as long as names can be
 
 
 @contextlib.contextmanager

@@ -144,7 +144,7 @@ def print_extraction(done: Extraction, sheet: Path) -> None:
 def print_failures(failures: Sequence[Failure], rest: str) -> None:
     """Say which pictures failed; `rest` is where all of them are."""
     for failure in failures[:SOME]:
-        _tell(f"failed: {failure.cause}: {failure.source}: {failure.detail}")
+        _tell(f"failed: {failure.cause}: {shown(failure.source)}: {shown(failure.detail)}")
     if len(failures) > SOME:
         _tell(f"  … and {len(failures) - SOME:,} more ({rest})")
 

@@ -358,9 +358,8 @@ class _ArrayReader:
             raise ValueError(f"{dataset.name} declares {self.size} px in tiles of {self.tile}")
         self._last = (3,) if codec.channels == 3 else ()
         self._token = object()  # what is remembered belongs to this array, and to no later one
-        columns = -(-codec.tile_shape(dataset.shape)[1] // self.tile[1])
-        rows = -(-codec.tile_shape(dataset.shape)[0] // self.tile[0])
-        self._places = places.reshape(-1, rows, columns, 2)
+        self.grid = -(-self.size[0] // self.tile[0]), -(-self.size[1] // self.tile[1])  # tiles: rows, columns
+        self._places = places.reshape(-1, *self.grid, 2)
 
     def stored(self, index: int | None, row: int, column: int, start: int = 0, count: int | None = None) -> bytes:
         """Return a tile's bytes as they are stored, all or `count` from `start` on.
@@ -526,9 +525,8 @@ class ShardReader:
     def stored_tiles(self, number: int, name: str, position: int | None) -> list[list[bytes]]:
         """Return a picture's tiles as they are stored."""
         array = self._open_group(number)[name]
-        sides = zip(self._file[f"groups/{number:05d}/alpha"].shape, array.tile, strict=True)
-        rows, columns = (range(-(-side // tile)) for side, tile in sides)
-        return [[array.stored(position, i, j) for j in columns] for i in rows]
+        rows, columns = array.grid
+        return [[array.stored(position, i, j) for j in range(columns)] for i in range(rows)]
 
     def group_sha256(self, number: int) -> tuple[str, str]:
         """Return the digests of the files that a group's foreground and its partner, if any, came from."""
