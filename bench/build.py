@@ -21,6 +21,7 @@ import os
 import platform
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -126,6 +127,8 @@ def drawn_pictures(folder: Path) -> tuple[Path, Path]:
 def thinned(folder: Path, step: int, out: Path) -> Path:
     """Link every `step`th cut-out, so that a long list gives a short benchmark."""
     out.mkdir()
+    if not folder.is_dir():
+        sys.exit(f"{folder}: expected a folder of pictures, found nothing")
     for path in sorted(folder.iterdir())[::step]:
         (out / path.name).symlink_to(path.resolve())
     return out
