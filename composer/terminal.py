@@ -36,8 +36,11 @@ class Place(click.Path):
 @contextmanager
 def explained(interrupted: str = GOES_ON) -> Iterator[None]:
     """Turn errors into a message and an exit code, and SIGTERM into an interruption, told with a way to go on."""
+    stopping = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
         raise KeyboardInterrupt
 
     def lost(error: sys.UnraisableHookArgs) -> None:
@@ -51,8 +54,16 @@ def explained(interrupted: str = GOES_ON) -> Iterator[None]:
         if signal.getsignal(signal.SIGTERM) is stop:  # else it is over
             os.kill(os.getpid(), signal.SIGTERM)
 
-    before, usual = signal.signal(signal.SIGTERM, stop), sys.unraisablehook
-    sys.unraisablehook = lost
+    def broken(error: threading.ExceptHookArgs) -> None:
+        if not stopping:  # else the thread that fed the workers stumbles over what is no longer there
+            usual_in_threads(error)
+
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it is not ignored
+        numbers.append(signal.SIGINT)
+    before = [signal.signal(number, stop) for number in numbers]
+    usual, usual_in_threads = sys.unraisablehook, threading.excepthook
+    sys.unraisablehook, threading.excepthook = lost, broken
     try:
         yield
     except KeyboardInterrupt:
@@ -76,8 +87,9 @@ def explained(interrupted: str = GOES_ON) -> Iterator[None]:
         click.echo(f"Error: the storage does not answer, or refuses ({reason}). {interrupted}", err=True)
         sys.exit(FAILED)
     finally:
-        sys.unraisablehook = usual
-        signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook, threading.excepthook = usual, usual_in_threads
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 class Report(Protocol):

@@ -120,3 +120,31 @@ with explained():
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50)
     assert (done.returncode, done.stderr.count("Interrupted."), "Traceback" in done.stderr) == (130, 1, False)
+
+
+def test_an_interruption_is_told_without_others_complaints() -> None:
+    """Threads that fail because of it say nothing; those that fail before do."""
+    code = """
+import signal, threading
+from matting_compose.composer.terminal import explained
+
+def fail():
+    raise KeyError("a thread's")
+
+def run():
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+
+with explained():
+    {before}
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        run()
+"""
+    for before, complaints in (("pass", 0), ("run()", 1)):
+        command = [sys.executable, "-c", code.format(before=before)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+        found = done.returncode, done.stderr.count("KeyError"), "Interrupted." in done.stderr
+        assert found == (130, complaints, True)
