@@ -24,8 +24,8 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from . import dataset
 from .checksums import CHECKSUMS, file_sha256, read_checksums, write_checksums
+from .dataset import FORMAT, INDEX, VERSION, open_dataset
 from .documents import load_sidecar
 from .errors import BuildError, DatasetError
 from .files import LOCK, TEMPORARY, disk_error, write_json
@@ -364,8 +364,8 @@ def _write_index(plan: Plan, out: Path, done: dict[int, dict[str, Any]]) -> None
     listed = ("file", "index", "split", "composites", "bytes", "sha256")
     document = plan.document()
     index = {
-        "format": dataset.FORMAT,
-        "version": dataset.VERSION,
+        "format": FORMAT,
+        "version": VERSION,
         "plan_sha256": plan.sha256,
         "composites": sum(sidecar["composites"] for sidecar in sidecars),
         "planned": len(plan),
@@ -383,10 +383,10 @@ def _write_index(plan: Plan, out: Path, done: dict[int, dict[str, Any]]) -> None
             "zstandard": zstandard.__version__,
         },
     }
-    write_json(out / dataset.INDEX, index)
+    write_json(out / INDEX, index)
     if index["composites"]:
-        write_contact_sheet(dataset.open_dataset(out), out / CONTACT_SHEET)
-    small = [PLAN, dataset.INDEX, *([CONTACT_SHEET] if index["composites"] else [])]
+        write_contact_sheet(open_dataset(out), out / CONTACT_SHEET)
+    small = [PLAN, INDEX, *([CONTACT_SHEET] if index["composites"] else [])]
     small += [f"shards/{Path(sidecar['file']).stem}.json" for sidecar in sidecars]
     write_checksums(out, {f"shards/{sidecar['file']}": sidecar["sha256"] for sidecar in sidecars}, small)
 

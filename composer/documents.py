@@ -24,16 +24,16 @@ ShardName = Annotated[str, Field(pattern=r"^shard-[0-9]{5,9}\.h5$")]
 Split = Literal["train", "validation"]
 
 
-class _Document(BaseModel):
+class Document(BaseModel):
     """Strict about what it knows, and indifferent to what a later writer may add."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
-Model = TypeVar("Model", bound=_Document)
+Model = TypeVar("Model", bound=Document)
 
 
-class FailureRecord(_Document):
+class FailureRecord(Document):
     """A composite that could not be made: see `render.Failure`."""
 
     key: str
@@ -42,14 +42,14 @@ class FailureRecord(_Document):
     detail: str
 
 
-class ExcludedRecord(_Document):
+class ExcludedRecord(Document):
     """A picture that was left out on purpose."""
 
     source: str
     reason: str
 
 
-class ShardRecord(_Document):
+class ShardRecord(Document):
     """A shard as the index lists it."""
 
     file: ShardName
@@ -60,7 +60,7 @@ class ShardRecord(_Document):
     sha256: Sha256
 
 
-class InputRecord(_Document):
+class InputRecord(Document):
     """A file that a shard was made from."""
 
     bytes: NonNegativeInt
@@ -79,7 +79,7 @@ class Sidecar(ShardRecord):
         return ShardRecord(**{name: getattr(self, name) for name in ShardRecord.model_fields})
 
 
-class TrimapSettings(_Document):
+class TrimapSettings(Document):
     """What of a recipe's trimaps can be checked in a finished dataset."""
 
     strategy: str
@@ -87,20 +87,20 @@ class TrimapSettings(_Document):
     clear: Annotated[int, Field(ge=0, le=254)]
 
 
-class FitSettings(_Document):
+class FitSettings(Document):
     """How a recipe blends."""
 
     method: Literal["exact", "adobe"]
 
 
-class ShardSettings(_Document):
+class ShardSettings(Document):
     """How a recipe stores composites."""
 
     packing: str
     background: Literal["none", "unknown", "full"]
 
 
-class Settings(_Document):
+class Settings(Document):
     """The keys of a dataset's recipe that looking at it needs; others may be newer than this program."""
 
     seed: NonNegativeInt
@@ -110,7 +110,7 @@ class Settings(_Document):
     shards: ShardSettings
 
 
-class Index(_Document):
+class Index(Document):
     """A dataset's index, `dataset.json`."""
 
     version: PositiveInt
@@ -139,7 +139,7 @@ _PlannedForeground = Annotated[
 ]
 
 
-class _PlanDocument(_Document):
+class _PlanDocument(Document):
     plan_sha256: Sha256
     plan_version: PositiveInt
     recipe: dict[str, Any]
@@ -176,8 +176,8 @@ def load_index(folder: Path) -> Index:
         document = read_index(folder)
     except (KeyError, TypeError, RecursionError) as error:
         raise DatasetError(f"{folder / INDEX}: damaged ({error!r}); run the build again to restore it") from None
-    index = _validated(Index, document, folder / INDEX, "run the build again to restore it")
-    _validated(Settings, index.recipe, folder / INDEX, "run the build again to restore it")
+    index = validated(Index, document, folder / INDEX, "run the build again to restore it")
+    validated(Settings, index.recipe, folder / INDEX, "run the build again to restore it")
     names = [shard.file for shard in index.shards]
     if len(set(names)) < len(names):
         raise DatasetError(f"{folder / INDEX}: damaged (a shard is listed twice); run the build again to restore it")
@@ -193,7 +193,7 @@ def load_sidecar(path: Path) -> Sidecar:
     ------
     DatasetError : it is missing or damaged
     """
-    return _validated(Sidecar, _read(path), path, "build again to render the shard anew")
+    return validated(Sidecar, read_json_object(path), path, "build again to render the shard anew")
 
 
 def load_plan(folder: Path) -> PlanFile:
@@ -204,9 +204,9 @@ def load_plan(folder: Path) -> PlanFile:
     DatasetError : it is missing, damaged, or of another version of the plan's rules
     """
     path = folder / PLAN
-    document = _read(path)
+    document = read_json_object(path)
     way_out = "restore it from a copy, or build into another folder"
-    found = _validated(_PlanDocument, document, path, way_out)
+    found = validated(_PlanDocument, document, path, way_out)
     if found.plan_version != PLAN_VERSION:
         raise DatasetError(f"{path}: of plan version {found.plan_version}; this program knows version {PLAN_VERSION}")
     content = {key: value for key, value in document.items() if key != "plan_sha256"}
@@ -216,7 +216,7 @@ def load_plan(folder: Path) -> PlanFile:
     try:
         recipe = Recipe.model_validate({**found.recipe, **anywhere})
     except ValidationError as error:
-        raise DatasetError(f"{path}: damaged (recipe: {_first(error)}); {way_out}") from None
+        raise DatasetError(f"{path}: damaged (recipe: {first_finding(error)}); {way_out}") from None
     plan = Plan(
         recipe=recipe,
         foregrounds=tuple(Entry(key=entry[0], image=entry[1]) for entry in found.foregrounds),
@@ -230,7 +230,8 @@ def load_plan(folder: Path) -> PlanFile:
     return PlanFile(plan, found.recipe, found.plan_sha256, plan_sha256(content))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object. Raise DatasetError where it does not."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -242,14 +243,15 @@ def _read(path: Path) -> dict[str, Any]:
     return value
 
 
-def _validated(model: type[Model], document: dict[str, Any], path: Path, way_out: str) -> Model:
+def validated(model: type[Model], document: dict[str, Any], path: Path, way_out: str) -> Model:
+    """Check a document's shape. Raise DatasetError, with what is wrong and the way out."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise DatasetError(f"{path}: damaged ({_first(error)}); {way_out}") from None
+        raise DatasetError(f"{path}: damaged ({first_finding(error)}); {way_out}") from None
 
 
-def _first(error: ValidationError) -> str:
+def first_finding(error: ValidationError) -> str:
     """Say pydantic's first finding in a line."""
     found = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in found["loc"])

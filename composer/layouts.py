@@ -16,12 +16,26 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from . import backdrops, procedural, recipe
+from .backdrops import BACKGROUND_KINDS, draw_background
 from .errors import PlanError, SourceError
 from .listings import coco_names, list_pictures, read_list
+from .procedural import FOREGROUND_KINDS, draw_foreground
+from .recipe import (
+    DimForegrounds,
+    FolderBackgrounds,
+    ForegroundTable,
+    ListBackgrounds,
+    PairsForegrounds,
+    ProceduralBackgrounds,
+    ProceduralForegrounds,
+    Reading,
+    Recipe,
+    RgbaForegrounds,
+    foregrounds_root,
+    reading_of,
+)
 from .sources import (
     Foreground,
-    Reading,
     composed_size,
     limit_side,
     picture_size,
@@ -87,47 +101,43 @@ class BackgroundLayout(Protocol):
         """Read a background, (H, W, 3) uint8 RGB, and the SHA-256 of where it came from."""
 
 
-def foreground_layout(what: recipe.Recipe) -> ForegroundLayout:
+def foreground_layout(recipe: Recipe) -> ForegroundLayout:
     """Return the layout of a recipe's foregrounds."""
-    tables = what.foreground_tables
-    layouts = tuple(_table_layout(table, _reading(what), what.seed) for table in tables)
+    tables = recipe.foreground_tables
+    layouts = tuple(_table_layout(table, reading_of(recipe), recipe.seed) for table in tables)
     names = tuple(table.name for table in tables)
     return layouts[0] if names == (None,) else Several(layouts, names)
 
 
-def _table_layout(table: recipe.ForegroundTable, reading: Reading, seed: int) -> ForegroundLayout:
+def _table_layout(table: ForegroundTable, reading: Reading, seed: int) -> ForegroundLayout:
     match table:
-        case recipe.PairsForegrounds():
+        case PairsForegrounds():
             return Pairs(table, reading)
-        case recipe.RgbaForegrounds():
+        case RgbaForegrounds():
             return Cutouts(table, reading)
-        case recipe.DimForegrounds():
+        case DimForegrounds():
             return Dim(table, reading)
-        case recipe.ProceduralForegrounds():
+        case ProceduralForegrounds():
             return DrawnForegrounds(table, seed)
 
 
-def background_layout(what: recipe.Recipe) -> BackgroundLayout:
+def background_layout(recipe: Recipe) -> BackgroundLayout:
     """Return the layout of a recipe's backgrounds."""
-    table = what.backgrounds
+    table = recipe.backgrounds
     match table:
-        case recipe.FolderBackgrounds():
-            return Photographs(table, _reading(what))
-        case recipe.ListBackgrounds():
-            beside = recipe.foregrounds_root(what) if table.beside == "foregrounds" else table.root
-            return Photographs(table, _reading(what), beside)
-        case recipe.ProceduralBackgrounds():
-            return DrawnBackgrounds(table, what.seed)
-
-
-def _reading(what: recipe.Recipe) -> Reading:
-    return "stored" if what.fit.method == "adobe" else "seen"
+        case FolderBackgrounds():
+            return Photographs(table, reading_of(recipe))
+        case ListBackgrounds():
+            beside = foregrounds_root(recipe) if table.beside == "foregrounds" else table.root
+            return Photographs(table, reading_of(recipe), beside)
+        case ProceduralBackgrounds():
+            return DrawnBackgrounds(table, recipe.seed)
 
 
 class _Files:
     """What the layouts of picture files share."""
 
-    table: recipe.ForegroundTable
+    table: ForegroundTable
     reading: Reading
 
     def files(self, entry: Entry) -> list[Path]:
@@ -151,7 +161,7 @@ class _Files:
 class Pairs(_Files):
     """Pictures in one folder, alphas in another, under the same names up to the ending."""
 
-    table: recipe.PairsForegrounds
+    table: PairsForegrounds
     reading: Reading = "seen"
 
     def entries(self) -> list[Entry]:
@@ -181,7 +191,7 @@ class Pairs(_Files):
 class Cutouts(_Files):
     """Pictures that carry their alpha."""
 
-    table: recipe.RgbaForegrounds
+    table: RgbaForegrounds
     reading: Reading = "seen"
 
     def entries(self) -> list[Entry]:
@@ -197,7 +207,7 @@ class Cutouts(_Files):
 class Dim(_Files):
     """Deep Image Matting's tree; the list of names gives the order."""
 
-    table: recipe.DimForegrounds
+    table: DimForegrounds
     reading: Reading = "seen"
 
     def entries(self) -> list[Entry]:
@@ -231,12 +241,12 @@ class Dim(_Files):
 class DrawnForegrounds:
     """Foregrounds out of noise and strokes."""
 
-    table: recipe.ProceduralForegrounds
+    table: ProceduralForegrounds
     seed: int
 
     def entries(self) -> list[Entry]:
         """See `ForegroundLayout`."""
-        return [Entry(name, name) for name in _drawn_names(procedural.FOREGROUND_KINDS, self.table.count)]
+        return [Entry(name, name) for name in drawn_names(FOREGROUND_KINDS, self.table.count)]
 
     def files(self, entry: Entry) -> list[Path]:
         """See `ForegroundLayout`."""
@@ -244,17 +254,17 @@ class DrawnForegrounds:
 
     def size(self, entry: Entry) -> tuple[int, int]:
         """See `ForegroundLayout`."""
-        return _drawn_size(self.table.sides, self._rng(entry))
+        return drawn_size(self.table.sides, self._rng(entry))
 
     def load(self, entry: Entry) -> Foreground:
         """See `ForegroundLayout`."""
         rng = self._rng(entry)
-        size = _drawn_size(self.table.sides, rng)
-        image, alpha = procedural.draw_foreground(entry.key.rpartition("-")[0], size, rng)
+        size = drawn_size(self.table.sides, rng)
+        image, alpha = draw_foreground(entry.key.rpartition("-")[0], size, rng)
         return Foreground(image, alpha, hashlib.sha256(image.tobytes() + alpha.tobytes()).hexdigest())
 
     def _rng(self, entry: Entry) -> np.random.Generator:
-        return _drawn_rng(self.seed, DRAWN_FOREGROUNDS, entry.key)
+        return drawn_rng(self.seed, DRAWN_FOREGROUNDS, entry.key)
 
 
 @dataclass(frozen=True)
@@ -312,20 +322,20 @@ class Photographs:
     beside : the folder that a list lies below
     """
 
-    table: recipe.FolderBackgrounds | recipe.ListBackgrounds
+    table: FolderBackgrounds | ListBackgrounds
     reading: Reading = "seen"
     beside: Path | None = None
 
     def names(self) -> list[str]:
         """See `BackgroundLayout`."""
-        if isinstance(self.table, recipe.FolderBackgrounds):
+        if isinstance(self.table, FolderBackgrounds):
             return list_pictures(self.table.root, recursive=self.table.recursive)
         return read_list((self.beside or self.table.root) / self.table.list)
 
     def files(self, name: str) -> list[Path]:
         """See `BackgroundLayout`."""
         path = safe_path(self.table.root, name)
-        names = coco_names(name) if isinstance(self.table, recipe.ListBackgrounds) else [name]
+        names = coco_names(name) if isinstance(self.table, ListBackgrounds) else [name]
         others = (safe_path(self.table.root, other) for other in names[1:])
         # Only what may lie there under another name is looked for.
         return [path if len(names) == 1 or path.exists() else next((p for p in others if p.exists()), path)]
@@ -343,12 +353,12 @@ class Photographs:
 class DrawnBackgrounds:
     """Backgrounds out of noise and strokes."""
 
-    table: recipe.ProceduralBackgrounds
+    table: ProceduralBackgrounds
     seed: int
 
     def names(self) -> list[str]:
         """See `BackgroundLayout`."""
-        return _drawn_names(backdrops.BACKGROUND_KINDS, self.table.count)
+        return drawn_names(BACKGROUND_KINDS, self.table.count)
 
     def files(self, name: str) -> list[Path]:
         """See `BackgroundLayout`."""
@@ -356,13 +366,13 @@ class DrawnBackgrounds:
 
     def size(self, name: str) -> tuple[int, int]:
         """See `BackgroundLayout`."""
-        return _drawn_size(self.table.sides, _drawn_rng(self.seed, DRAWN_BACKGROUNDS, name))
+        return drawn_size(self.table.sides, drawn_rng(self.seed, DRAWN_BACKGROUNDS, name))
 
     def load(self, name: str) -> tuple[Array, str]:
         """See `BackgroundLayout`."""
-        rng = _drawn_rng(self.seed, DRAWN_BACKGROUNDS, name)
-        size = _drawn_size(self.table.sides, rng)
-        image = backdrops.draw_background(name.rpartition("-")[0], size, rng)
+        rng = drawn_rng(self.seed, DRAWN_BACKGROUNDS, name)
+        size = drawn_size(self.table.sides, rng)
+        image = draw_background(name.rpartition("-")[0], size, rng)
         return image, hashlib.sha256(image.tobytes()).hexdigest()
 
 
@@ -370,15 +380,18 @@ def _stem(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _drawn_names(kinds: tuple[str, ...], count: int) -> list[str]:
+def drawn_names(kinds: tuple[str, ...], count: int) -> list[str]:
+    """Return the names of drawn pictures: their kinds in turn, numbered."""
     return [f"{kinds[i % len(kinds)]}-{i:03d}" for i in range(count)]
 
 
-def _drawn_rng(seed: int, stream: int, name: str) -> np.random.Generator:
+def drawn_rng(seed: int, stream: int, name: str) -> np.random.Generator:
+    """Return the generator that a drawn picture is made with."""
     # Three words set these apart from the plan's cells, which use two.
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream, int(name.rpartition("-")[2]), 0)))
 
 
-def _drawn_size(sides: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+def drawn_size(sides: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+    """Draw (height, width) px."""
     height, width = rng.integers(min(sides), max(sides) + 1, size=2)
     return int(height), int(width)

@@ -61,7 +61,7 @@ class Look:
     offset: float = 0.0
 
 
-AS_IT_IS = Look()
+UNCHANGED_LOOK = Look()
 
 
 @dataclass(frozen=True)

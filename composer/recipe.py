@@ -22,6 +22,9 @@ from pydantic_core import ErrorDetails
 from .errors import RecipeError
 from .settings import Chance, Chances, Range, Share, Table, explain, override, read_toml, shipped
 
+# ``seen``: as people see it, upright and in sRGB. ``stored``: the pixels as Pillow decodes them, which is what
+# scripts that know neither EXIF nor ICC profiles make of a picture.
+Reading = Literal["seen", "stored"]
 MANIFESTS = "matting_compose.manifests"
 
 
@@ -292,6 +295,11 @@ class Recipe(Table):
             if self.looks != Looks():
                 raise ValueError("trimap.strategy = supplied: the trimaps would not fit other looks; leave [looks] out")
         return self
+
+
+def reading_of(recipe: Recipe) -> Reading:
+    """Return how a recipe's pictures are read: as Adobe's script does where its fit is Adobe's."""
+    return "stored" if recipe.fit.method == "adobe" else "seen"
 
 
 def foregrounds_root(recipe: Recipe) -> Path | None:

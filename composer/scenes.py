@@ -51,7 +51,7 @@ class Scene:
     shadow_blur: float = 0.0
 
 
-AS_IT_IS = Scene()
+UNCHANGED_SCENE = Scene()
 
 
 def draw_scene(settings: Scenes, rng: np.random.Generator) -> Scene:

@@ -26,11 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 from zstandard import ZstdError
 
-from . import looks, scenes
 from .errors import BuildError, DatasetError
-from .looks import Look
+from .looks import UNCHANGED_LOOK, Look
 from .packing import FILTERS, Codec, Packing, packing
-from .scenes import Scene
+from .scenes import UNCHANGED_SCENE, Scene
 
 Array = NDArray[np.uint8]
 Window = tuple[int, int, int, int]  # y, x, height, width
@@ -76,8 +75,8 @@ class Row:
     dilate: int
     group: int
     position: int
-    look: Look = looks.AS_IT_IS
-    scene: Scene = scenes.AS_IT_IS
+    look: Look = UNCHANGED_LOOK
+    scene: Scene = UNCHANGED_SCENE
 
     def columns(self) -> dict[str, Any]:
         """Return it flat: its fields, and ``look_number``, ``scene_blur`` and the like."""
@@ -208,7 +207,7 @@ class ShardWriter:
         self._file = h5py.File(path, "w", libver=LIBVER)
         self._file.attrs["format"] = FORMAT
         self._file.attrs["version"] = VERSION
-        for name, value in zip(_HEADER_FIELDS, astuple(header), strict=True):
+        for name, value in zip(HEADER_FIELDS, astuple(header), strict=True):
             self._file.attrs[name] = value
 
     def __enter__(self) -> ShardWriter:
@@ -245,7 +244,7 @@ class ShardWriter:
         ------
         DatasetError : what is read is not what was written
         """
-        self._file.create_dataset("samples", data=_to_table(rows), track_times=False)
+        self._file.create_dataset("samples", data=to_table(rows), track_times=False)
         _write_places(self._file, sorted({place[0] for place in self._written}))
         self._file.attrs["composites"] = len(rows)
         self._file.attrs["complete"] = True
@@ -461,7 +460,7 @@ class ShardReader:
         try:
             self.header = _read_header(self._file, path.name)
             self._codecs = self.header.codecs()
-            self.rows = _read_table(self._file["samples"], size)
+            self.rows = read_table(self._file["samples"], size)
             self._tiles = _read_places(self._file[PLACES], size) if PLACES in self._file else None
         except DAMAGE as error:
             self._file.close()
@@ -543,8 +542,8 @@ class ShardReader:
     def _places(self, dataset: h5py.Dataset) -> NDArray[np.int64]:
         """Return where a dataset's tiles lie: the file says it, or, an early one, HDF5 does."""
         if self._tiles is None:
-            return _tile_places(dataset)
-        first = _integer(dataset, FIRST)
+            return tile_places(dataset)
+        first = stored_integer(dataset, FIRST)
         count = math.prod(-(-side // tile) for side, tile in zip(dataset.shape, dataset.chunks, strict=True))
         return self._tiles[first : first + count]
 
@@ -578,14 +577,14 @@ class ShardReader:
         return arrays
 
 
-def _integer(dataset: h5py.Dataset, name: str) -> int:
+def stored_integer(dataset: h5py.Dataset, name: str) -> int:
     """Read an attribute, in a third of the time that h5py takes, which finds out its type first."""
     value = np.empty((), np.int64)
     h5py.h5a.open(dataset.id, name.encode()).read(value)
     return int(value)
 
 
-def _tile_places(dataset: h5py.Dataset) -> NDArray[np.int64]:
+def tile_places(dataset: h5py.Dataset) -> NDArray[np.int64]:
     """Ask HDF5 where a dataset's tiles lie: offset and size, (tiles, 2), zeros where there is none. 10 µs a tile."""
     found: list[tuple[int, ...]] = []
     dataset.id.chunk_iter(lambda chunk: found.append((*chunk.chunk_offset, chunk.byte_offset, chunk.size)))
@@ -612,16 +611,16 @@ def _read_places(table: h5py.Dataset, size: int) -> NDArray[np.int64]:
 
 def _write_places(file: h5py.File, names: Sequence[str]) -> None:
     """Write where all tiles lie into one table, and into each dataset from which row on its own are."""
-    tables = [_tile_places(file[name]) for name in names]
+    tables = [tile_places(file[name]) for name in names]
     for name, start in zip(names, accumulate(map(len, tables), initial=0), strict=False):
         file[name].attrs[FIRST] = start
     file.create_dataset(PLACES, data=np.concatenate([np.zeros((0, 2), np.int64), *tables]), track_times=False)
 
 
-_HEADER_FIELDS = tuple(field.name for field in fields(Header))
+HEADER_FIELDS = tuple(field.name for field in fields(Header))
 _PARTS: dict[str, Look | Scene] = {
-    "look": looks.AS_IT_IS,
-    "scene": scenes.AS_IT_IS,
+    "look": UNCHANGED_LOOK,
+    "scene": UNCHANGED_SCENE,
 }  # a row's parts, each with its usual value
 
 
@@ -646,7 +645,7 @@ _NUMBERS = {
 _KINDS = {bool: "<u1", int: "<u2", float: "<f8"}  # of the parts' columns
 
 
-def _to_table(rows: Sequence[Row]) -> NDArray[np.void]:
+def to_table(rows: Sequence[Row]) -> NDArray[np.void]:
     """Make the compound table; texts are UTF-8 of a fixed length, as long as the longest.
 
     A column of looks or scenes that has its usual value in every row is left out.
@@ -667,7 +666,9 @@ def _to_table(rows: Sequence[Row]) -> NDArray[np.void]:
     return table
 
 
-def _from_table(table: NDArray[np.void]) -> list[Row]:
+def from_table(table: NDArray[np.void]) -> list[Row]:
+    """Return a shard's table as rows."""
+
     def column(name: str) -> list[Any]:
         values = table[name].tolist()
         return [value.decode() for value in values] if name in _TEXT else values
@@ -684,7 +685,7 @@ def _from_table(table: NDArray[np.void]) -> list[Row]:
 _ROW_FIELDS = tuple(field.name for field in fields(Row) if field.name not in _PARTS)
 
 
-def _read_table(dataset: h5py.Dataset, most: int) -> list[Row]:
+def read_table(dataset: h5py.Dataset, most: int) -> list[Row]:
     """Read the table; one that declares more than `most` bytes, or pointers in place of texts, is not looked at."""
     columns = dataset.dtype  # h5py makes it anew each time
     names = [*_ROW_FIELDS, *(name for name in _USUAL if name in (columns.names or ()))]
@@ -696,7 +697,7 @@ def _read_table(dataset: h5py.Dataset, most: int) -> list[Row]:
         or not whole
     ):
         raise ValueError(f"a table of {dataset.size:,} rows, {columns}")
-    return _from_table(dataset[()])
+    return from_table(dataset[()])
 
 
 def _read_header(file: h5py.File, name: str) -> Header:
@@ -709,7 +710,7 @@ def _read_header(file: h5py.File, name: str) -> Header:
         )
     if not attributes.get("complete"):
         raise DatasetError(f"{name}: unfinished; run the build again")
-    values = (attributes[field] for field in _HEADER_FIELDS)
+    values = (attributes[field] for field in HEADER_FIELDS)
     header = Header(*(value.item() if isinstance(value, np.generic) else value for value in values))
     for field in fields(Header):
         if type(getattr(header, field.name)).__name__ != field.type:
@@ -721,10 +722,10 @@ def _read_back(path: Path, written: dict[tuple[Any, ...], int], rows: Sequence[R
     """Compare every tile in the file with what was written, and the table; return the file's SHA-256."""
     missing = dict(written)
     with path.open("rb", buffering=0) as raw, h5py.File(path, "r") as file:
-        if _from_table(file["samples"][()]) != list(rows):
+        if from_table(file["samples"][()]) != list(rows):
             raise DatasetError(f"{path.name}: the table that was read back differs from what was written")
         for name in sorted({place[0] for place in written}):
-            first, places = _integer(file[name], FIRST), _tile_places(file[name])
+            first, places = stored_integer(file[name], FIRST), tile_places(file[name])
             if not np.array_equal(file[PLACES][first : first + len(places)], places):
                 raise DatasetError(f"{path.name}: the table of the tiles of {name} was read back different")
 

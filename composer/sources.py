@@ -14,7 +14,7 @@ import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal
+from typing import IO
 
 import cv2
 import numpy as np
@@ -23,12 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from .errors import SourceError
+from .recipe import Reading
 
 Array = NDArray[np.uint8]
-
-# ``seen``: as people see it, upright and in sRGB. ``stored``: the pixels as Pillow decodes them, which is what
-# scripts that know neither EXIF nor ICC profiles make of a picture.
-Reading = Literal["seen", "stored"]
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".sgi"})
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "SGI")

@@ -60,7 +60,7 @@ def export_onnx(network: MNet, path: Path) -> None:
     ------
     ExportError : onnx is not installed, or the file cannot be written
     """
-    _installed("onnx")
+    require_packages("onnx")
     import onnx
     from onnx import TensorProto, helper
 
@@ -216,7 +216,7 @@ def check_onnx(network: MNet, path: Path, sizes: tuple[tuple[int, int], ...] = S
     ------
     ExportError : it is not installed, or alphas differ by more than `TOLERANCE`
     """
-    _installed("onnxruntime")
+    require_packages("onnxruntime")
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -247,7 +247,7 @@ def export_safetensors(network: MNet, path: Path) -> None:
     ------
     ExportError : safetensors is not installed, or the file cannot be written
     """
-    _installed("safetensors")
+    require_packages("safetensors")
     from safetensors.torch import save
 
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
@@ -266,7 +266,7 @@ def load_safetensors(path: Path) -> MNet:
     ValueError : the file is damaged, or not one of ours
     OSError : it cannot be read
     """
-    _installed("safetensors")
+    require_packages("safetensors")
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -283,7 +283,7 @@ def load_safetensors(path: Path) -> MNet:
     return network.float().eval()
 
 
-def _installed(*names: str) -> None:
+def require_packages(*names: str) -> None:
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise ExportError(

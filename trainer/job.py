@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..composer.errors import SourceError
-from . import cutout
+from .cutout import estimate_foreground, on_background, panel
 from .files import FileError, list_pictures, read_grey, read_image, read_image_alpha, write_picture
 from .methods import Settings, make_matte, to_bytes
 from .trimaps import RADIUS, checked_trimap, trimap_from_alpha
@@ -127,14 +127,14 @@ def run_job(job: Job, wanted: Wanted) -> list[str]:
         write_picture(job.product("trimap", ".png"), trimap)
     pictures: list[Picture] = []
     if wanted.cutout or wanted.background or wanted.panel:
-        pictures.append(cutout.estimate_foreground(image, matte))
+        pictures.append(estimate_foreground(image, matte))
     if wanted.cutout:
         write_picture(job.product("cutout", ".png"), np.dstack([pictures[0], alpha]))
     if wanted.background:
-        pictures.append(cutout.on_background(pictures[0], alpha, read_image(wanted.background)))
+        pictures.append(on_background(pictures[0], alpha, read_image(wanted.background)))
         write_picture(job.product("composite", ".png"), pictures[1])
     if wanted.panel:
-        write_picture(job.product("panel", ".jpg"), cutout.panel(image, trimap, alpha, *pictures))
+        write_picture(job.product("panel", ".jpg"), panel(image, trimap, alpha, *pictures))
     return warnings
 
 

@@ -47,7 +47,7 @@ class Learner:
         self._config, self._place = config, place
         torch.manual_seed(config.seed)
         network = MNet(**config.network.model_dump(exclude={"encoder"}))
-        _load_encoder(network, config.network.encoder)
+        load_encoder(network, config.network.encoder)
         if place.world > 1 and config.network.norm == "batch" and place.device.type == "cuda":
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
@@ -174,7 +174,8 @@ def _optimiser(network: nn.Module, settings: OptimiserTable, device: torch.devic
     )  # fmt: skip
 
 
-def _load_encoder(network: MNet, source: str) -> None:
+def load_encoder(network: MNet, source: str) -> None:
+    """Load an encoder's weights: ``random``, ``vgg16_bn`` or a file."""
     if source == "random":
         return
     try:

@@ -147,7 +147,7 @@ class MNet(nn.Module):
                 "Build the network so, or train it without a pre-trained encoder"
             )
         targets = self._encoder_tensors()
-        state = _fitting(_read_state(path), targets, path)
+        state = fitting_state(read_encoder_state(path), targets, path)
         for key, target in targets.items():
             target.copy_(state[key])
         first: Tensor = self.get_parameter("encoder.0.0.weight")  # (64, 6, 3, 3)
@@ -240,7 +240,7 @@ def _not_vgg16_bn(path: Path, found: str) -> str:
     )
 
 
-def _read_state(path: Path) -> Mapping[str, object]:
+def read_encoder_state(path: Path) -> Mapping[str, object]:
     """Read a state_dict without executing anything in the file."""
     with path.open("rb") as file:
         try:
@@ -273,7 +273,7 @@ def _read_safetensors(file: BinaryIO) -> dict[str, Tensor]:
     return tensors
 
 
-def _fitting(state: Mapping[str, object], targets: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+def fitting_state(state: Mapping[str, object], targets: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Return the tensors of ``state`` that fill ``targets``, or say what keeps them from it."""
     fitting: dict[str, Tensor] = {}
     misfits = [f"{k!r}, which vgg16_bn lacks" for k in state if _is_feature(k) and k not in targets]
