@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from . import __version__
-from .composer.errors import RecipeError
-from .composer.terminal import CLEAN, FAILED, WITH_FAILURES, Place, duration, explained, progress, size
+from .composer.base.errors import RecipeError
+from .composer.base.text import duration, size
+from .composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, Place, explained, progress
 
 if TYPE_CHECKING:
-    from .composer.corpus import Corpus
-    from .composer.mattes import Matte
+    from .composer.building.shares import Share
+    from .composer.extraction.pairs import Matte
+    from .composer.fetching.corpus import Corpus
     from .composer.recipe import Recipe
-    from .composer.shares import Share
 
 # Names only: the module that knows more imports NumPy, and help must not wait for that. A test compares.
 LAYOUTS = ("aim500", "am2k", "p3m10k", "ppm100")
@@ -118,8 +119,8 @@ def build(
       matting-compose build my.toml --out /shared/dataset --shards 3/64
     """
     with explained():
+        from .composer.base.storage import located
         from .composer.recipe import load_recipe
-        from .composer.store import located
 
         if cluster and jobs != -1:
             raise click.UsageError("--jobs is for this machine; with --cluster, its workers decide")
@@ -136,7 +137,7 @@ def build(
 
 
 def _share(text: str | None) -> Share:
-    from .composer.shares import WHOLE, Share
+    from .composer.building.shares import WHOLE, Share
 
     try:
         return WHOLE if text is None else Share.parse(text)
@@ -145,13 +146,13 @@ def _share(text: str | None) -> Share:
 
 
 def _build(recipe: Recipe, out: Path, jobs: int, share: Share, cluster: str | None, as_json: bool) -> int:
-    from .composer.build import Progress, build, resume_plan
-    from .composer.dataset import INDEX
-    from .composer.documents import load_sidecar
-    from .composer.listings import CONTACT_SHEET
-    from .composer.printing import headline, print_built, print_missing
-    from .composer.store import is_remote
-    from .composer.survey import free_bytes
+    from .composer.base.files import free_bytes
+    from .composer.base.storage import is_remote
+    from .composer.building.build import Progress, build
+    from .composer.building.resume import resume_plan
+    from .composer.console.printing import headline, print_built, print_missing
+    from .composer.dataset.documents import INDEX, load_sidecar
+    from .composer.sources.listings import CONTACT_SHEET
 
     plan = resume_plan(recipe, out, write=False)
     click.echo(headline(plan), err=True)
@@ -180,9 +181,9 @@ def _build(recipe: Recipe, out: Path, jobs: int, share: Share, cluster: str | No
 
 
 def _dry_run(recipe: Recipe, out: Path, jobs: int, as_json: bool) -> int:
-    from .composer.build import resume_plan
-    from .composer.printing import headline, print_survey
-    from .composer.survey import survey
+    from .composer.building.dry_run import survey
+    from .composer.building.resume import resume_plan
+    from .composer.console.printing import headline, print_survey
 
     plan = resume_plan(recipe, out, write=False)
     click.echo(headline(plan), err=as_json)
@@ -222,8 +223,8 @@ def doctor(
       matting-compose doctor --foregrounds cutouts/ --backgrounds photos/ --json
     """
     with explained("Nothing was written"):
-        from .composer.doctor import examine
-        from .composer.printing import print_diagnosis
+        from .composer.building.doctor import examine
+        from .composer.console.printing import print_diagnosis
         from .composer.recipe import load_recipe
 
         recipe = recipe or (None if foregrounds else "demo")
@@ -248,8 +249,8 @@ def recipes(name: str | None) -> None:
       matting-compose recipes demo > my.toml
     """
     with explained():
+        from .composer.base.settings import shipped_text
         from .composer.recipe import MANIFESTS, shipped_recipes
-        from .composer.settings import shipped_text
 
         texts = {shipped: shipped_text(shipped, MANIFESTS) for shipped in shipped_recipes()}
         if name is None:
@@ -289,7 +290,7 @@ def fetch(corpus: str, out: Path | None, packages: tuple[Path, ...], dry_run: bo
       matting-compose fetch open431 --packages downloads/ --out pictures
     """
     with explained():
-        from .composer.corpus import load_corpus
+        from .composer.fetching.corpus import load_corpus
 
         loaded = load_corpus(corpus)
         out = out or Path(f"{loaded.name}-pictures")
@@ -298,8 +299,8 @@ def fetch(corpus: str, out: Path | None, packages: tuple[Path, ...], dry_run: bo
 
 
 def _fetch(corpus: Corpus, out: Path, packages: tuple[Path, ...], as_json: bool) -> int:
-    from .composer.fetch import Progress, fetch
-    from .composer.printing import print_fetched
+    from .composer.console.printing import print_fetched
+    from .composer.fetching.fetch import Progress, fetch
 
     with progress(size) as report:
 
@@ -315,9 +316,9 @@ def _fetch(corpus: Corpus, out: Path, packages: tuple[Path, ...], as_json: bool)
 
 
 def _dry_fetch(corpus: Corpus, out: Path, packages: tuple[Path, ...], as_json: bool) -> int:
-    from .composer.fetch import plan_fetch
-    from .composer.printing import print_errand
-    from .composer.survey import free_bytes
+    from .composer.base.files import free_bytes
+    from .composer.console.printing import print_errand
+    from .composer.fetching.fetch import plan_fetch
 
     errand, free = plan_fetch(corpus, out, packages), free_bytes(out)
     if as_json:
@@ -363,7 +364,7 @@ def extract(
     with explained():
         if alphas and layout:
             raise click.UsageError("--alphas and --layout exclude each other: a layout knows where its alphas lie")
-        from .composer.mattes import list_mattes
+        from .composer.extraction.pairs import list_mattes
 
         mattes = list_mattes(pictures, alphas, layout)
         code = (_dry_extract if dry_run else _extract)(mattes, out, jobs, as_json)
@@ -371,9 +372,9 @@ def extract(
 
 
 def _extract(mattes: list[Matte], out: Path, jobs: int, as_json: bool) -> int:
-    from .composer.extract import REPORT, extract
-    from .composer.listings import CONTACT_SHEET
-    from .composer.printing import print_extraction, print_failures
+    from .composer.console.printing import print_extraction, print_failures
+    from .composer.extraction.extract import REPORT, extract
+    from .composer.sources.listings import CONTACT_SHEET
 
     with progress() as report:
         done = extract(mattes, out, jobs=jobs, on_progress=report)
@@ -385,8 +386,8 @@ def _extract(mattes: list[Matte], out: Path, jobs: int, as_json: bool) -> int:
 
 
 def _dry_extract(mattes: list[Matte], out: Path, jobs: int, as_json: bool) -> int:
-    from .composer.extract import look
-    from .composer.printing import print_failures
+    from .composer.console.printing import print_failures
+    from .composer.extraction.extract import look
 
     with progress() as report:
         found = look(mattes, out, jobs=jobs, on_progress=report)
@@ -458,8 +459,8 @@ def inspect(
 
 
 def _verify(dataset: Path, repair: bool, jobs: int, as_json: bool) -> int:
-    from .composer.printing import print_verdict
-    from .composer.verify import move_aside, verify
+    from .composer.console.printing import print_verdict
+    from .composer.inspection.verify import move_aside, verify
 
     with progress() as report:
         verdict = verify(dataset, jobs=jobs, on_progress=report)
@@ -473,8 +474,8 @@ def _verify(dataset: Path, repair: bool, jobs: int, as_json: bool) -> int:
 
 
 def _summary(dataset: Path, full: bool, as_json: bool) -> int:
-    from .composer.inspect import summarise
-    from .composer.printing import print_summary
+    from .composer.console.printing import print_summary
+    from .composer.inspection.summary import summarise
 
     with progress() as report:
         summary = summarise(dataset, full=full, on_progress=report)
@@ -486,8 +487,8 @@ def _summary(dataset: Path, full: bool, as_json: bool) -> int:
 
 
 def _diff(dataset: Path, other: Path, full: bool, as_json: bool) -> int:
-    from .composer.diff import compare
-    from .composer.printing import print_difference
+    from .composer.console.printing import print_difference
+    from .composer.inspection.diff import compare
 
     with progress() as report:
         found = compare(dataset, other, full=full, on_progress=report)
@@ -499,8 +500,8 @@ def _diff(dataset: Path, other: Path, full: bool, as_json: bool) -> int:
 
 
 def _show(dataset: Path, name: str, output: Path | None, as_json: bool) -> int:
-    from .composer.panel import panel, read_composite, write_panel
-    from .composer.printing import print_panel
+    from .composer.console.printing import print_panel
+    from .composer.inspection.panel import panel, read_composite, write_panel
 
     sample = read_composite(dataset, name)
     picture = panel(sample)
@@ -514,7 +515,7 @@ def _show(dataset: Path, name: str, output: Path | None, as_json: bool) -> int:
 
 
 def _report(dataset: Path, path: Path, as_json: bool) -> int:
-    from .composer.html import write_report
+    from .composer.inspection.html_report import write_report
 
     start = time.monotonic()
     with progress() as report:
@@ -559,7 +560,7 @@ def export(
       matting-compose export dataset tars --to webdataset --split train
     """
     with explained():
-        from .composer.export import export as write
+        from .composer.inspection.export import export as write
 
         with progress() as report:
             result = write(

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from matting_compose.composer import open_dataset
-from matting_compose.composer.build import build
-from matting_compose.composer.composite import METHODS
+from matting_compose.composer.building.build import build
+from matting_compose.composer.compositing.blending import METHODS
 from matting_compose.composer.recipe import load_recipe
 
 Array = NDArray[np.uint8]

@@ -30,7 +30,7 @@ INSTRUMENTED = ["matting_compose", "PIL", "tarfile", "tomllib", "torch.serializa
 
 def attempt(run: Callable[[bytes], None], data: bytes, findings: Path, target: str) -> None:
     """Run a target; note an error that it should not raise, once for each place it comes from."""
-    from matting_compose.composer.errors import MattingComposeError
+    from matting_compose.composer.base.errors import MattingComposeError
 
     try:
         run(data)

@@ -20,10 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from matting_compose.composer import build as building
-from matting_compose.composer.dataset import INDEX, open_dataset
-from matting_compose.composer.inputs import Inputs
-from matting_compose.composer.plan import PLAN, Plan, make_plan
+from matting_compose.composer.building import build as building
+from matting_compose.composer.building.plan import PLAN, Plan, make_plan
+from matting_compose.composer.building.resume import Inputs
+from matting_compose.composer.dataset.dataset import open_dataset
+from matting_compose.composer.dataset.documents import INDEX
 from matting_compose.composer.recipe import Recipe, load_recipe
 from memory import alone, resident
 
@@ -80,7 +81,7 @@ def look(out: Path, seed: int) -> list[Step]:
     """Do what a reader does before the first crop."""
     begun, _ = step("imports, before the next", lambda: None)
     opened, dataset = step("open_dataset", lambda: open_dataset(out))
-    from matting_compose.trainer.stream import epoch_order  # torch's memory is not the dataset's
+    from matting_compose.trainer.data.stream import epoch_order  # torch's memory is not the dataset's
 
     trains, _ = step("imports, before the next", lambda: None)
     sizes = tuple(shard.composites for shard in dataset.shards)

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from matting_compose.composer import dataset as composites
-from matting_compose.composer.plan import Plan
+from matting_compose.composer.building.plan import Plan
+from matting_compose.composer.dataset import dataset as composites
 
 Array = NDArray[np.uint8]
 Crop = tuple[Array, Array, Array]

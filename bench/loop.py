@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from matting_compose.trainer import loop
-from matting_compose.trainer.config import load_config
-from matting_compose.trainer.journal import Line
-from matting_compose.trainer.learner import Learner, Step
-from matting_compose.trainer.place import take_place
-from matting_compose.trainer.stream import Batch
+from matting_compose.trainer.data.stream import Batch
+from matting_compose.trainer.training import loop
+from matting_compose.trainer.training.config import load_config
+from matting_compose.trainer.training.learner import Learner, Step
+from matting_compose.trainer.training.run_log import Line
+from matting_compose.trainer.training.runtime import take_place
 
 
 class Clocks(NamedTuple):

@@ -41,7 +41,7 @@ def resident(what: str = "VmRSS") -> float:
 
 def read(folder: Path, batches: int) -> tuple[int, list[float], float]:
     """Read batches; return the dataset's length, the memory after each of `PLACES`, and the most."""
-    from matting_compose.trainer.stream import open_stream
+    from matting_compose.trainer.data.stream import open_stream
 
     stream = open_stream(folder)
     stops = {max(1, round(batches * place)) for place in PLACES}

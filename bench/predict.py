@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import torch
 
-from matting_compose.trainer.mnet import MNet
-from matting_compose.trainer.predict import predict_alpha
+from matting_compose.trainer.inference.tiled import predict_alpha
+from matting_compose.trainer.networks.mnet import MNet
 
 
 def main() -> None:

@@ -179,7 +179,12 @@ def soak_forks(build: Build, out: Path, tally: Tally, count: int, rng: random.Ra
     """
     from matting_compose.cli import compose
 
-    for module in ("build", "recipe", "survey", "procedural"):  # so that no child has to
+    for module in (
+        "building.build",
+        "recipe",
+        "building.dry_run",
+        "sources.drawn.foregrounds",
+    ):
         import_module(f"matting_compose.composer.{module}")
     seconds = [1.0]
     shutil.rmtree(out, ignore_errors=True)

@@ -28,9 +28,12 @@ import numpy as np
 
 from build import add_pictures, thinned
 from commands import spread
-from matting_compose.composer import build as building
-from matting_compose.composer import composite, layouts, render, shard
+from matting_compose.composer.building import build as building
+from matting_compose.composer.building import render
+from matting_compose.composer.compositing import blending as composite
+from matting_compose.composer.dataset import reader as shard
 from matting_compose.composer.recipe import load_recipe
+from matting_compose.composer.sources import foregrounds as layouts
 
 
 class Spent(NamedTuple):

@@ -39,11 +39,11 @@ import cv2
 import torch
 
 from loaders import RIVALS, Form, Wanted, forget, installed, one_thread, quiet
-from matting_compose.composer.build import build
-from matting_compose.composer.dataset import open_dataset
-from matting_compose.composer.plan import make_plan
+from matting_compose.composer.building.build import build
+from matting_compose.composer.building.plan import make_plan
+from matting_compose.composer.dataset.dataset import open_dataset
 from matting_compose.composer.recipe import Recipe, load_recipe
-from matting_compose.trainer.stream import SIZES, open_stream
+from matting_compose.trainer.data.stream import SIZES, open_stream
 
 
 @dataclass
@@ -85,7 +85,7 @@ def main() -> None:
     quiet()
     one_thread(0)
     # Imported once, and forked from there: a worker starts at once.
-    multiprocessing.set_forkserver_preload(["loaders", "matting_compose.trainer.stream"])
+    multiprocessing.set_forkserver_preload(["loaders", "matting_compose.trainer.data.stream"])
     with tempfile.TemporaryDirectory(dir=options.scratch) as name, silence():
         contenders, title = prepare(options, Path(name))
         measure(contenders, options)

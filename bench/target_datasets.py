@@ -13,15 +13,16 @@ from typing import Any
 import h5py
 import numpy as np
 
-from matting_compose.composer.build import build, committed_sidecars, resume_plan
-from matting_compose.composer.checksums import CHECKSUMS, read_checksums
-from matting_compose.composer.dataset import open_dataset
-from matting_compose.composer.documents import load_index, load_plan, load_sidecar
-from matting_compose.composer.errors import MattingComposeError
-from matting_compose.composer.inputs import Inputs
-from matting_compose.composer.plan import Plan, make_plan
+from matting_compose.composer.base.errors import MattingComposeError
+from matting_compose.composer.building.build import build
+from matting_compose.composer.building.plan import Plan, make_plan
+from matting_compose.composer.building.plan_file import load_plan
+from matting_compose.composer.building.resume import Inputs, committed_sidecars, resume_plan
+from matting_compose.composer.dataset.checksums import CHECKSUMS, read_checksums
+from matting_compose.composer.dataset.dataset import open_dataset
+from matting_compose.composer.dataset.documents import load_index, load_sidecar
+from matting_compose.composer.dataset.reader import ShardReader
 from matting_compose.composer.recipe import load_recipe
-from matting_compose.composer.shard import ShardReader
 from target import Target, file_of, home
 
 RECIPE = ("variants=3", "foregrounds.count=2", "backgrounds.count=3", "shards.tile=16", "shards.background=full")

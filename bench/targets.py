@@ -28,13 +28,13 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import target_datasets
-from matting_compose.composer import sources
-from matting_compose.composer.corpus import load_corpus
-from matting_compose.composer.deb import package_members
-from matting_compose.composer.errors import MattingComposeError
-from matting_compose.composer.export import file_name
+from matting_compose.composer.base.errors import MattingComposeError
+from matting_compose.composer.base.file_names import file_name
+from matting_compose.composer.compositing.trimaps import trimap_strategy
+from matting_compose.composer.fetching.corpus import load_corpus
+from matting_compose.composer.fetching.debian import package_members
 from matting_compose.composer.recipe import Trimap, load_recipe
-from matting_compose.composer.trimap import trimap_strategy
+from matting_compose.composer.sources import image_io as sources
 from target import Target, file_of, home
 
 MAX_PIXELS = 1_000_000
@@ -110,7 +110,7 @@ def read_recipe(data: bytes) -> None:
     with suppress(MattingComposeError):
         load_recipe("demo", [data.decode(errors="replace")])
     if find_spec("torch"):
-        from matting_compose.trainer.config import load_config
+        from matting_compose.trainer.training.config import load_config
 
         with suppress(MattingComposeError):
             load_config(str(path), [data.decode(errors="replace")])
@@ -145,7 +145,7 @@ TABLES = (
 
 def read_records(data: bytes) -> None:
     """Read a run's records, and go on writing them."""
-    from matting_compose.trainer import journal
+    from matting_compose.trainer.training import run_log as journal
 
     file_of(data, journal.METRICS_FILE)
     with suppress(MattingComposeError):
@@ -192,7 +192,7 @@ def packages() -> Iterator[bytes]:
 
 def read_checkpoint(data: bytes) -> None:
     """Read a checkpoint as it is, and one whose pickle the data is, with good tensors beside it."""
-    from matting_compose.trainer.checkpoint import load_checkpoint, load_network
+    from matting_compose.trainer.networks.checkpoint import load_checkpoint, load_network
 
     forged = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(good_checkpoint())) as good, zipfile.ZipFile(forged, "w") as out:
@@ -213,8 +213,8 @@ RUN |= {"composites": 9, "optimiser": {}}
 @cache
 def good_checkpoint() -> bytes:
     """Return the checkpoint of a narrow network."""
-    from matting_compose.trainer.checkpoint import save_checkpoint
-    from matting_compose.trainer.mnet import MNet
+    from matting_compose.trainer.networks.checkpoint import save_checkpoint
+    from matting_compose.trainer.networks.mnet import MNet
 
     network = MNet(width=0.05)
     state = {"network": dict(network.config), "model": network.state_dict(), "ema": None}

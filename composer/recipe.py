@@ -19,8 +19,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from .errors import RecipeError
-from .settings import Chance, Chances, Range, Share, Table, explain, override, read_toml, shipped
+from .base.errors import RecipeError
+from .base.settings import Chance, Chances, Range, Share, Table, explain, override, read_toml, shipped
 
 # ``seen``: as people see it, upright and in sRGB. ``stored``: the pixels as Pillow decodes them, which is what
 # scripts that know neither EXIF nor ICC profiles make of a picture.

@@ -120,7 +120,7 @@ def whole(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_curves(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw no curves but that run's: they take longer than the steps."""
-    from matting_compose.trainer import journal
+    from matting_compose.trainer.training import run_log as journal
 
     monkeypatch.setattr(journal, "_draw_curves", lambda *_: None)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="networks need the 'train' extra")
 
-from matting_compose.trainer.mnet import MNet  # noqa: E402 (only once torch is known to be there)
+from matting_compose.trainer.networks.mnet import MNet  # noqa: E402 (only once torch is known to be there)
 
 torch.set_num_threads(1)
 

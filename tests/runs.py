@@ -14,10 +14,11 @@ import torch
 from click.testing import CliRunner
 
 from conftest import Ran
-from matting_compose.trainer import cli, loop
-from matting_compose.trainer.config import Config, load_config
-from matting_compose.trainer.journal import Line, read_records
-from matting_compose.trainer.place import Place
+from matting_compose.trainer import cli
+from matting_compose.trainer.training import loop
+from matting_compose.trainer.training.config import Config, load_config
+from matting_compose.trainer.training.run_log import Line, read_records
+from matting_compose.trainer.training.runtime import Place
 
 torch.set_num_threads(1)
 CPU = Place(torch.device("cpu"))

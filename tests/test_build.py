@@ -15,7 +15,7 @@ import pytest
 
 from conftest import COMMAND, Pictures, photograph, run, save, shard_bytes, soft_disc
 from matting_compose.composer import open_dataset
-from matting_compose.composer.shares import WHOLE, held
+from matting_compose.composer.building.shares import WHOLE, held
 
 # Drawn pictures, so that a build lasts some seconds and can be stopped in the middle.
 SLOW = ["build", "demo", "--variants", "12", "--set", "foregrounds.count=16", "--set", "shards.variants=6"]

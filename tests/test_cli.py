@@ -107,7 +107,7 @@ def test_an_interruption_is_not_lost() -> None:
     """A signal that comes while a weak reference's callback runs, where Python drops what is raised."""
     code = """
 import signal, time, weakref
-from matting_compose.composer.terminal import explained
+from matting_compose.composer.console.terminal import explained
 
 class Thing:
     pass
@@ -126,7 +126,7 @@ def test_an_interruption_is_told_without_others_complaints() -> None:
     """Threads that fail because of it say nothing; those that fail before do."""
     code = """
 import signal, threading
-from matting_compose.composer.terminal import explained
+from matting_compose.composer.console.terminal import explained
 
 def fail():
     raise KeyError("a thread's")

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matting_compose.composer.composite import Blender, blend, fit_background, place_background
+from matting_compose.composer.compositing.blending import Blender, blend, fit_background, place_background
 
 SIDE = st.integers(1, 400)
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from conftest import Pictures, call, run, shard_bytes
 from matting_compose.composer import Dataset, open_dataset
-from matting_compose.composer.errors import DatasetError
+from matting_compose.composer.base.errors import DatasetError
 
 PACKINGS = ["delta", "solid", "plain", "webp", "jpeg"]
 
@@ -162,7 +162,7 @@ def test_processes_can_share_it(built: Path, method: str) -> None:
 
 def test_few_files_are_open_at_once(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many shards there are, the least recently used are closed."""
-    monkeypatch.setattr("matting_compose.composer.dataset.OPEN_SHARDS", 2)
+    monkeypatch.setattr("matting_compose.composer.dataset.dataset.OPEN_SHARDS", 2)
     dataset = open_dataset(built)
     assert len(dataset.shards) > 4
     for _ in dataset:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from matting_compose.composer.deb import PackageError, package_members
+from matting_compose.composer.fetching.debian import PackageError, package_members
 from packages import MAGIC, ar_member, package_of, tar_of
 
 FILES = {"usr/share/a.png": b"abc" * 999, "usr/share/with space.png": b"", f"usr/{'long/' * 40}name.png": b"x" * 600}

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import Pictures, call
 from matting_compose.composer import open_dataset
-from matting_compose.composer.diff import compare
+from matting_compose.composer.inspection.diff import compare
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ import pytest
 
 from adobe_tree import make_adobe
 from conftest import COMMAND, Cluster, photograph, save, soft_disc
-from matting_compose.composer.composite import blend
-from matting_compose.composer.corpus import load_corpus
+from matting_compose.composer.compositing.blending import blend
+from matting_compose.composer.fetching.corpus import load_corpus
 from packages import write_corpus
 
 ROOT = Path(__file__).parent.parent
@@ -194,7 +194,7 @@ def test_every_key_is_documented() -> None:
 
 def test_every_key_of_training_is_documented() -> None:
     """docs/training.md names every key of a configuration, every choice of a value, and what is shipped."""
-    from matting_compose.trainer import config
+    from matting_compose.trainer.training import config
 
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     names = [*config.shipped_configs(), *config.LOSSES]
@@ -224,7 +224,7 @@ def test_help_is_quick() -> None:
 
 def test_composing_needs_no_torch() -> None:
     """Nothing that composes or reads imports torch."""
-    code = "import sys, matting_compose.composer.build, matting_compose.composer.survey; print(*sys.modules)"
+    code = "import sys; from matting_compose.composer.building import build, dry_run; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "torch" not in loaded
     assert shutil.which("matting-compose", path=str(COMMAND.parent))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from adobe_tree import FOLDERS, SIDE, Adobe, alpha_picture, foreground_picture, make_adobe
 from conftest import Pictures, photograph, run, save, soft_disc
-from matting_compose.composer.doctor import Diagnosis, Finding, examine
+from matting_compose.composer.building.doctor import Diagnosis, Finding, examine
 from matting_compose.composer.recipe import load_recipe
 
 

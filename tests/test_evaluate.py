@@ -14,8 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from conftest import Pictures, run, save, soft_disc
-from matting_compose.trainer import commands, methods
-from matting_compose.trainer.evaluate import bootstrap
+from matting_compose.trainer import commands
+from matting_compose.trainer.evaluation.evaluate import bootstrap
+from matting_compose.trainer.inference import methods
 from matting_compose.trainer.metrics import METRICS, sad
 
 
@@ -167,7 +168,7 @@ def test_a_dataset_is_graded_with_a_checkpoint(pictures: Pictures, tmp_path: Pat
     assert len(json.loads(grade(*given, "--split", "all", "--limit", 7, "--json").stdout)["scores"]) == 7
 
     from matting_compose.composer import open_dataset
-    from matting_compose.trainer.predict import predict_alpha
+    from matting_compose.trainer.inference.tiled import predict_alpha
 
     dataset, first = open_dataset(out), result["scores"][0]
     sample = next(s for s in dataset if s.row.key == first["image"])

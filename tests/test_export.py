@@ -18,8 +18,9 @@ from PIL import Image
 
 from conftest import Pictures, call
 from matting_compose.composer import open_dataset
-from matting_compose.composer.errors import DatasetError
-from matting_compose.composer.export import export, file_name
+from matting_compose.composer.base.errors import DatasetError
+from matting_compose.composer.base.file_names import file_name
+from matting_compose.composer.inspection.export import export
 
 
 def pixels(source: Path | io.BytesIO) -> np.ndarray:

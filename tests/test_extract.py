@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from conftest import Array, Ran, call, photograph, save, soft_disc
 from matting_compose.cli import LAYOUTS
-from matting_compose.composer import foreground as estimating
-from matting_compose.composer import mattes
-from matting_compose.composer.composite import blend
-from matting_compose.composer.foreground import Layers, estimate_layers, extend_colours
-from matting_compose.composer.halo import halo, matted_on, reblending_error, surroundings, unmatted
+from matting_compose.composer.compositing.blending import blend
+from matting_compose.composer.extraction import foreground as estimating
+from matting_compose.composer.extraction import pairs as mattes
+from matting_compose.composer.extraction.foreground import Layers, estimate_layers, extend_colours
+from matting_compose.composer.extraction.halo import halo, matted_on, reblending_error, surroundings, unmatted
 
 
 def subject(seed: int, height: int = 120, width: int = 140) -> tuple[Array, Array, Array]:
@@ -210,7 +210,7 @@ def test_workers_may_be_in_another_folder(tmp_path: Path) -> None:
 def test_a_picture_that_is_too_large_has_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that an extraction has: there is no recipe whose key could be raised."""
     tree(tmp_path, 1)
-    monkeypatch.setattr("matting_compose.composer.extract.MAX_PIXELS", 1000)
+    monkeypatch.setattr("matting_compose.composer.extraction.extract.MAX_PIXELS", 1000)
     failure = extract(tmp_path).json["failures"][0]
     assert failure["cause"] == "too-large"
     assert "over the limit of 1,000 px; reduce it" in failure["detail"]

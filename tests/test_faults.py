@@ -21,9 +21,12 @@ import numpy as np
 import pytest
 
 from conftest import COMMAND, Pictures, call, photograph, save, soft_disc
-from matting_compose.composer import build, layouts, open_dataset, sources
-from matting_compose.composer.errors import DatasetError
-from matting_compose.composer.verify import verify
+from matting_compose.composer import open_dataset
+from matting_compose.composer.base.errors import DatasetError
+from matting_compose.composer.building import build
+from matting_compose.composer.inspection.verify import verify
+from matting_compose.composer.sources import foregrounds as layouts
+from matting_compose.composer.sources import image_io as sources
 from targets import RUN
 
 
@@ -147,8 +150,8 @@ def test_what_is_looked_at_is_written_whole_or_not_at_all(own: Peace, tmp_path: 
 def test_checkpoints_on_a_full_disk(tmp_path: Path) -> None:
     """The one before is still there, whole, and nothing is left over."""
     torch = pytest.importorskip("torch")
-    from matting_compose.composer.errors import TrainingError
-    from matting_compose.trainer.checkpoint import load_checkpoint, save_checkpoint
+    from matting_compose.composer.base.errors import TrainingError
+    from matting_compose.trainer.networks.checkpoint import load_checkpoint, save_checkpoint
 
     save_checkpoint(tmp_path / "last.pt", {**RUN, "step": 1, "model": {"a": torch.zeros(3)}})
     with full_disk(1), pytest.raises(TrainingError, match=r"No space left on device.*--resume"):
@@ -337,8 +340,8 @@ def test_other_damaged_files_are_written_anew_or_named(own: Peace, name: str) ->
 def test_every_flipped_bit_of_a_checkpoint_is_found(tmp_path: Path) -> None:
     """torch does not look at the checksums that it writes: we do. What is let through changes nothing."""
     torch = pytest.importorskip("torch")
-    from matting_compose.composer.errors import TrainingError
-    from matting_compose.trainer.checkpoint import load_checkpoint, save_checkpoint
+    from matting_compose.composer.base.errors import TrainingError
+    from matting_compose.trainer.networks.checkpoint import load_checkpoint, save_checkpoint
 
     path = tmp_path / "last.pt"
     state = {**RUN, "step": 7, "model": {f"w{i}": torch.arange(300.0) + i for i in range(6)}}
@@ -365,7 +368,7 @@ def test_every_flipped_bit_of_a_checkpoint_is_found(tmp_path: Path) -> None:
 def test_a_damaged_line_of_metrics_costs_that_line_only(tmp_path: Path) -> None:
     """The lines after it are kept, the file as it was too, and it is said; a line that a stop has cut is no damage."""
     pytest.importorskip("torch")
-    from matting_compose.trainer.journal import METRICS_FILE, Journal, read_records
+    from matting_compose.trainer.training.run_log import METRICS_FILE, Journal, read_records
 
     class Display:
         said: tuple[str, ...] = ()

@@ -18,9 +18,9 @@ from types import SimpleNamespace
 import pytest
 
 from conftest import COMMAND, Ran, run
-from matting_compose.composer import fetch as fetching
-from matting_compose.composer.corpus import CorpusError, load_corpus
-from matting_compose.composer.errors import BuildError
+from matting_compose.composer.base.errors import BuildError
+from matting_compose.composer.fetching import fetch as fetching
+from matting_compose.composer.fetching.corpus import CorpusError, load_corpus
 from packages import package_of, tar_of, write_corpus
 
 CONTENTS = {

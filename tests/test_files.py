@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from matting_compose.composer.files import write_text
+from matting_compose.composer.base.files import write_text
 
 
 def test_the_longest_name_can_be_written(tmp_path: Path) -> None:

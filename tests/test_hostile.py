@@ -21,8 +21,8 @@ from PIL import Image
 
 import fuzz
 import targets
-from matting_compose.composer.errors import MattingComposeError, SourceError, TrainingError
-from matting_compose.composer.sources import picture_size, read_rgb
+from matting_compose.composer.base.errors import MattingComposeError, SourceError, TrainingError
+from matting_compose.composer.sources.image_io import picture_size, read_rgb
 
 MOST = 1_000_000
 SLOW = ("recipe", "checkpoint")
@@ -122,8 +122,9 @@ def test_text_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path, kind: by
     path = tmp_path / "a.png"
     path.write_bytes(png((kind, data), side=10))
     code = (
-        "import resource, sys; from pathlib import Path; from matting_compose.composer.sources import read_rgb\n"
-        "from matting_compose.composer.errors import SourceError\n"
+        "import resource, sys; from pathlib import Path\n"
+        "from matting_compose.composer.sources.image_io import read_rgb\n"
+        "from matting_compose.composer.base.errors import SourceError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: read_rgb(Path(sys.argv[1]), 'a', 10**6)\n"
         "except SourceError: pass\n"
@@ -156,7 +157,7 @@ class Payload:
 
 def test_checkpoints_run_no_code(tmp_path: Path) -> None:
     """Neither as a bare pickle nor inside the archive that torch writes."""
-    from matting_compose.trainer.checkpoint import load_checkpoint, load_network
+    from matting_compose.trainer.networks.checkpoint import load_checkpoint, load_network
 
     hostile = pickle.dumps(Payload(f"touch {tmp_path / 'owned'}"), protocol=2)
     inside = io.BytesIO()
@@ -174,7 +175,7 @@ def test_checkpoints_run_no_code(tmp_path: Path) -> None:
 
 def test_checkpoints_are_no_zip_bombs(tmp_path: Path) -> None:
     """A record that is compressed is not unpacked: ten megabytes could be ten gigabytes."""
-    from matting_compose.trainer.checkpoint import load_checkpoint
+    from matting_compose.trainer.networks.checkpoint import load_checkpoint
 
     path = tmp_path / "last.pt"
     path.write_bytes(targets.good_checkpoint())

@@ -14,7 +14,7 @@ from browser import Browser, find_browser
 
 from conftest import Pictures, call, save, soft_disc
 from matting_compose.composer import open_dataset
-from matting_compose.composer.html import WORST, write_report
+from matting_compose.composer.inspection.html_report import WORST, write_report
 
 HOSTILE = """x"'><img src=x onerror=document.title=1> </script><!-- ü \u202e""".replace("/", "\u2215")
 
@@ -53,8 +53,8 @@ def test_a_report_is_one_file(hostile: Path) -> None:
 
 def test_worst_cases_come_first(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest and smallest unknown regions and the strongest enlargements are those of all composites."""
-    monkeypatch.setattr("matting_compose.composer.html.WORST", 2)
-    monkeypatch.setattr("matting_compose.composer.html.CELLS", 8)
+    monkeypatch.setattr("matting_compose.composer.inspection.html_report.WORST", 2)
+    monkeypatch.setattr("matting_compose.composer.inspection.html_report.CELLS", 8)
     write_report(finished, tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     cells = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])["cells"]  # type: ignore[index]

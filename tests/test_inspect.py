@@ -11,9 +11,9 @@ import pytest
 
 from conftest import Pictures, call
 from matting_compose.composer import open_dataset
-from matting_compose.composer.export import export
-from matting_compose.composer.html import write_report
-from matting_compose.composer.inspect import Distribution, source_notes, summarise
+from matting_compose.composer.inspection.export import export
+from matting_compose.composer.inspection.html_report import write_report
+from matting_compose.composer.inspection.summary import Distribution, source_notes, summarise
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_the_command_says_it_for_people_and_scripts(built: Path) -> None:
 
 def test_a_sample_is_drawn_evenly_and_always_alike(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without `--full` a part is looked at, the same at every call, and it is said how large."""
-    monkeypatch.setattr("matting_compose.composer.inspect.SAMPLE", 5)
+    monkeypatch.setattr("matting_compose.composer.inspection.summary.SAMPLE", 5)
     first = summarise(built)
     assert first == summarise(built)
     assert first.looked_at == 5
@@ -153,7 +153,7 @@ def test_what_is_no_dataset_is_said(tmp_path: Path, name: str) -> None:
 
 def test_names_cannot_speak_to_the_terminal() -> None:
     """Control characters and direction marks in a name are shown as escapes."""
-    from matting_compose.composer.words import shown
+    from matting_compose.composer.base.text import shown
 
     assert shown("a\x1b[31mb\r\u202ec é") == "a\\x1b[31mb\\r\\u202ec é"
 

@@ -11,8 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the 'train' extra")
 
-from matting_compose.trainer.learner import Learner, learning_rate  # noqa: E402 (only once torch is known to be there)
-from matting_compose.trainer.stream import open_stream  # noqa: E402
+from matting_compose.trainer.data.stream import open_stream  # noqa: E402
+from matting_compose.trainer.training.learner import Learner, learning_rate  # noqa: E402 (only once torch is known to be there)
 from runs import CPU, tiny  # noqa: E402
 
 

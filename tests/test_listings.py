@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from conftest import Pictures, call, photograph, save, shard_bytes, soft_disc
 from matting_compose.composer import open_dataset
-from matting_compose.composer.annotations import picture_identity, pictures_showing
-from matting_compose.composer.errors import PlanError, RecipeError
-from matting_compose.composer.plan import Plan, make_plan
+from matting_compose.composer.base.errors import PlanError, RecipeError
+from matting_compose.composer.building.plan import Plan, make_plan
 from matting_compose.composer.recipe import load_recipe, rooted
+from matting_compose.composer.sources.coco import picture_identity, pictures_showing
 
 RECIPE = """
 variants = 4
@@ -241,7 +241,7 @@ def test_a_stream_reads_what_json_reads(shown: dict[str, list[int]], chunk: int)
     from unittest.mock import patch
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("matting_compose.composer.annotations.CHUNK", chunk)
+        patched.setattr("matting_compose.composer.sources.coco.CHUNK", chunk)
         path = Path("instances.json")
         text = json.dumps(coco(shown))
         with patch.object(Path, "open", lambda *_args, **_more: __import__("io").StringIO(text)):

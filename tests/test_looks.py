@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from conftest import Pictures, call, photograph, shard_bytes, soft_disc
 from matting_compose.composer import open_dataset
-from matting_compose.composer.layouts import Entry, foreground_layout
-from matting_compose.composer.looks import Look, combined, cut_edges, draw_look, dress, placed, turned
-from matting_compose.composer.plan import Plan, make_plan
+from matting_compose.composer.building.plan import Plan, make_plan
+from matting_compose.composer.compositing.looks import combined, cut_edges, draw_look, dress, placed, turned
+from matting_compose.composer.compositing.scenes import Stage
+from matting_compose.composer.dataset.rows import Look, Scene
 from matting_compose.composer.recipe import Looks, load_recipe
-from matting_compose.composer.scenes import Scene, Stage
+from matting_compose.composer.sources.foregrounds import Entry, foreground_layout
 
 OPTIONS = {
     "flip": ["looks.flip=1"],

@@ -5,8 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the losses need the 'train' extra")
 
-from matting_compose.trainer.losses import LOSSES, Prediction  # noqa: E402 (only once torch is known to be there)
-from matting_compose.trainer.mnet import fuse, trimap_masks  # noqa: E402
+from matting_compose.trainer.networks.losses import LOSSES, Prediction  # noqa: E402 (only once torch is known to be there)
+from matting_compose.trainer.networks.network import fuse, trimap_masks  # noqa: E402
 
 torch.set_num_threads(1)
 

@@ -14,9 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from conftest import photograph, save, soft_disc
-from matting_compose.composer.composite import blend
-from matting_compose.trainer import commands, methods
-from matting_compose.trainer.trimaps import TrimapError, checked_trimap, trimap_from_alpha
+from matting_compose.composer.compositing.blending import blend
+from matting_compose.trainer import commands
+from matting_compose.trainer.inference import methods
+from matting_compose.trainer.inference.user_trimaps import TrimapError, checked_trimap, trimap_from_alpha
 
 
 def predict(*arguments: object) -> Result:

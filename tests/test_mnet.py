@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the network needs the 'train' extra")
 
 from matting_compose.trainer import MNet  # noqa: E402 (only once torch is known to be there)
-from matting_compose.trainer.mnet import MASKS, fuse, network_input, trimap_masks  # noqa: E402
+from matting_compose.trainer.networks.network import MASKS, fuse, network_input, trimap_masks  # noqa: E402
 
 nn, F = torch.nn, torch.nn.functional
 FlopCounterMode = pytest.importorskip("torch.utils.flop_counter").FlopCounterMode

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import photograph
-from matting_compose.composer.packing import Codec, Delta, Interleaved, Jpeg, WebP, even_tile, packing
+from matting_compose.composer.dataset.codecs import Codec, Delta, Interleaved, Jpeg, WebP, even_tile, packing
 
 LOSSLESS: list[Codec] = [Delta(), Interleaved(3, 1), Interleaved(3, -3), Interleaved(3, None), WebP(3)]
 

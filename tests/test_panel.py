@@ -10,8 +10,9 @@ import pytest
 
 from conftest import call
 from matting_compose.composer import open_dataset
-from matting_compose.composer.errors import DatasetError
-from matting_compose.composer.panel import finest_detail, half_blocks, panel, read_composite
+from matting_compose.composer.base.errors import DatasetError
+from matting_compose.composer.console.printing import half_blocks
+from matting_compose.composer.inspection.panel import finest_detail, panel, read_composite
 
 
 @pytest.mark.parametrize("name", ["disc 3_1", "7", "-1"])

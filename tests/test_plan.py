@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from conftest import Pictures, photograph, save
-from matting_compose.composer.errors import PlanError
-from matting_compose.composer.plan import Plan, make_plan
+from matting_compose.composer.base.errors import PlanError
+from matting_compose.composer.building.plan import Plan, make_plan
 from matting_compose.composer.recipe import load_recipe
 
 

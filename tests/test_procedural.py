@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from matting_compose.composer.backdrops import BACKGROUND_KINDS, draw_background
-from matting_compose.composer.procedural import FOREGROUND_KINDS, draw_foreground
+from matting_compose.composer.sources.drawn.backgrounds import BACKGROUND_KINDS, draw_background
+from matting_compose.composer.sources.drawn.foregrounds import FOREGROUND_KINDS, draw_foreground
 
 SIZES = ((64, 64), (131, 97), (180, 256))
 SEEDS = range(4)

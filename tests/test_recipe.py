@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from matting_compose.composer.errors import RecipeError
+from matting_compose.composer.base.errors import RecipeError
 from matting_compose.composer.recipe import RgbaForegrounds, load_recipe, shipped_recipes
 
 TWO_FOLDERS = """

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from conftest import COMMAND, Cluster, Pictures, call
 from matting_compose.composer import open_dataset
-from matting_compose.composer.errors import BuildError
-from matting_compose.composer.shares import WHOLE, Share, held
+from matting_compose.composer.base.errors import BuildError
+from matting_compose.composer.building.shares import WHOLE, Share, held
 
 # Shards of one composite, so that there are many and a build can be stopped between two.
 MANY = ["--variants", "12", "--set", "shards.variants=1"]

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from matting_compose.composer.errors import SourceError
-from matting_compose.composer.sources import (
+from matting_compose.composer.base.errors import SourceError
+from matting_compose.composer.sources.image_io import (
     Foreground,
     limit_side,
     picture_size,

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from conftest import Pictures, call, run, shard_bytes
-from matting_compose.composer import open_dataset, store
-from matting_compose.composer.build import build
-from matting_compose.composer.errors import BuildError, DatasetError
+from matting_compose.composer import open_dataset
+from matting_compose.composer.base import storage as store
+from matting_compose.composer.base.errors import BuildError, DatasetError
+from matting_compose.composer.building.build import build
 from matting_compose.composer.recipe import load_recipe
 
 fsspec = pytest.importorskip("fsspec")

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from conftest import Pictures, run
 from matting_compose.composer import open_dataset
-from matting_compose.composer.dataset import Dataset
-from matting_compose.composer.errors import DatasetError
-from matting_compose.trainer.crops import Augment, CropBuffers, cut_crop, unknown_pixel
-from matting_compose.trainer.stream import Batch, Stream, epoch_order, open_stream
+from matting_compose.composer.base.errors import DatasetError
+from matting_compose.composer.dataset.dataset import Dataset
+from matting_compose.trainer.data.crops import Augment, CropBuffers, cut_crop, unknown_pixel
+from matting_compose.trainer.data.stream import Batch, Stream, epoch_order, open_stream
 
 STILL = Augment(flip=0)
 PACKINGS = ["delta", "plain"]
@@ -196,7 +196,7 @@ def test_unknown_pixels_are_drawn_evenly(built: Path) -> None:
 
 def test_a_tiny_unknown_region_is_found(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no try hits, the trimap is searched."""
-    monkeypatch.setattr("matting_compose.trainer.crops.PROBES", 0)
+    monkeypatch.setattr("matting_compose.trainer.data.crops.PROBES", 0)
     dataset = open_dataset(built)
     y, x = unknown_pixel(dataset.reader(0), dataset.row(0), np.random.default_rng(1))
     assert dataset[0].trimap[y, x] == 128

@@ -15,11 +15,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the 'train' extra")
 
 from matting_compose.composer import open_dataset  # noqa: E402 (only once torch is known to be there)
-from matting_compose.trainer import loop  # noqa: E402
-from matting_compose.trainer.checkpoint import load_network  # noqa: E402
-from matting_compose.trainer.config import load_config  # noqa: E402
-from matting_compose.trainer.journal import read_records  # noqa: E402
-from matting_compose.trainer.place import Place  # noqa: E402
+from matting_compose.trainer.networks.checkpoint import load_network  # noqa: E402
+from matting_compose.trainer.training import loop  # noqa: E402
+from matting_compose.trainer.training.config import load_config  # noqa: E402
+from matting_compose.trainer.training.run_log import read_records  # noqa: E402
+from matting_compose.trainer.training.runtime import Place  # noqa: E402
 from runs import MODULE, Watching, arguments, asked_at, command, same, state, steps_of, taught, tiny, together  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("no_curves")

@@ -21,9 +21,9 @@ torch = pytest.importorskip("torch", reason="training needs the 'train' extra")
 
 from conftest import call  # noqa: E402 (only once torch is known to be there)
 from matting_compose.composer import open_dataset  # noqa: E402
-from matting_compose.trainer import learner, loop  # noqa: E402
-from matting_compose.trainer.learner import Learner  # noqa: E402
-from matting_compose.trainer.stream import open_stream  # noqa: E402
+from matting_compose.trainer.data.stream import open_stream  # noqa: E402
+from matting_compose.trainer.training import learner, loop  # noqa: E402
+from matting_compose.trainer.training.learner import Learner  # noqa: E402
 from runs import TINY, arguments, command, same, state, steps_of, taught, tiny, together  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("no_curves")

@@ -8,8 +8,8 @@ import pytest
 from scipy import ndimage
 
 from conftest import soft_disc
+from matting_compose.composer.compositing.trimaps import subject_size, trimap_strategy
 from matting_compose.composer.recipe import Trimap
-from matting_compose.composer.trimap import subject_size, trimap_strategy
 
 CORNERS = [(0.0, 0.0), (0.999, 0.999), (0.0, 0.999), (0.4, 0.7)]
 

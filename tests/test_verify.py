@@ -15,10 +15,10 @@ import pytest
 
 from conftest import Pictures, call
 from matting_compose.composer import open_dataset
-from matting_compose.composer.documents import Settings
-from matting_compose.composer.proof import wrong_pixels
-from matting_compose.composer.shard import Parts
-from matting_compose.composer.verify import Verdict, verify
+from matting_compose.composer.dataset.documents import Settings
+from matting_compose.composer.dataset.rows import Parts
+from matting_compose.composer.inspection.verify import Verdict, verify
+from matting_compose.composer.inspection.verify_shard import wrong_pixels
 
 
 def causes(verdict: Verdict) -> set[tuple[str, str]]:
@@ -226,9 +226,9 @@ def test_failures_are_no_damage(pictures: Pictures, tmp_path: Path) -> None:
 
 def test_a_folder_that_is_being_built_is_left_alone(copied: Path) -> None:
     """`--repair` waits for nobody and moves nothing while a build holds the folder."""
-    from matting_compose.composer.errors import BuildError
-    from matting_compose.composer.shares import WHOLE, held
-    from matting_compose.composer.verify import move_aside
+    from matting_compose.composer.base.errors import BuildError
+    from matting_compose.composer.building.shares import WHOLE, held
+    from matting_compose.composer.inspection.verify import move_aside
 
     (copied / "shards" / "shard-00000.h5").write_bytes(b"")
     verdict = verify(copied, jobs=1)

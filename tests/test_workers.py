@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from matting_compose.composer.workers import in_processes
+from matting_compose.composer.base.workers import in_processes
 
 
 def test_workers_follow_their_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

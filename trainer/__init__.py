@@ -4,12 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .mnet import MNet
-    from .stream import open_stream
+    from .data.stream import open_stream
+    from .networks.mnet import MNet
 
 __all__ = ["MNet", "open_stream"]
 
-_HOMES = {"MNet": ".mnet", "open_stream": ".stream"}
+_HOMES = {"MNet": ".networks.mnet", "open_stream": ".data.stream"}
 
 
 def __getattr__(name: str) -> object:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import __version__
-from ..composer.terminal import CLEAN, INTERRUPTED, Place, duration, explained
+from ..composer.base.text import duration
+from ..composer.console.terminal import CLEAN, INTERRUPTED, Place, explained
 
 if TYPE_CHECKING:
-    from .config import Config
+    from .training.config import Config
 
 EXIT_CODES = """\b
 Exit codes: 0 trained; 1 failed; 2 wrong usage or configuration; 130 stopped, and saved."""
@@ -72,7 +73,7 @@ def _need_packages() -> None:
     """Look for what training needs now, not when the first hour is over."""
     from importlib.util import find_spec
 
-    from ..composer.errors import TrainingError
+    from ..composer.base.errors import TrainingError
 
     for module, name in (("torch", "PyTorch"), ("matplotlib", "Matplotlib"), ("jinja2", "Jinja")):
         if find_spec(module) is None:
@@ -80,8 +81,8 @@ def _need_packages() -> None:
 
 
 def _config(out: Path, name: str | None, overrides: tuple[str, ...], resume: bool) -> Config:
-    from .config import load_config
-    from .folder import CONFIG, check_folder
+    from .training.config import load_config
+    from .training.run_folder import CONFIG, check_folder
 
     check_folder(out, resume)
     if name is None and resume:
@@ -90,9 +91,9 @@ def _config(out: Path, name: str | None, overrides: tuple[str, ...], resume: boo
 
 
 def _train(dataset: Path, out: Path, config: Config, resume: bool, device: str, dry_run: bool, as_json: bool) -> int:
-    from .journal import display
-    from .loop import outlook, train
-    from .place import take_place
+    from .training.loop import outlook, train
+    from .training.run_log import display
+    from .training.runtime import take_place
 
     with take_place(device) as place:
         told = outlook(dataset, config, place)

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import click
 
 from .. import __version__
-from ..composer.errors import MattingComposeError
-from ..composer.terminal import CLEAN, FAILED, WITH_FAILURES, Place, duration, explained, progress
+from ..composer.base.errors import MattingComposeError
+from ..composer.base.text import duration
+from ..composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, Place, explained, progress
 
 WHOLE = "What is written is whole"  # said where a command is interrupted
 
@@ -115,8 +116,8 @@ def predict(
     if tile % 16:
         raise click.UsageError(f"--tile takes a multiple of 16, such as {tile // 16 * 16}")
     with explained(WHOLE):
-        from .job import Wanted, plan_jobs, run_job
-        from .methods import Settings, prepare
+        from .inference.methods import Settings, prepare
+        from .inference.predict_files import Wanted, plan_jobs, run_job
 
         jobs = plan_jobs(images, trimap, mask, out)
         settings = Settings(checkpoint, device, tile, max_side)
@@ -221,11 +222,11 @@ def evaluate(
     if tile % 16:
         raise click.UsageError(f"--tile takes a multiple of 16, such as {tile // 16 * 16}")
     with explained(WHOLE):
-        from .cases import dataset_cases, folder_cases
-        from .evaluate import Competitor
-        from .evaluate import evaluate as grade
-        from .methods import Settings, prepare
-        from .scoresheet import as_document, as_table, write_scoresheet
+        from .evaluation.cases import dataset_cases, folder_cases
+        from .evaluation.evaluate import Competitor
+        from .evaluation.evaluate import evaluate as grade
+        from .evaluation.scoresheet import as_document, as_table, write_scoresheet
+        from .inference.methods import Settings, prepare
 
         settings = Settings(checkpoint, device, tile, max_side)
         cases: list[Any] = (
@@ -303,10 +304,11 @@ def export(checkpoint: Path, out: Path, as_json: bool) -> None:
     if out.suffix not in (".onnx", ".safetensors"):
         raise click.UsageError(f"--out ends in .onnx or .safetensors, not '{out.suffix}'")
     with explained(WHOLE):
-        from .methods import Settings, network_of
+        from .inference.methods import Settings, network_of
 
         network = network_of(Settings(checkpoint, "cpu"))
-        from .export import check_onnx, export_onnx, export_safetensors
+        from .networks.checkpoint import export_safetensors
+        from .networks.onnx_export import check_onnx, export_onnx
 
         result: dict[str, Any] = {"out": str(out)}
         if out.suffix == ".onnx":

@@ -1,0 +1,1 @@
+"""Base: errors, files, storage, processes, text. Knows nothing of matting."""

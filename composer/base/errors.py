@@ -1,0 +1,63 @@
+"""What can go wrong, as a small tree. A message says what failed, what was expected and found, and the way out."""
+
+from __future__ import annotations
+
+__all__ = ["ExportError", "FileError"]
+
+
+class MattingComposeError(Exception):
+    """The root: every error whose message is meant for the person at the keyboard."""
+
+
+class RecipeError(MattingComposeError):
+    """A recipe cannot be used: an unknown key, a wrong type, an impossible value."""
+
+
+class PlanError(MattingComposeError):
+    """A recipe and the pictures it names do not add up to a dataset."""
+
+
+class BuildError(MattingComposeError):
+    """A build cannot start or go on."""
+
+
+class DatasetError(MattingComposeError):
+    """A dataset or a shard is not what it should be."""
+
+
+class ConfigError(RecipeError):
+    """A training configuration cannot be used: an unknown key, a wrong type, an impossible value."""
+
+
+class TrainingError(MattingComposeError):
+    """A training cannot start or go on, or a checkpoint is not what it should be."""
+
+
+class SourceError(MattingComposeError):
+    """A picture cannot be used.
+
+    Parameters
+    ----------
+    source : the picture's name as the plan has it, never an absolute path
+    cause : a short, countable word: ``missing``, ``empty``, ``not-an-image``, ``truncated``, ``too-large``,
+        ``unsupported``, ``size-mismatch``, ``no-alpha``, ``too-small``, ``no-unknown``, ``not-a-trimap`` or
+        ``occupied``
+    detail : what was expected, what was found, and what to do about it
+    """
+
+    def __init__(self, source: str, cause: str, detail: str) -> None:
+        super().__init__(f"{source}: {detail}")
+        self.source = source
+        self.cause = cause
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[SourceError], tuple[str, str, str]]:
+        return type(self), (self.source, self.cause, self.detail)
+
+
+class FileError(MattingComposeError):
+    """A file or folder is not what a command needs."""
+
+
+class ExportError(MattingComposeError):
+    """A network cannot be exported, or its export is not the same network."""

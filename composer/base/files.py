@@ -1,0 +1,155 @@
+"""Files: written whole or not at all, in a folder that one process holds; and what a refusal of the disk means."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from .errors import BuildError, DatasetError
+from .storage import is_remote
+
+TEMPORARY = ".tmp"
+
+
+LOCK = ".lock"
+
+
+PNG_LEVEL = 3  # half of the time of OpenCV's own, for files a few per cent larger
+
+
+REFUSED = re.compile(r"errno = (\d+), error message = '([^']*)'")  # HDF5's words for what the system said
+
+
+def temporary_name(path: Path) -> Path:
+    """Name a file that is to become `path`; two machines may share a folder, and have processes of the same number."""
+    return path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}{TEMPORARY}")  # a name may be as long as names can be
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a temporary name to write under; what is there becomes `path` when the body ends well, else it goes.
+
+    The folder is made where there is none.
+    """
+    temporary = temporary_name(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):  # what could not be made need not be removed
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def held_alone(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder, made where there is none, for this process alone, and clear away what a killed one left.
+
+    Raises
+    ------
+    BuildError : another such `what` runs there, or the folder cannot be written
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BuildError(f"{folder}: another {what} is running here; wait for it, or choose another --out") from None
+    except OSError as error:
+        raise disk_error(error, folder) from None
+    try:
+        for left in folder.rglob(f".*{TEMPORARY}"):
+            left.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; None where it is missing or damaged, which means: make it again."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON object whole or not at all, and durably."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file whole or not at all, and durably."""
+    write_file(path, text.encode())
+
+
+def write_file(path: Path, data: bytes | memoryview) -> None:
+    """Write a file whole or not at all, and durably.
+
+    Raises
+    ------
+    BuildError : it cannot be written; what was there before is still there
+    """
+    if is_remote(path):
+        path.write_bytes(data)
+        return
+    try:
+        with whole(path) as temporary, temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise disk_error(error, path.parent) from None
+
+
+def coded(picture: NDArray[np.uint8] | NDArray[np.uint16], ending: str) -> memoryview:
+    """Code a picture, (H, W) or (H, W, 3 or 4) RGB(A) of 8 or 16 bits, in the format of a file's ending.
+
+    Raises
+    ------
+    DatasetError : it cannot be coded
+    """
+    orders = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+    ordered = picture if picture.ndim == 2 else cv2.cvtColor(picture, orders[picture.shape[2]])
+    settings = [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL] if ending == ".png" else []
+    done, data = cv2.imencode(ending, ordered, settings)
+    if not done:
+        raise DatasetError(f"a picture of {picture.shape} could not be coded as {ending}")
+    return memoryview(data)  # type: ignore[arg-type]  # an array of bytes
+
+
+def disk_error(error: Exception, folder: Path) -> BuildError:
+    """Say what an operating system's refusal means for a build, and what to do."""
+    found = REFUSED.search(str(error))
+    number = int(found[1]) if found else getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return BuildError(f"{folder}: the disk is full. Nothing finished is lost: make room and run the same command")
+    reason = found[2] if found else str(error).partition("\n")[0]
+    return BuildError(f"{folder}: cannot be written ({reason}); then run the same command again")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the room on the disk where a folder is, or will be."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free

@@ -1,0 +1,98 @@
+"""Workers: one function over many tasks, in processes of this machine; or joblib's tasks on a Dask cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from typing import TypeVar
+
+import joblib
+
+from .errors import BuildError
+
+Task = TypeVar("Task")
+
+
+Result = TypeVar("Result")
+
+
+def in_processes(
+    function: Callable[[Task], Result], tasks: Iterable[Task], count: int, jobs: int, *, ordered: bool = True
+) -> Iterator[Result]:
+    """Yield `function` of every task; with one job, or one task, in this process.
+
+    Parameters
+    ----------
+    tasks : taken as workers are free for them; relative paths in them are relative to this process's folder
+    count : how many there are
+    jobs : worker processes; -1 for one per core
+    ordered : in the order of the tasks, else as they are done
+
+    Raises
+    ------
+    BuildError : a worker process was killed, or has no memory left
+    """
+    workers = min(joblib.effective_n_jobs(jobs), max(count, 1))
+    here = os.getcwd() if workers_are_ours() else None  # noqa: PTH109  # as text, to be compared with nothing
+    parallel = joblib.Parallel(n_jobs=workers, return_as="generator" if ordered else "generator_unordered")
+    try:
+        yield from parallel(joblib.delayed(_run)(here, function, task) for task in tasks)
+    except joblib.externals.loky.process_executor.TerminatedWorkerError:
+        raise BuildError(
+            f"a worker process was killed, perhaps for want of memory (fewer --jobs take less). {GOES_ON}"
+        ) from None
+    except MemoryError:
+        raise BuildError(f"there is no memory left for a worker (fewer --jobs take less). {GOES_ON}") from None
+
+
+def _run(folder: str | None, function: Callable[[Task], Result], task: Task) -> Result:
+    if folder is not None:
+        os.chdir(folder)  # a worker is used again, and would stay where it was started
+    return function(task)
+
+
+def workers_are_ours() -> bool:
+    """Tell whether joblib's tasks would run in processes that this one starts, not in a cluster's."""
+    return isinstance(joblib.parallel.get_active_backend()[0], joblib.parallel.LokyBackend)
+
+
+@contextlib.contextmanager
+def on_cluster(address: str | None) -> Iterator[None]:
+    """Send joblib's tasks to a Dask cluster while the body runs; without an address, leave them where they run.
+
+    Raises
+    ------
+    BuildError : Dask is not installed, nothing answers at the address, no worker is there, or too many were lost
+    """
+    if address is None:
+        yield
+        return
+    try:
+        from distributed import Client, KilledWorker
+    except ImportError:
+        raise BuildError('--cluster needs Dask; install it with pip install "matting-compose[cluster]"') from None
+    for chatter in ("distributed.client", "tornado.application"):
+        logging.getLogger(chatter).setLevel(logging.CRITICAL)  # what a lost connection means is said below
+    try:
+        client = Client(address, timeout=10)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise BuildError(
+            f"no Dask scheduler answers at {address} ({error}); is it running, and is that its address?"
+        ) from None
+    try:
+        with client, joblib.parallel_config(backend="dask"):
+            yield
+    except CancelledError:
+        raise BuildError(f"the Dask scheduler at {address} is gone. {GOES_ON}") from None
+    except KilledWorker:
+        raise BuildError(
+            f"workers of the cluster were killed again and again, perhaps for want of memory. {GOES_ON}"
+        ) from None
+    except TimeoutError:
+        raise BuildError(f"the Dask scheduler at {address} has no workers; start some: dask worker {address}") from None
+
+
+GOES_ON = "Nothing finished is lost: run the same command again to go on"

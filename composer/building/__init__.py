@@ -1,0 +1,1 @@
+"""Building: a plan of all composites, rendered in parallel, resumed where it stopped."""

@@ -1,0 +1,38 @@
+"""Contact sheet: a dozen composites of a dataset, each with its trimap, alpha and cut-out, as one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..base.files import coded, write_file
+from ..base.sheets import CELL, GAP, Array, cutout, fit, grey, sheet
+from ..dataset.dataset import Dataset, Sample
+
+
+def contact_sheet(dataset: Dataset, rows: int = 4, columns: int = 6) -> Array:
+    """Lay out composites spread over a dataset: above the composite, below it trimap, alpha and cut-out.
+
+    Returns
+    -------
+    (H, W, 3) uint8 RGB
+    """
+    count = min(rows * columns, len(dataset))
+    picks = [int(i) for i in (np.arange(count) + 0.5) * len(dataset) / count]
+    return sheet([_cell(dataset[index]) for index in picks], columns, GAP)
+
+
+def _cell(sample: Sample) -> Array:
+    parts = (grey(sample.trimap), grey(sample.alpha), cutout(sample.foreground, sample.alpha))
+    return np.vstack([fit(sample.image, CELL), np.hstack([fit(part, CELL // 3) for part in parts])])
+
+
+def write_contact_sheet(dataset: Dataset, path: Path) -> None:
+    """Write `contact_sheet` as JPEG.
+
+    Raises
+    ------
+    BuildError : the picture cannot be written
+    """
+    write_file(path, coded(contact_sheet(dataset), ".jpg"))

@@ -1,0 +1,412 @@
+"""Doctor: which of a recipe's pictures are missing or odd, found before anything is rendered. Nothing is written.
+
+Folders are listed once, and of pictures only headers and ends are read, in parallel; alphas are decoded, because no
+header says whether they are ever opaque.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from ..base.errors import PlanError, SourceError
+from ..base.progress import OnProgress
+from ..base.text import folded
+from ..base.workers import in_processes
+from ..recipe import ListBackgrounds, Recipe
+from ..sources.backgrounds import Photographs, background_layout, select_backgrounds
+from ..sources.coco import coco_names
+from ..sources.foregrounds import Cutouts, Dim, Entry, ForegroundLayout, Pairs, Several, foreground_layout
+from ..sources.image_io import ENDINGS, picture_size, read_alpha, safe_path
+from ..sources.trimap_files import SuppliedTrimaps, supplied_trimaps
+from .plan import Plan, make_plan, variant_count
+
+CHUNK = 256  # pictures that a worker looks at between two reports
+
+
+FEW = 512  # fewer pictures than this are looked at before a second process has started
+
+
+WHOLE = {
+    b"\xff\xd8": b"\xff\xd9",
+    b"\x89P": b"IEND\xaeB`\x82",
+}  # how a JPEG and a PNG begin, and end where all is there
+
+
+T = TypeVar("T")
+
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is missing or odd.
+
+    Attributes
+    ----------
+    kind : a short, countable word
+    problem : whether composites will be missing or others than meant; else it is only worth knowing
+    text : a sentence
+    names : every picture that it is about, some with what was found instead
+    """
+
+    kind: str
+    problem: bool
+    text: str
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor says.
+
+    Attributes
+    ----------
+    foregrounds, variants, backgrounds : counts as the recipe has them
+    composites : how many there should be; None where the recipe and its pictures do not add up to a plan
+    lost : how many of them cannot be made
+    findings : problems first
+    """
+
+    foregrounds: int
+    variants: int
+    backgrounds: int
+    composites: int | None
+    lost: int | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is wrong."""
+        return not any(finding.problem for finding in self.findings)
+
+
+def examine(recipe: Recipe, *, jobs: int = -1, on_progress: OnProgress | None = None) -> Diagnosis:
+    """Look at everything that a build would read.
+
+    Parameters
+    ----------
+    recipe : what would be built
+    jobs : worker processes; -1 for one per core
+    on_progress : called with what is looked at, how many are done, and of how many
+    """
+    case = _Case(recipe, jobs, on_progress or (lambda *_: None))
+    entries = case.try_listing(lambda: foreground_layout(recipe).entries())
+    names = case.try_listing(lambda: select_backgrounds(recipe)[0])
+    _examine_counts(case, entries, names)
+    _examine_foregrounds(case, entries)
+    _examine_backgrounds(case, names)
+    _examine_trimaps(case, entries)
+    plan = case.try_plan()
+    return Diagnosis(
+        foregrounds=len(entries),
+        variants=recipe.variants,
+        backgrounds=len(names),
+        composites=len(plan) if plan else None,
+        lost=_count_lost(case, plan) if plan else None,
+        findings=tuple(sorted(case.findings, key=lambda finding: not finding.problem)),
+    )
+
+
+@dataclass
+class _Case:
+    """What is examined, and what was found so far."""
+
+    recipe: Recipe
+    jobs: int
+    report: OnProgress
+    findings: list[Finding] = field(default_factory=list)
+    bad_foregrounds: set[str] = field(default_factory=set)  # keys
+    bad_backgrounds: set[str] = field(default_factory=set)
+    bad_trimaps: set[tuple[str, int]] = field(default_factory=set)  # (foreground's key, variant)
+
+    def find(self, kind: str, text: str, names: Iterable[str] = (), *, problem: bool = True) -> None:
+        """Note a finding."""
+        self.findings.append(Finding(kind, problem, text, tuple(names)))
+
+    def find_each(self, faults: Iterable[tuple[str, str]], what: str) -> None:
+        """Note pictures that cannot be used: (cause, name and detail), one finding for each cause."""
+        by_cause: dict[str, list[str]] = defaultdict(list)
+        for cause, text in faults:
+            by_cause[cause].append(text)
+        for cause, texts in by_cause.items():
+            self.find(cause, f"{what} that cannot be used ({cause}): {len(texts):,}", texts)
+
+    def find_missing(self, what: str, missing: Sequence[str], there: Iterable[str]) -> None:
+        """Note missing files, and which others may be meant: their names differ in case or ending only."""
+        if not missing:
+            return
+        alike = defaultdict(list)
+        for name in there:
+            alike[_folded(name)].append(name)
+        told = []
+        for name in missing:
+            meant = ", ".join(sorted(alike.get(_folded(name), [])))
+            told.append(f"{name} (there is {meant})" if meant else name)
+        near = sum(_folded(name) in alike for name in missing)
+        hint = f"; there but for case or ending, so rename them: {near:,}" if near else ""
+        self.find(f"missing-{what}", f"missing {what}s: {len(missing):,}{hint}", told)
+
+    def find_unlisted(self, what: str, there: Iterable[str], used: set[str]) -> None:
+        """Note pictures that nobody asks for."""
+        rest = sorted(name for name in there if name not in used and Path(name).suffix.lower() in ENDINGS)
+        if rest:
+            self.find(f"unlisted-{what}", f"{what}s that no list names, not used: {len(rest):,}", rest, problem=False)
+
+    def try_listing(self, listing: Callable[[], list[T]]) -> list[T]:
+        """List pictures; what prevents it is a finding."""
+        try:
+            return listing()
+        except PlanError as error:
+            self.find("not-listed", str(error))
+            return []
+
+    def try_plan(self) -> Plan | None:
+        """Plan; what prevents it is a finding."""
+        try:
+            return make_plan(self.recipe)
+        except PlanError as error:
+            if str(error) not in {finding.text for finding in self.findings}:
+                self.find("no-plan", str(error))
+            return None
+
+    def look(self, what: str, look: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+        """Apply `look` to every item, in worker processes where there are many."""
+        chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
+        jobs = 1 if len(items) < FEW else self.jobs
+        done = 0
+        for results in in_processes(partial(_look_at_all, look), chunks, len(chunks), jobs):
+            done += len(results)
+            self.report(what, done, len(items))
+            yield from results
+
+
+def _look_at_all(look: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    return [look(item) for item in items]
+
+
+def _folded(name: str) -> str:
+    """Return what is left of a name when folder, ending, case and the way accents are coded do not count."""
+    stem = name.rpartition("/")[2].rpartition(".")[0]
+    return folded(stem)
+
+
+def _examine_counts(case: _Case, entries: list[Entry], names: list[str]) -> None:
+    """Compare the lists' lengths with what they should be."""
+    recipe, wanted = case.recipe, 0
+    for number, table in enumerate(recipe.foreground_tables):
+        there = sum(entry.table == number for entry in entries)
+        expected = getattr(table, "expected", None)
+        if there and expected not in (None, there):
+            case.find("foreground-count", f"listed foregrounds: {there:,}, expected {expected:,}")
+        wanted += (expected or there) * variant_count(recipe, table)
+    if names and recipe.pairing.order == "listed":
+        if len(names) != wanted:
+            # Too few is a plan's own error; with too many, a line too much somewhere shifts all that follow.
+            case.find("background-count", f"listed backgrounds: {len(names):,}, expected {wanted:,}")
+        twice = [f"{name} ({count} times)" for name, count in Counter(names).items() if count > 1]
+        if twice:
+            case.find("repeated", f"backgrounds listed more than once: {len(twice):,}", twice, problem=False)
+
+
+# ---- foregrounds ----
+def _examine_foregrounds(case: _Case, entries: list[Entry]) -> None:
+    layout = foreground_layout(case.recipe)
+    for number, part in enumerate(layout.layouts if isinstance(layout, Several) else (layout,)):
+        own = [entry for entry in entries if entry.table == number]
+        if isinstance(part, Dim | Pairs | Cutouts) and own:
+            prefix = layout.prefix(number) if isinstance(layout, Several) else ""
+            case.bad_foregrounds |= _examine_table(case, layout, part, prefix, own)
+
+
+def _examine_table(
+    case: _Case, layout: ForegroundLayout, part: Dim | Pairs | Cutouts, prefix: str, entries: list[Entry]
+) -> set[str]:
+    """Look at the foregrounds of one table, which `part` lists and `layout` calls by its `prefix`.
+
+    Return the keys of those that cannot be used.
+    """
+    images, alphas = ({prefix + name for name in names} for names in _foreground_files(part))
+    lost_images = [entry for entry in entries if entry.image not in images]
+    case.find_missing("foreground", [entry.image for entry in lost_images], images)
+    lost_alphas = []
+    if not isinstance(part, Cutouts):
+        lost_alphas = [entry for entry in entries if entry.alpha is None or entry.alpha not in alphas]
+        case.find_missing("alpha", [entry.alpha or f"{entry.key}.*" for entry in lost_alphas], alphas)
+        case.find_unlisted("alpha", alphas, {entry.alpha for entry in entries if entry.alpha})
+    case.find_unlisted("foreground", images, {entry.image for entry in entries})
+    lost = {entry.key for entry in (*lost_images, *lost_alphas)}
+    present = [entry for entry in entries if entry.key not in lost]
+    faults, never_opaque = [], []
+    looks = case.look("foregrounds", partial(_look_at_foreground, layout, part), present)
+    for entry, (fault, opaque) in zip(present, looks, strict=True):
+        if fault:
+            faults.append(fault)
+            lost.add(entry.key)
+        elif not opaque:
+            never_opaque.append(entry.alpha or entry.image)
+    case.find_each(faults, "foregrounds")
+    if never_opaque:
+        text = f"alphas that are never opaque (glass, smoke, a net, or a mistake): {len(never_opaque):,}"
+        case.find("never-opaque", text, never_opaque, problem=False)
+    return lost
+
+
+def _foreground_files(layout: Dim | Pairs | Cutouts) -> tuple[set[str], set[str]]:
+    """List the pictures and the alphas that there are, by the names that entries have."""
+    match layout:
+        case Dim(table=table):
+            kinds = ("fg", "alpha")
+            images, alphas = (
+                {f"{folder}/{kind}/{name}" for folder in table.folders for name in _files(table.root / folder / kind)}
+                for kind in kinds
+            )
+            return images, alphas
+        case Pairs(table=table):
+            return set(_files_below(table.images)), set(_files_below(table.alphas))
+        case Cutouts(table=table):
+            return set(_files_below(table.root)), set()
+
+
+def _files(folder: Path) -> list[str]:
+    """List the files of a folder; none where there is no such folder, for then each is reported as missing."""
+    try:
+        with os.scandir(folder) as found:
+            return [item.name for item in found if not item.is_dir()]
+    except OSError:
+        return []
+
+
+def _files_below(root: Path) -> list[str]:
+    """List the files of a folder and of those below it, with forward slashes."""
+    found = []
+    for folder, _, names in os.walk(root):
+        below = Path(folder).relative_to(root).as_posix()
+        found += names if below == "." else [f"{below}/{name}" for name in names]
+    return found
+
+
+def _look_at_foreground(
+    layout: ForegroundLayout, part: Dim | Pairs | Cutouts, entry: Entry
+) -> tuple[tuple[str, str] | None, bool]:
+    """Return what prevents a foreground's use, as (cause, text), and whether its alpha is anywhere opaque."""
+    opaque, limit = 250, part.table.max_pixels  # JPEG's 254 counts, whatever the recipe's trimaps take for opaque
+    try:
+        if isinstance(part, Cutouts):
+            return None, bool((layout.load(entry).alpha >= opaque).any())
+        image, alpha_file = layout.files(entry)
+        size = picture_size(image, entry.image, limit, part.reading)
+        if not _ends_well(image):
+            layout.load(entry)
+        alpha, _ = read_alpha(alpha_file, entry.alpha or "", limit, part.reading)
+        if alpha.shape != size:
+            (height, width), (tall, wide) = size, alpha.shape
+            text = f"{entry.image}: {width}×{height} px, its alpha {wide}×{tall}"
+            return ("size-mismatch", text), True
+    except SourceError as error:
+        return (error.cause, str(error)), True
+    return None, bool((alpha >= opaque).any())
+
+
+def _ends_well(path: Path) -> bool:
+    """Tell whether a file ends as a whole JPEG or PNG does; others are taken to."""
+    with path.open("rb") as file:
+        end = WHOLE.get(file.read(2), b"")
+        file.seek(-min(len(end), path.stat().st_size), os.SEEK_END)
+        return file.read() == end
+
+
+# ---- backgrounds ----
+def _examine_backgrounds(case: _Case, names: list[str]) -> None:
+    layout = background_layout(case.recipe)
+    if not isinstance(layout, Photographs) or not names:
+        return
+    if not layout.table.root.is_dir():
+        case.find("no-folder", f"{layout.table.root}: no such folder; say where the backgrounds are: --backgrounds")
+        case.bad_backgrounds |= set(names)
+        return
+    listed = isinstance(case.recipe.backgrounds, ListBackgrounds)
+    there = set(_files_below(layout.table.root)) if listed else set(names)
+    stored = {name: next((other for other in coco_names(name) if other in there), None) for name in names}
+    missing = [name for name, other in stored.items() if other is None]
+    case.find_missing("background", missing, there)
+    renamed = [f"{name} (there is {other})" for name, other in stored.items() if other not in (None, name)]
+    if renamed:
+        text = f"backgrounds found under COCO's names of another year, the same pictures: {len(renamed):,}"
+        case.find("coco-names", text, renamed, problem=False)
+    left_out = {other for name in layout.names() if name not in stored for other in coco_names(name)}
+    case.find_unlisted("background", there, left_out | {other for other in stored.values() if other})
+    present = [(name, other) for name, other in stored.items() if other is not None]
+    faults = list(case.look("backgrounds", partial(_look_at_background, layout), present))
+    case.find_each((fault for fault in faults if fault), "backgrounds")
+    case.bad_backgrounds |= {*missing, *(name for (name, _), fault in zip(present, faults, strict=True) if fault)}
+
+
+def _look_at_background(layout: Photographs, names: tuple[str, str]) -> tuple[str, str] | None:
+    """Return what prevents a background's use, as (cause, text); `names` are the listed and the stored one."""
+    try:
+        path = safe_path(layout.table.root, names[1])
+        picture_size(path, names[0], layout.table.max_pixels, layout.reading)
+        if not _ends_well(path):  # it may have a tail, or lack one: only its pixels can tell
+            layout.load(names[0])
+    except SourceError as error:
+        return error.cause, str(error)
+    return None
+
+
+# ---- trimaps ----
+def _examine_trimaps(case: _Case, entries: list[Entry]) -> None:
+    supplied = supplied_trimaps(case.recipe)
+    if supplied is None or not entries:
+        return
+    there = {f"{supplied.folder}/{name}" for name in _files(supplied.root / supplied.folder)}
+    wanted = {
+        supplied.name(entry.key, variant): (entry, variant)
+        for entry in entries
+        for variant in range(case.recipe.variants)
+    }
+    missing = [name for name in wanted if name not in there]
+    case.find_missing("trimap", missing, there)
+    case.find_unlisted("trimap", there, set(wanted))
+    usable = [place for name, place in wanted.items() if name in there and place[0].key not in case.bad_foregrounds]
+    layout = foreground_layout(case.recipe)
+    faults = list(case.look("trimaps", partial(_look_at_trimap, supplied, layout), usable))
+    case.find_each((fault for fault in faults if fault), "trimaps")
+    bad = [*(wanted[name] for name in missing), *(place for place, fault in zip(usable, faults, strict=True) if fault)]
+    case.bad_trimaps |= {(entry.key, variant) for entry, variant in bad}
+
+
+def _look_at_trimap(
+    supplied: SuppliedTrimaps, layout: ForegroundLayout, place: tuple[Entry, int]
+) -> tuple[str, str] | None:
+    """Return what prevents a trimap's use, as (cause, text)."""
+    entry, variant = place
+    name = supplied.name(entry.key, variant)
+    try:
+        size = picture_size(supplied.path(entry.key, variant), name, supplied.max_pixels, "stored")
+        expected = layout.size(entry)
+    except SourceError as error:
+        return error.cause, str(error)
+    if size != expected:
+        return "size-mismatch", f"{name}: {size[1]}×{size[0]} px, its foreground {expected[1]}×{expected[0]}"
+    return None
+
+
+def _count_lost(case: _Case, plan: Plan) -> int:
+    """Count the composites that cannot be made."""
+    lost = 0
+    for row in plan.rows:
+        key, partner = plan.foregrounds[row.foreground].key, plan.look(row.group).partner
+        lost += sum(
+            bool({key, partner} & case.bad_foregrounds)
+            or plan.background_name(row.foreground, variant) in case.bad_backgrounds
+            or (key, variant) in case.bad_trimaps
+            for variant in row.variants
+        )
+    return lost

@@ -1,0 +1,402 @@
+"""Plan: the matrix of foregrounds × variants, cut into shards. Who meets whom, with which draws; nothing is rendered.
+
+Every cell's randomness comes from ``SeedSequence(seed, spawn_key=(foreground, variant))`` alone, so a cell is the
+same for any number of workers, shard size, order or restart. A look's comes from a stream of its own kind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base.errors import PlanError, SourceError
+from ..compositing.looks import draw_look, look_size
+from ..compositing.scenes import draw_scene
+from ..dataset.codecs import TYPICAL_BYTES
+from ..dataset.rows import Look, Scene
+from ..recipe import ForegroundTable, Recipe, plain
+from ..sources.backgrounds import BackgroundLayout, background_layout, select_backgrounds
+from ..sources.foregrounds import Entry, ForegroundLayout, foreground_layout
+from ..sources.trimap_files import SuppliedTrimaps, supplied_trimaps
+
+PLAN = "plan.json"
+
+
+VERSION = 1  # of the rules below: another version means other pixels
+
+
+SHUFFLE, SPLIT = 0x5F, 0x5A  # streams of randomness that belong to no cell
+
+
+LOOKS = 3  # the stream of looks: three words, as those of drawn pictures (see `layouts`), which are 1 and 2
+
+
+FEWEST_ROWS = 8  # of shards, where there are foregrounds enough: a small dataset too keeps several cores busy
+
+
+TYPICAL_PIXELS = 1_200_000  # where not one header can be read
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One composite to be.
+
+    Attributes
+    ----------
+    foreground, variant : its place in the matrix
+    group : of its look
+    background : the background's name
+    erode, dilate, offset_y, offset_x : draws in [0, 1); what they choose is the recipe's
+    scene : what is done to the background
+    """
+
+    foreground: int
+    variant: int
+    group: int
+    background: str
+    erode: float
+    dilate: float
+    offset_y: float
+    offset_x: float
+    scene: Scene
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Some variants of one look of a foreground: what a group in a shard holds.
+
+    Attributes
+    ----------
+    group : the group's number, one for each look of each foreground
+    foreground, look : whose
+    variants : a row of the matrix, or a part of one
+    """
+
+    group: int
+    foreground: int
+    look: int
+    variants: range
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """A rectangle of the matrix. Where rows are of different lengths, each gives the same share of its variants."""
+
+    index: int
+    split: str
+    strips: tuple[Strip, ...]
+
+    def __len__(self) -> int:
+        return sum(len(strip.variants) for strip in self.strips)
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return f"shard-{self.index:05d}.h5"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides a dataset's pixels.
+
+    Attributes
+    ----------
+    recipe : what to build
+    foregrounds : whom the matrix's rows belong to: there is one for each look of each foreground
+    splits : ``train`` or ``validation``, for each foreground
+    counts : how many variants each foreground has
+    backgrounds : names, in pairing's order
+    sizes : (height, width) px of each foreground; None where its header cannot be read
+    excluded : pictures left out on purpose, with the reason
+    shape : rows and variants in a shard
+    """
+
+    recipe: Recipe
+    foregrounds: tuple[Entry, ...]
+    splits: tuple[str, ...]
+    counts: tuple[int, ...]
+    backgrounds: tuple[str, ...]
+    sizes: tuple[tuple[int, int] | None, ...]
+    excluded: tuple[tuple[str, str], ...]
+    shape: tuple[int, int]
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def foreground_layout(self) -> ForegroundLayout:
+        """Where foregrounds come from."""
+        return foreground_layout(self.recipe)
+
+    @property
+    def background_layout(self) -> BackgroundLayout:
+        """Where backgrounds come from."""
+        return background_layout(self.recipe)
+
+    @property
+    def supplied_trimaps(self) -> SuppliedTrimaps | None:
+        """Where trimaps come from; None where they are drawn."""
+        return supplied_trimaps(self.recipe)
+
+    def cell(self, foreground: int, variant: int) -> Cell:
+        """Return one cell of the matrix."""
+        rng = np.random.default_rng(np.random.SeedSequence(self.recipe.seed, spawn_key=(foreground, variant)))
+        erode, dilate, offset_y, offset_x = rng.random(4)
+        if self.recipe.fit.offset != "random":
+            offset_y = offset_x = 0.5 if self.recipe.fit.offset == "centre" else 0.0
+        return Cell(
+            foreground=foreground,
+            variant=variant,
+            group=self._group(foreground, variant),
+            background=self.background_name(foreground, variant),
+            scene=draw_scene(self.recipe.scenes, rng),
+            erode=float(erode),
+            dilate=float(dilate),
+            offset_y=float(offset_y),
+            offset_x=float(offset_x),
+        )
+
+    def _group(self, foreground: int, variant: int) -> int:
+        looks = min(self.recipe.looks.count, self.counts[foreground])
+        number = ((variant + 1) * looks - 1) // self.counts[foreground]  # look n has [n·count/looks, (n+1)·count/looks)
+        return number * len(self.foregrounds) + foreground
+
+    def look(self, group: int) -> Look:
+        """Return the look of a group; a foreground's partner is of its own split."""
+        number, foreground = divmod(group, len(self.foregrounds))
+        split, own = self._places[foreground]
+        rng = np.random.default_rng(np.random.SeedSequence(self.recipe.seed, spawn_key=(LOOKS, foreground, number)))
+        return draw_look(self.recipe.looks, number, split, own, rng)
+
+    @cached_property
+    def _places(self) -> list[tuple[list[str], int]]:
+        """For each foreground the keys of its split, and its own place among them."""
+        keys: dict[str, list[str]] = {split: [] for split in self.splits}
+        places = []
+        for entry, split in zip(self.foregrounds, self.splits, strict=True):
+            places.append((keys[split], len(keys[split])))
+            keys[split].append(entry.key)
+        return places
+
+    @cached_property
+    def rows(self) -> tuple[Strip, ...]:
+        """The matrix: all foregrounds' first looks, then their second ones, so that neighbours are not of one kind."""
+        rows = []
+        for number in range(self.recipe.looks.count):
+            for foreground, count in enumerate(self.counts):
+                looks = min(self.recipe.looks.count, count)
+                if number < looks:
+                    variants = range(number * count // looks, (number + 1) * count // looks)
+                    rows.append(Strip(number * len(self.counts) + foreground, foreground, number, variants))
+        return tuple(rows)
+
+    def row_size(self, row: Strip) -> tuple[int, int] | None:
+        """Return (height, width) px of a row's composites, but for what turning cuts off; None where unknown."""
+        size = self.sizes[row.foreground]
+        return look_size(size, self.look(row.group)) if size else None
+
+    def background_name(self, foreground: int, variant: int) -> str:
+        """Return whom a cell meets."""
+        return self.backgrounds[int(self._pairing[self._starts[foreground] + variant])]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *accumulate(self.counts)]
+
+    @cached_property
+    def _pairing(self) -> NDArray[np.int64]:
+        count, total = len(self.backgrounds), len(self)
+        if self.recipe.pairing.order != "shuffled":
+            return np.arange(total) % count
+        rng = np.random.default_rng(np.random.SeedSequence(self.recipe.seed, spawn_key=(SHUFFLE,)))
+        rounds = [rng.permutation(count) for _ in range(-(-total // count))]
+        return np.concatenate(rounds)[:total]
+
+    @cached_property
+    def shards(self) -> tuple[ShardPlan, ...]:
+        """The matrix, cut; a shard's foregrounds are all of one split."""
+        shards: list[ShardPlan] = []
+        height, width = self.shape
+        for split in ("train", "validation"):
+            rows = [row for row in self.rows if self.splits[row.foreground] == split]
+            for top in range(0, len(rows), height):
+                block = rows[top : top + height]
+                longest = max(len(row.variants) for row in block)
+                for left in range(0, longest, width):
+                    right = min(left + width, longest)
+                    strips = (_share(row, left, right, longest) for row in block)
+                    shards.append(ShardPlan(len(shards), split, tuple(strip for strip in strips if strip.variants)))
+        return tuple(shards)
+
+    def cells(self, shard: ShardPlan) -> Iterator[Cell]:
+        """Yield a shard's cells, foreground by foreground."""
+        return (self.cell(strip.foreground, v) for strip in shard.strips for v in strip.variants)
+
+    def document(self) -> dict[str, Any]:
+        """Return the plan as plain types: what is hashed, and what a resumed build is compared with."""
+        rows = zip(self.foregrounds, self.splits, self.counts, strict=True)
+        return {
+            "plan_version": VERSION,
+            "recipe": plain(self.recipe),
+            "shape": list(self.shape),
+            "foregrounds": [
+                [entry.key, entry.image, split, *([] if count == self.recipe.variants else [count])]
+                for entry, split, count in rows
+            ],
+            "backgrounds": list(self.backgrounds),
+        }
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hash over `document`."""
+        return plan_sha256(self.document())
+
+    @cached_property
+    def pixels(self) -> int:
+        """Pixels of all composites together; unreadable foregrounds count as the median."""
+        sizes = [self.row_size(row) for row in self.rows]
+        median = _median_pixels(sizes)
+        return sum(
+            len(row.variants) * (size[0] * size[1] if size else median)
+            for row, size in zip(self.rows, sizes, strict=True)
+        )
+
+    @property
+    def estimated_bytes(self) -> int:
+        """Bytes on disk, by what photographs take; a dry run measures instead."""
+        extra = {"none": 0.0, "unknown": 0.1, "full": 0.7}[self.recipe.shards.background]
+        return int(self.pixels * TYPICAL_BYTES[self.recipe.shards.packing] * (1 + extra))
+
+
+def plan_sha256(document: dict[str, Any]) -> str:
+    """Hash a plan's document."""
+    text = json.dumps(document, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _share(row: Strip, left: int, right: int, longest: int) -> Strip:
+    """Return as much of a row as [left, right) is of the longest one."""
+    count = len(row.variants)
+    return replace(row, variants=row.variants[left * count // longest : right * count // longest])
+
+
+def make_plan(recipe: Recipe, shape: tuple[int, int] | None = None) -> Plan:
+    """List the pictures, read the foregrounds' headers, and lay out the matrix.
+
+    Parameters
+    ----------
+    recipe : what to build
+    shape : rows and variants in a shard, where an earlier build has fixed them
+
+    Raises
+    ------
+    PlanError : no pictures, names that clash, too few backgrounds for ``listed``, an impossible split
+    """
+    layout = foreground_layout(recipe)
+    entries, sizes, excluded = _select(layout, recipe)
+    backgrounds, unfit = select_backgrounds(recipe)
+    if not backgrounds:
+        left_out = f" ({len(unfit):,} were left out, {unfit[0][0]} because it is {unfit[0][1]})" if unfit else ""
+        raise PlanError(f"no backgrounds: expected pictures in {_place(recipe.backgrounds)}, found none{left_out}")
+    counts = tuple(variant_count(recipe, recipe.foreground_tables[entry.table]) for entry in entries)
+    if recipe.pairing.order == "listed" and len(backgrounds) < sum(counts):
+        matrix = f"{len(entries)} × {recipe.variants} = " if set(counts) == {recipe.variants} else ""
+        raise PlanError(
+            f"pairing listed needs {matrix}{sum(counts):,} backgrounds,"
+            f" the list has {len(backgrounds):,}; complete it, or use pairing.order = shuffled"
+        )
+    if recipe.pairing.order == "listed" and excluded:
+        name, reason = excluded[0]
+        raise PlanError(
+            f"{name}: {reason}; without it, pairing listed would give later foregrounds other backgrounds than theirs."
+            " Lower foregrounds.min_side, or use pairing.order = shuffled"
+        )
+    return Plan(
+        recipe,
+        tuple(entries),
+        _split(entries, recipe),
+        counts,
+        tuple(backgrounds),
+        tuple(sizes),
+        (*excluded, *unfit),
+        shape or _shape(recipe, sizes, counts),
+    )
+
+
+def variant_count(recipe: Recipe, table: ForegroundTable) -> int:
+    """Return how many variants each of a table's foregrounds has: the recipe's times its weight, one at least."""
+    return max(1, round(recipe.variants * table.weight))
+
+
+def _place(*tables: Any) -> str:
+    return ", ".join(str(getattr(table, "root", getattr(table, "images", "the recipe"))) for table in tables)
+
+
+def _select(
+    layout: ForegroundLayout, recipe: Recipe
+) -> tuple[list[Entry], list[tuple[int, int] | None], list[tuple[str, str]]]:
+    entries: list[Entry] = []
+    sizes: list[tuple[int, int] | None] = []
+    excluded: list[tuple[str, str]] = []
+    for entry in layout.entries():
+        try:
+            size = layout.size(entry)
+        except SourceError:
+            size = None  # it stays in the plan, fails when it is rendered, and is listed there
+        least = recipe.foreground_tables[entry.table].min_side
+        if size is not None and min(size) < least:
+            excluded.append((entry.image, f"{size[1]}×{size[0]} px, under min_side = {least}"))
+            continue
+        entries.append(entry)
+        sizes.append(size)
+    if not entries:
+        left_out = f" ({len(excluded)} were left out as too small)" if excluded else ""
+        raise PlanError(
+            f"no foregrounds: expected pictures in {_place(*recipe.foreground_tables)}, found none{left_out}"
+        )
+    keys = [entry.key for entry in entries]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        ways = "rename one of them"
+        if len(recipe.foreground_tables) > 1:
+            ways += ", or give one of the tables of foregrounds a name of its own, which goes before theirs"
+        raise PlanError(f"two foregrounds are called '{twice}' up to the ending; {ways}")
+    return entries, sizes, excluded
+
+
+def _split(entries: list[Entry], recipe: Recipe) -> tuple[str, ...]:
+    wanted = recipe.split.validation
+    if isinstance(wanted, tuple):
+        unknown = sorted(set(wanted) - {entry.key for entry in entries})
+        if unknown:
+            raise PlanError(f"split.validation names '{unknown[0]}', which is no foreground")
+        chosen = set(wanted)
+    else:
+        rng = np.random.default_rng(np.random.SeedSequence(recipe.seed, spawn_key=(SPLIT,)))
+        count = max(1, round(wanted * len(entries))) if wanted else 0
+        chosen = {entries[i].key for i in rng.permutation(len(entries))[:count]}
+    if len(chosen) == len(entries):
+        raise PlanError("split.validation takes every foreground; leave some to train on")
+    return tuple("validation" if entry.key in chosen else "train" for entry in entries)
+
+
+def _median_pixels(sizes: list[tuple[int, int] | None]) -> int:
+    return int(statistics.median([size[0] * size[1] for size in sizes if size] or [TYPICAL_PIXELS]))
+
+
+def _shape(recipe: Recipe, sizes: list[tuple[int, int] | None], counts: tuple[int, ...]) -> tuple[int, int]:
+    # The median, not the sum: a picture that is repaired later must not change the cut.
+    composite = _median_pixels(sizes) * TYPICAL_BYTES[recipe.shards.packing]
+    variants = min(recipe.shards.variants, max(-(-count // recipe.looks.count) for count in counts))
+    fitting = round(recipe.shards.megabytes * 2**20 / (composite * variants))
+    rows = sum(min(recipe.looks.count, count) for count in counts)
+    return max(1, min(fitting, -(-rows // FEWEST_ROWS))), variants

@@ -1,0 +1,82 @@
+"""Plan file: the plan that a dataset's folder holds, read back as a plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
+
+from ..base.errors import DatasetError
+from ..dataset.documents import Document, Sha256, Split, first_finding, read_json_object, validated
+from ..recipe import Recipe
+from ..sources.foregrounds import Entry
+from .plan import PLAN, Plan, plan_sha256
+from .plan import VERSION as PLAN_VERSION
+
+# Key, image, split; and how many variants it has, where they are not as many as the recipe says.
+_PlannedForeground = Annotated[
+    tuple[str, str, Split] | tuple[str, str, Split, PositiveInt],
+    BeforeValidator(lambda row: tuple(row) if isinstance(row, list) else row),
+]
+
+
+class _PlanDocument(Document):
+    plan_sha256: Sha256
+    plan_version: PositiveInt
+    recipe: dict[str, Any]
+    shape: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
+    foregrounds: list[_PlannedForeground]
+    backgrounds: Annotated[list[str], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """A plan as a dataset's folder holds it.
+
+    Attributes
+    ----------
+    plan : with every draw and pairing, but without the places where pictures lie; sizes are unknown
+    recipe : as it is written
+    declared, computed : the hash that the file states, and the one over what it says
+    """
+
+    plan: Plan
+    recipe: dict[str, Any]
+    declared: str
+    computed: str
+
+
+def load_plan(folder: Path) -> PlanFile:
+    """Read a dataset's plan.
+
+    Raises
+    ------
+    DatasetError : it is missing, damaged, or of another version of the plan's rules
+    """
+    path = folder / PLAN
+    document = read_json_object(path)
+    way_out = "restore it from a copy, or build into another folder"
+    found = validated(_PlanDocument, document, path, way_out)
+    if found.plan_version != PLAN_VERSION:
+        raise DatasetError(f"{path}: of plan version {found.plan_version}; this program knows version {PLAN_VERSION}")
+    content = {key: value for key, value in document.items() if key != "plan_sha256"}
+    # Where pictures come from decides no draw and no pairing, so that any layout stands for the one that is written;
+    # but trimaps may be supplied, which goes with some.
+    anywhere = {"foregrounds": {"layout": "dim", "root": "."}, "backgrounds": {"layout": "procedural"}}
+    try:
+        recipe = Recipe.model_validate({**found.recipe, **anywhere})
+    except ValidationError as error:
+        raise DatasetError(f"{path}: damaged (recipe: {first_finding(error)}); {way_out}") from None
+    plan = Plan(
+        recipe=recipe,
+        foregrounds=tuple(Entry(key=entry[0], image=entry[1]) for entry in found.foregrounds),
+        splits=tuple(entry[2] for entry in found.foregrounds),
+        counts=tuple(entry[3] if len(entry) > 3 else recipe.variants for entry in found.foregrounds),
+        backgrounds=tuple(found.backgrounds),
+        sizes=(None,) * len(found.foregrounds),
+        excluded=(),
+        shape=(found.shape[0], found.shape[1]),
+    )
+    return PlanFile(plan, found.recipe, found.plan_sha256, plan_sha256(content))

@@ -1,0 +1,1 @@
+"""Compositing: a foreground, its trimaps and a background in, a composite out."""

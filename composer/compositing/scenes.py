@@ -1,0 +1,116 @@
+"""Scenes: what is done to a background before a foreground is blended over it, so that the two belong together.
+
+Nothing else of a composite changes, and what is blended is what is stored: I = αF + (1−α)B holds with this B.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..dataset.rows import Scene
+from ..recipe import Scenes
+from .trimaps import subject_size
+
+Array = NDArray[np.uint8]
+
+
+# Shadows, in shares of the subject's size: the light comes from above and not from far.
+FARTHEST = 0.08  # that a shadow is moved, down and to either side
+
+
+SOFTNESS = (0.01, 0.04)  # standard deviation of its blur
+
+
+SMALL_SIGMA = 3.0  # px: a wider blur is made on a reduced shadow, where it is this
+
+
+GAMMAS = (0.6, 1.6)  # of a background, towards the foreground's brightness
+
+
+BILATERAL = (5, 18.0, 2.0)  # diameter px, levels, px: as much noise as a camera's at high sensitivity
+
+
+def draw_scene(settings: Scenes, rng: np.random.Generator) -> Scene:
+    """Draw a composite's scene from its own randomness; every scene takes as much of it."""
+    denoise, blur, sigma, harmonise, shadow, darkness, y, x, softness = (float(v) for v in rng.random(9))
+
+    def within(limits: tuple[float, float], draw: float) -> float:
+        return limits[0] + draw * (limits[1] - limits[0])
+
+    scene = Scene(
+        denoise=denoise < settings.denoise,
+        blur=within(settings.sigma, sigma) if blur < settings.blur else 0.0,
+        harmonise=within(settings.harmonise, harmonise),
+    )
+    if shadow >= settings.shadow:
+        return scene
+    return replace(
+        scene,
+        shadow=within(settings.darkness, darkness),
+        shadow_y=FARTHEST * y,
+        shadow_x=FARTHEST * (2 * x - 1),
+        shadow_blur=within(SOFTNESS, softness),
+    )
+
+
+class Stage:
+    """One foreground, and backgrounds of its size made ready for it. What it takes is computed when it is needed."""
+
+    def __init__(self, foreground: Array, alpha: Array) -> None:
+        """Take `foreground` (H, W, 3) uint8 RGB and `alpha` (H, W) uint8."""
+        self._foreground, self._alpha = foreground, alpha
+
+    def __call__(self, background: Array, scene: Scene) -> tuple[Array, Scene]:
+        """Return `background` (H, W, 3) uint8 RGB as the scene wants it, and the scene with its gamma."""
+        if scene.denoise:
+            background = np.asarray(cv2.bilateralFilter(background, *BILATERAL), np.uint8)
+        if scene.blur:
+            background = np.asarray(cv2.GaussianBlur(background, (0, 0), scene.blur), np.uint8)
+        if scene.harmonise:
+            scene = replace(scene, gamma=self._gamma(background, scene.harmonise))
+            table = np.rint(255 * (np.arange(256) / 255) ** scene.gamma).astype(np.uint8)
+            background = np.asarray(cv2.LUT(background, table), np.uint8)
+        if scene.shadow:
+            light = cv2.cvtColor(self._light(scene), cv2.COLOR_GRAY2RGB)
+            background = np.asarray(cv2.multiply(background, light, scale=1 / 255), np.uint8)
+        return background, scene
+
+    def _gamma(self, background: Array, share: float) -> float:
+        there = float(cv2.mean(cv2.cvtColor(background, cv2.COLOR_RGB2GRAY))[0])
+        levels = np.log(np.clip([there, self._brightness], 1, 254) / 255)
+        return float(np.clip((levels[1] / levels[0]) ** share, *GAMMAS))
+
+    @cached_property
+    def _brightness(self) -> float:
+        """The foreground's mean grey level, each pixel counted by its alpha."""
+        grey = cv2.cvtColor(self._foreground, cv2.COLOR_RGB2GRAY)
+        visible = int(self._alpha.sum(dtype=np.int64))
+        return int(cv2.multiply(grey, self._alpha, dtype=cv2.CV_32S).sum(dtype=np.int64)) / max(visible, 1)
+
+    @cached_property
+    def _size(self) -> float:
+        return subject_size(self._alpha)
+
+    def _light(self, scene: Scene) -> Array:
+        """Return what share of the light falls where, (H, W) uint8, 255 being all of it.
+
+        A subject that is cut off at the frame's edge is taken to go on as it is there, and so does its shadow.
+        """
+        sigma = max(0.5, scene.shadow_blur * self._size)
+        coarse = max(1, int(sigma / SMALL_SIGMA))
+        height, width = self._alpha.shape
+        sides = max(1, round(width / coarse)), max(1, round(height / coarse))
+        small = cv2.resize(self._alpha, sides, interpolation=cv2.INTER_AREA) if coarse > 1 else self._alpha
+        scale = sides[0] / width, sides[1] / height
+        x, y = scene.shadow_x * self._size * scale[0], scene.shadow_y * self._size * scale[1]
+        moved = np.array([[1, 0, x], [0, 1, y]])
+        shade = cv2.warpAffine(small, moved, sides, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        shade = cv2.GaussianBlur(shade, (0, 0), sigma * scale[0], borderType=cv2.BORDER_REPLICATE)
+        table = np.rint(255 - scene.shadow * np.arange(256)).astype(np.uint8)
+        light = np.asarray(cv2.LUT(shade, table), np.uint8)
+        return light if coarse == 1 else np.asarray(cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR))

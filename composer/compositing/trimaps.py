@@ -1,0 +1,210 @@
+"""Trimap: an alpha and two draws in, {0 background, 128 unknown, 255 foreground} out. Pure arrays.
+
+Every strategy is built once per foreground and then called once per composite with two numbers in [0, 1).
+All but ``distance`` redo what published code does, so that data can be made as others made theirs:
+
+=================  ====================================================================================
+distance           disks of independent radii, by exact distance transform (the default)
+mmagic, gca        independent elliptical kernels of 1..29 px, eroding and dilating (DIM in mmagic; GCA)
+indexnet           every pixel within r = 1..19 px of a fractional one (IndexNet)
+huochaitiantang    an ellipse of 2..4 px, iterated 5..14 times, the same on both sides
+tsing90            squares of 0.6 %..2.2 % of (height + width)/2, independent
+=================  ====================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
+from ..recipe import Trimap
+from ..sources.trimap_files import SuppliedTrimaps
+
+Array = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class DrawnTrimap:
+    """A trimap and how it was drawn.
+
+    Attributes
+    ----------
+    trimap : (H, W) uint8, 0 background, 128 unknown, 255 foreground
+    erode, dilate : radius in px for ``distance`` and ``indexnet``, else the kernel's side in px (times its
+        iterations for ``huochaitiantang``)
+    """
+
+    trimap: Array
+    erode: int
+    dilate: int
+
+
+# One foreground's trimaps: (erode, dilate) → a trimap; both are in [0, 1), and choose within the recipe's ranges.
+TrimapStrategy = Callable[[float, float], DrawnTrimap]
+
+
+def trimap_strategy(alpha: Array, settings: Trimap) -> TrimapStrategy:
+    """Prepare a foreground's trimaps.
+
+    Parameters
+    ----------
+    alpha : (H, W) uint8
+    settings : the recipe's table; supplied trimaps are not drawn, see `supplied.composite_trimaps`
+    """
+    return STRATEGIES[settings.strategy](alpha, settings)
+
+
+def subject_size(alpha: Array, clear: int = 0) -> float:
+    """Return the side, px, of the square with the area of the visible pixels' bounding box; 0 where all is clear."""
+    _, _, width, height = cv2.boundingRect((alpha > clear).view(np.uint8))
+    return float(np.sqrt(width * height))
+
+
+class _Distance:
+    """Erode and dilate by disks: a disk of radius r reaches a pixel where its distance is ≤ r.
+
+    Two distance transforms give every radius. They are folded into one map of levels: 0 fractional, k ≤ reach an
+    opaque pixel at distance in (k−1, k] of the nearest that is not, reach + k likewise a clear one. A trimap is
+    then one look-up.
+    """
+
+    def __init__(self, alpha: Array, settings: Trimap) -> None:
+        unit = subject_size(alpha, settings.clear) / 1000 if settings.unit == "subject" else 1.0
+        self._erode, self._dilate = settings.erode, settings.dilate
+        self._unit = unit
+        self._reach = int(np.ceil(max(settings.erode[1], settings.dilate[1]) * unit)) + 1
+        level_type = np.uint8 if 2 * self._reach < 256 else np.uint16
+        opaque, clear = alpha >= settings.opaque, alpha <= settings.clear
+        self._levels = np.zeros(alpha.shape, level_type)
+        for base, inside in ((0, opaque), (self._reach, clear)):
+            steps = np.ceil(_distance_inside(inside))
+            np.copyto(self._levels, (base + np.minimum(steps, self._reach)).astype(level_type), where=inside)
+
+    def __call__(self, erode: float, dilate: float) -> DrawnTrimap:
+        inner, outer = self._radius(self._erode, erode), self._radius(self._dilate, dilate)
+        table = np.full(max(2 * self._reach + 1, 256), UNKNOWN, np.uint8)
+        table[inner + 1 : self._reach + 1] = FOREGROUND
+        table[self._reach + outer + 1 :] = BACKGROUND
+        small = self._levels.dtype == np.uint8  # then OpenCV's look-up serves, four times faster
+        trimap = cv2.LUT(self._levels, table) if small else np.take(table, self._levels)
+        return DrawnTrimap(np.asarray(trimap, np.uint8), inner, outer)
+
+    def _radius(self, limits: tuple[float, float], draw: float) -> int:
+        if self._unit == 1.0:
+            return int(_draw_integer(limits, draw))
+        return round((limits[0] + draw * (limits[1] - limits[0])) * self._unit)
+
+
+def _distance_inside(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Distance, px, of each pixel to the nearest outside; what lies beyond the picture does not count."""
+    distances = cv2.distanceTransform(inside.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.asarray(distances, np.float32)
+
+
+def _draw_integer(limits: tuple[float, float], draw: float) -> int:
+    low, high = int(limits[0]), int(limits[1])
+    return min(high, low + int(draw * (high - low + 1)))
+
+
+@lru_cache(maxsize=128)
+def _ellipse(side: int) -> Array:
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
+
+
+class _Kernels:
+    """Erode and dilate by a kernel; subclasses draw the kernels. Iterations go by name: as a third positional
+    argument OpenCV takes them for the destination, and one iteration runs.
+    """
+
+    def __init__(self, alpha: Array, settings: Trimap) -> None:
+        self._opaque = (alpha >= settings.opaque).view(np.uint8)
+        self._visible = (alpha > settings.clear).view(np.uint8)
+
+    def _draw(self, inner: Array, outer: Array, iterations: int = 1) -> Array:
+        eroded = cv2.erode(self._opaque, inner, iterations=iterations)
+        dilated = cv2.dilate(self._visible, outer, iterations=iterations)
+        trimap = np.full(eroded.shape, UNKNOWN, np.uint8)
+        trimap[eroded > 0] = FOREGROUND
+        trimap[dilated == 0] = BACKGROUND
+        return trimap
+
+
+class _Mmagic(_Kernels):
+    """Source: mmagic, GenerateTrimap(kernel_size=(1, 30)); GCA's GenTrimap does the same."""
+
+    def __call__(self, erode: float, dilate: float) -> DrawnTrimap:
+        inner, outer = _draw_integer((1, 29), erode), _draw_integer((1, 29), dilate)
+        return DrawnTrimap(self._draw(_ellipse(inner), _ellipse(outer)), inner, outer)
+
+
+class _Huochaitiantang(_Kernels):
+    """Source: pytorch-deep-image-matting, gen_trimap: "as the test 1k trimap"."""
+
+    def __call__(self, erode: float, dilate: float) -> DrawnTrimap:
+        side, iterations = _draw_integer((2, 4), erode), _draw_integer((5, 14), dilate)
+        trimap = self._draw(_ellipse(side), _ellipse(side), iterations)
+        return DrawnTrimap(trimap, side * iterations, side * iterations)
+
+
+class _Tsing90(_Kernels):
+    """Source: pytorch_semantic_human_matting, rand_trimap."""
+
+    def __call__(self, erode: float, dilate: float) -> DrawnTrimap:
+        mean_side = sum(self._opaque.shape) / 2
+        limits = (max(1, round(mean_side * 0.006)), max(10, round(mean_side * 0.022)) - 1)  # the high end is excluded
+        inner, outer = _draw_integer(limits, erode), _draw_integer(limits, dilate)
+        squares = np.ones((inner, inner), np.uint8), np.ones((outer, outer), np.uint8)
+        return DrawnTrimap(self._draw(*squares), inner, outer)
+
+
+class _IndexNet:
+    """Source: IndexNet, AdobeImageMattingDataset.generate_trimap. A hard edge, with no fractional pixel, has no
+    unknown region.
+    """
+
+    def __init__(self, alpha: Array, settings: Trimap) -> None:
+        self._opaque = alpha >= settings.opaque
+        certain = self._opaque | (alpha <= settings.clear)
+        self._distance = _distance_inside(certain) if not certain.all() else np.full(alpha.shape, np.inf, np.float32)
+
+    def __call__(self, erode: float, dilate: float) -> DrawnTrimap:
+        radius = _draw_integer((1, 19), erode)
+        trimap = np.where(self._opaque, np.uint8(FOREGROUND), np.uint8(BACKGROUND))
+        trimap[self._distance <= radius] = UNKNOWN
+        return DrawnTrimap(trimap, radius, radius)
+
+
+STRATEGIES: dict[str, Callable[[Array, Trimap], TrimapStrategy]] = {
+    "distance": _Distance,
+    "mmagic": _Mmagic,
+    "gca": _Mmagic,
+    "indexnet": _IndexNet,
+    "huochaitiantang": _Huochaitiantang,
+    "tsing90": _Tsing90,
+}
+
+
+# (variant, erode, dilate) → the composite's trimap; the draws are in [0, 1)
+CompositeTrimaps = Callable[[int, float, float], DrawnTrimap]
+
+
+def composite_trimaps(key: str, alpha: Array, settings: Trimap, supplied: SuppliedTrimaps | None) -> CompositeTrimaps:
+    """Prepare a foreground's trimaps, one for each of its composites, read or drawn.
+
+    Parameters
+    ----------
+    key : the foreground's
+    alpha : (H, W) uint8
+    settings : the recipe's table
+    supplied : where the trimaps lie, whose radii are unknown and given as 0; None where they are drawn
+    """
+    if supplied is not None:
+        return lambda variant, _erode, _dilate: DrawnTrimap(supplied.load(key, variant, alpha.shape), 0, 0)
+    draw = trimap_strategy(alpha, settings)
+    return lambda _variant, erode, dilate: draw(erode, dilate)

@@ -1,0 +1,257 @@
+"""Printing: what commands have found and made, for people: findings on standard output, what was done beside it.
+
+Names come from files, so none is printed as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+
+from ..base.text import duration, shown, size
+from ..inspection.panel import Array
+from ..inspection.summary import bars, summary_lines
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from ..base.sheets import Array
+    from ..building.build import BuildResult
+    from ..building.doctor import Diagnosis
+    from ..building.dry_run import Survey
+    from ..building.plan import Plan
+    from ..dataset.documents import FailureRecord
+    from ..dataset.rows import Row
+    from ..extraction.extract import Extraction, Failure
+    from ..fetching.fetch import Errand, Fetched
+    from ..inspection.diff import Difference
+    from ..inspection.summary import Summary
+    from ..inspection.verify import Verdict
+
+WIDTH = 160  # columns where there is no terminal to ask
+
+
+MOST_COLUMNS = 200  # of a picture: more, and it no longer fits a screen's height
+
+
+MOST_LINES = 100  # of problems
+
+
+SOME = 10  # pictures
+
+
+def headline(plan: Plan) -> str:
+    """Say what a plan is going to make."""
+    least, most = min(plan.counts), max(plan.counts)
+    variants = f"{most}" if least == most else f"{least} to {most}"
+    return (
+        f"{len(plan):,} composites: {len(plan.foregrounds):,} foregrounds × {variants} variants"
+        f" over {len(plan.backgrounds):,} backgrounds, in {len(plan.shards)} shards"
+    )
+
+
+def print_survey(found: Survey) -> None:
+    """Print what a build would make, cost and stumble over."""
+    smallest, median, largest = (f"{width}×{height}" for width, height in (found.smallest, found.median, found.largest))
+    free = "" if found.free_bytes is None else f", of {size(found.free_bytes)} free"
+    print(f"  validation   {found.validation} foregrounds, kept apart")
+    print(f"  sizes        {smallest} to {largest} px, median {median}")
+    print(f"  disk         about {size(found.bytes)}{free}")
+    print(f"  time         about {duration(found.seconds)}")
+    for kind, items in (("left out", found.excluded), ("will fail", found.failing)):
+        for source, reason in items[:SOME]:
+            print(f"  {kind:11}  {shown(source)}: {shown(reason)}")
+        if len(items) > SOME:
+            print(f"  {kind:11}  … {len(items) - SOME:,} more (--json lists all)")
+    for warning in found.warnings:
+        print(f"  warning      {shown(warning)}")
+
+
+def print_built(result: BuildResult, sheet: Path) -> None:
+    """Say what a build has made."""
+    rate = result.rendered / max(result.seconds, 1e-9)
+    _tell(
+        f"{result.out}: {result.composites:,} composites in {result.shards} shards, {size(result.bytes)};"
+        f" {result.rendered:,} rendered in {duration(result.seconds)} ({rate:,.0f}/s)"
+    )
+    if result.missing:
+        _tell(f"{result.missing:,} shards of other shares are missing; the last to finish writes the index")
+    elif result.composites:
+        _tell(f"Look at {sheet}")
+
+
+def print_missing(failures: Sequence[FailureRecord], index: Path) -> None:
+    """Say which composites a build could not make, by cause and picture; the index has every one."""
+    by_source = Counter((failure.cause, failure.source, failure.detail) for failure in failures)
+    _tell(f"{len(failures):,} composites are missing, because of {len(by_source)} pictures:")
+    for (cause, source, detail), number in list(by_source.items())[:SOME]:
+        _tell(f"  {number:5} × {cause}: {shown(source)}: {shown(detail)}")
+    if len(by_source) > SOME:
+        _tell(f"  … and {len(by_source) - SOME} more, all in {index}")
+    _tell("Mend them and run the same command: only what is missing will be rendered")
+
+
+def print_diagnosis(found: Diagnosis) -> None:
+    """Print what is missing or odd."""
+    print(f"{found.foregrounds:,} foregrounds × {found.variants} variants, {found.backgrounds:,} backgrounds")
+    for finding in found.findings:
+        print(f"  {'problem' if finding.problem else 'note'}  {finding.text}")
+        some = finding.names[: SOME if finding.problem else 3]
+        for name in some:
+            print(f"             {shown(name)}")
+        if len(finding.names) > len(some):
+            print(f"             … and {len(finding.names) - len(some):,} more (--json lists all)")
+    if found.composites is None or found.lost is None:
+        print("Nothing can be built from this")
+    else:
+        print(f"{found.composites - found.lost:,} of {found.composites:,} composites can be made")
+
+
+def print_errand(errand: Errand, out: Path, free: int) -> None:
+    """Print what a fetch would bring, and from where."""
+    print(f"{out}: {errand.present:,} of {errand.pictures:,} pictures are there")
+    for source in errand.sources:
+        print(f"  {source.package.name:28} {size(source.bytes):>9}  {source.origin}")
+    room = f"room needed {size(errand.room)}, of {size(free)} free"
+    print(f"  {len(errand.sources)} packages; to download {size(errand.download_bytes)}; {room}")
+
+
+def print_fetched(done: Fetched) -> None:
+    """Say what a fetch has brought."""
+    there = f"{done.present + done.fetched:,} of {done.pictures:,} pictures"
+    _tell(f"{done.out}: {there}; {done.fetched:,} fetched in {duration(done.seconds)}")
+    for note in done.notes:
+        _tell(f"note: {shown(note)}")
+    for name, reason in done.failures:
+        _tell(f"failed: {shown(name)}: {shown(reason)}")
+
+
+def print_extraction(done: Extraction, sheet: Path) -> None:
+    """Say what an extraction has made, and how good it is."""
+    there = f"{done.made + done.present:,} of {done.pictures:,} cut-outs"
+    _tell(f"{done.out}: {there}; {done.made:,} made in {duration(done.seconds)}")
+    _tell("colours: " + ", ".join(f"{count:,} {kind}" for kind, count in done.colours.items()))
+    for what, figure in (
+        ("re-blending error", done.reblending_error),
+        ("halo before", done.halo_before),
+        ("halo after", done.halo_after),
+    ):
+        if figure:
+            spread = f"median {figure.median:.2f}, {figure.least:.2f} to {figure.most:.2f}"
+            _tell(f"{what}: {spread} of 255, {figure.count:,} pictures")
+    if done.foreign:
+        _tell(f"note: {len(done.foreign):,} other pictures in {done.out}; a build would take them, too")
+    if done.colours:
+        _tell(f"Look at {sheet}")
+
+
+def print_failures(failures: Sequence[Failure], rest: str) -> None:
+    """Say which pictures failed; `rest` is where all of them are."""
+    for failure in failures[:SOME]:
+        _tell(f"failed: {failure.cause}: {shown(failure.source)}: {shown(failure.detail)}")
+    if len(failures) > SOME:
+        _tell(f"  … and {len(failures) - SOME:,} more ({rest})")
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def print_summary(summary: Summary) -> None:
+    """Print a dataset at a glance."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    state = Text("complete", "green") if summary.complete else Text("incomplete", "red")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_column(no_wrap=True)
+    for label, text, spread in summary_lines(summary):
+        table.add_row(f"  {label}", Text(shown(text)), bars(spread) if spread else "")
+    with console.capture() as captured:
+        console.print(Text(f"{shown(summary.path)}: ", "bold") + state)
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Print what a verification found: notes, each thing that is wrong, and the verdict in a line."""
+    for note in verdict.notes:
+        print(f"note: {shown(note)}")
+    for problem in verdict.problems[:MOST_LINES]:
+        composite = f" composite {shown(problem.composite)}:" if problem.composite is not None else ""
+        print(f"{shown(problem.file)}: {problem.cause}:{composite} {shown(problem.detail)}")
+    if len(verdict.problems) > MOST_LINES:
+        print(f"… and {len(verdict.problems) - MOST_LINES:,} more (--json lists all)")
+    looked = f"{verdict.composites:,} composites in {verdict.shards:,} shards, {size(verdict.bytes)}"
+    time_taken = f"in {duration(verdict.seconds)}"
+    if not verdict.problems:
+        print(f"{shown(verdict.path)}: all is well: {looked}, every byte checked, {time_taken}")
+        return
+    print(f"{shown(verdict.path)}: {len(verdict.problems):,} things are wrong ({looked}, {time_taken})")
+    if verdict.moved:
+        print(f"moved aside: {', '.join(verdict.moved)}. Run the same build again: it renders them anew")
+
+
+def print_difference(found: Difference) -> None:
+    """Print what differs between two datasets."""
+    for kind, changes in (("recipe", found.recipe), ("made with", found.made_with)):
+        for change in changes:
+            values = " → ".join(shown(json.dumps(value, ensure_ascii=False)) for value in (change.before, change.after))
+            print(f"{kind}: {shown(change.key)}: {values}")
+    if found.only_a or found.only_b:
+        some = ", ".join(shown(key) for key in found.examples)
+        print(f"composites: {found.only_a:,} only in the first, {found.only_b:,} only in the second: {some} …")
+    for field, count in found.rows.items():
+        print(f"rows: {field} differs in {count:,} of {found.shared:,} composites")
+    for part, pixels in found.pixels.items():
+        print(
+            f"pixels: {part} differs in {pixels.share:.1%} of {found.compared:,} composites compared, by up to"
+            f" {pixels.largest} of 255 ({shown(pixels.example)})"
+        )
+    looked = f"{found.shared:,} composites in both, {found.identical:,} of them in shards of the same bytes"
+    print(f"{'the same' if found.same else 'different'}: {looked}, {found.compared:,} compared pixel by pixel")
+
+
+def print_panel(row: Row, picture: Array | None) -> None:
+    """Print what is known of a composite, and its panel drawn in half blocks where there is one to draw."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from .printing import half_blocks
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    fields = {name: value for name, value in asdict(row).items() if name not in ("look", "scene")}
+    for field, value in (*fields.items(), *row.drawn()):
+        console.print(Text(f"{field:18}", "dim") + Text(shown(str(value))))
+    if picture is not None:
+        for line in half_blocks(picture, min(console.width, MOST_COLUMNS)):
+            console.print(line, no_wrap=True)
+
+
+UPPER_HALF = "▀"
+
+
+def half_blocks(picture: Array, columns: int) -> Iterator[Text]:
+    """Yield a picture's lines for a terminal of 24-bit colour: two pixels a character, one above the other."""
+    from rich.color import Color
+    from rich.style import Style
+    from rich.text import Text
+
+    rows = max(2, round(columns * picture.shape[0] / picture.shape[1]) // 2 * 2)
+    small = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
+    for upper, lower in zip(small[::2], small[1::2], strict=True):
+        line = Text()
+        for above, below in zip(upper.tolist(), lower.tolist(), strict=True):
+            line.append(UPPER_HALF, Style(color=Color.from_rgb(*above), bgcolor=Color.from_rgb(*below)))
+        yield line

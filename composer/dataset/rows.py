@@ -1,0 +1,263 @@
+"""Rows: what a shard says of its composites, as plain values, and the table that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from .codecs import Packing, packing
+
+BACKGROUND, UNKNOWN, FOREGROUND = 0, 128, 255
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is done to a foreground, in this order; the defaults leave it as it is.
+
+    Attributes
+    ----------
+    number : which of its foreground's looks
+    flip : mirrored, left to right
+    scale : its size is multiplied by so much
+    rotate : degrees, counter-clockwise
+    partner : the key of the foreground that stands behind; empty where none does
+    partner_flip : the partner is mirrored
+    partner_size : 1 where the partner is as large as fits in the frame
+    partner_y, partner_x : where in the room that is left, 0 top or left .. 1 bottom or right
+    red, green, blue, offset : colour c becomes gain · c + offset, of both, cut to 0..255
+    """
+
+    number: int = 0
+    flip: bool = False
+    scale: float = 1.0
+    rotate: float = 0.0
+    partner: str = ""
+    partner_flip: bool = False
+    partner_size: float = 1.0
+    partner_y: float = 0.0
+    partner_x: float = 0.0
+    red: float = 1.0
+    green: float = 1.0
+    blue: float = 1.0
+    offset: float = 0.0
+
+
+UNCHANGED_LOOK = Look()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is done to a background, in this order; the defaults leave it as it is.
+
+    Attributes
+    ----------
+    denoise : its noise is smoothed
+    blur : standard deviation of a Gaussian, px; 0 for none
+    harmonise : how far its brightness goes towards the foreground's, 0..1
+    gamma : what its levels, 0..1, were raised to for that, so that nothing burns out; known when it is rendered,
+        and 1 before
+    shadow : how dark the foreground's shadow on it is, 0 none .. 1 black
+    shadow_y, shadow_x : how far the shadow is moved, down and to the right, in shares of the subject's size
+    shadow_blur : standard deviation of the shadow's blur, in shares of the subject's size
+    """
+
+    denoise: bool = False
+    blur: float = 0.0
+    harmonise: float = 0.0
+    gamma: float = 1.0
+    shadow: float = 0.0
+    shadow_y: float = 0.0
+    shadow_x: float = 0.0
+    shadow_blur: float = 0.0
+
+
+UNCHANGED_SCENE = Scene()
+
+
+Array = NDArray[np.uint8]
+
+
+Window = tuple[int, int, int, int]  # y, x, height, width
+
+
+FORMAT = "matting-compose/shard"
+
+
+VERSION = 1
+
+
+MASK_TILES = 2  # a mask's tile is so many times wider and higher than a picture's
+
+
+PLACES = "tiles"  # the table of where the tiles lie
+
+
+FIRST = "tiles"  # a dataset's attribute: its first row in that table
+
+
+@dataclass(frozen=True)
+class Row:
+    """A composite's row in its shard's table.
+
+    Attributes
+    ----------
+    key : unique in the dataset: the foreground's name, ``_``, the variant
+    foreground, variant, background : who meets whom
+    background_sha256 : of the background's file
+    height, width : px
+    scale, offset_y, offset_x : see `composite.Placement`
+    erode, dilate : see `trimap.DrawnTrimap`
+    group, position : where it lies: ``groups/{group:05d}``, at index `position`
+    look, scene : what was done to the foreground and to the background
+    """
+
+    key: str
+    foreground: str
+    variant: int
+    background: str
+    background_sha256: str
+    height: int
+    width: int
+    scale: float
+    offset_y: int
+    offset_x: int
+    erode: int
+    dilate: int
+    group: int
+    position: int
+    look: Look = UNCHANGED_LOOK
+    scene: Scene = UNCHANGED_SCENE
+
+    def columns(self) -> dict[str, Any]:
+        """Return it flat: its fields, and ``look_number``, ``scene_blur`` and the like."""
+        return {name: getattr(self, name) for name in _ROW_FIELDS} | _flat(vars(self))
+
+    def drawn(self) -> list[tuple[str, Any]]:
+        """Return what is unusual about its look and its scene, by column."""
+        return [(name, value) for name, value in _flat(vars(self)).items() if value != _USUAL[name]]
+
+
+@dataclass(frozen=True)
+class Header:
+    """A shard's attributes: what it is part of, and how to decode it."""
+
+    plan_sha256: str
+    index: int
+    split: str
+    packing: str
+    quality: int
+    tile: int
+    background: str
+
+    def codecs(self) -> Packing:
+        """Return the codecs that its datasets were written with."""
+        return packing(self.packing, self.quality)
+
+
+class Parts(NamedTuple):
+    """A composite, or a window of one.
+
+    image (H, W, 3), trimap (H, W), alpha (H, W), foreground (H, W, 3), background (H, W, 3) or None; all uint8, RGB.
+    """
+
+    image: Array
+    trimap: Array
+    alpha: Array
+    foreground: Array
+    background: Array | None
+
+
+HEADER_FIELDS = tuple(field.name for field in fields(Header))
+
+
+_PARTS: dict[str, Look | Scene] = {
+    "look": UNCHANGED_LOOK,
+    "scene": UNCHANGED_SCENE,
+}  # a row's parts, each with its usual value
+
+
+def _flat(parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}_{name}": value for prefix in _PARTS for name, value in vars(parts[prefix]).items()}
+
+
+_USUAL = _flat(_PARTS)
+
+
+_TEXT = ("key", "foreground", "background", "background_sha256", "look_partner")
+
+
+_NUMBERS = {
+    "variant": "<u2",
+    "height": "<u4",
+    "width": "<u4",
+    "scale": "<f8",
+    "offset_y": "<u4",
+    "offset_x": "<u4",
+    "erode": "<u2",
+    "dilate": "<u2",
+    "group": "<u4",
+    "position": "<u4",
+}
+
+
+_KINDS = {bool: "<u1", int: "<u2", float: "<f8"}  # of the parts' columns
+
+
+def to_table(rows: Sequence[Row]) -> NDArray[np.void]:
+    """Make the compound table; texts are UTF-8 of a fixed length, as long as the longest.
+
+    A column of looks or scenes that has its usual value in every row is left out.
+    """
+    flat = [row.columns() for row in rows]
+    names = [*_ROW_FIELDS, *(name for name, value in _USUAL.items() if any(row[name] != value for row in flat))]
+
+    def kind(name: str) -> Any:
+        if name not in _TEXT:
+            return _NUMBERS.get(name) or _KINDS[type(_USUAL[name])]
+        longest = max((len(row[name].encode()) for row in flat), default=1)
+        return h5py.string_dtype("utf-8", max(longest, 1))
+
+    table = np.zeros(len(rows), np.dtype([(name, kind(name)) for name in names]))
+    for name in names:
+        values = [row[name] for row in flat]
+        table[name] = [value.encode() for value in values] if name in _TEXT else values
+    return table
+
+
+def from_table(table: NDArray[np.void]) -> list[Row]:
+    """Return a shard's table as rows."""
+
+    def column(name: str) -> list[Any]:
+        values = table[name].tolist()
+        return [value.decode() for value in values] if name in _TEXT else values
+
+    columns = [column(name) for name in _ROW_FIELDS]
+    for prefix, part in _PARTS.items():
+        there = {name: value for name, value in vars(part).items() if f"{prefix}_{name}" in (table.dtype.names or ())}
+        cells = zip(*(map(type(value), column(f"{prefix}_{name}")) for name, value in there.items()), strict=True)
+        same = [part] * len(table)
+        columns.append([type(part)(**dict(zip(there, values, strict=True))) for values in cells] if there else same)
+    return [Row(*values) for values in zip(*columns, strict=True)]
+
+
+_ROW_FIELDS = tuple(field.name for field in fields(Row) if field.name not in _PARTS)
+
+
+def read_table(dataset: h5py.Dataset, most: int) -> list[Row]:
+    """Read the table; one that declares more than `most` bytes, or pointers in place of texts, is not looked at."""
+    columns = dataset.dtype  # h5py makes it anew each time
+    names = [*_ROW_FIELDS, *(name for name in _USUAL if name in (columns.names or ()))]
+    kinds = {name: columns[name].kind for name in names}
+    whole = all(kinds[name] in "iu" for name, value in _USUAL.items() if name in kinds and isinstance(value, int))
+    if (
+        dataset.size * columns.itemsize > most
+        or any((kinds[name] == "S") != (name in _TEXT) for name in names)
+        or not whole
+    ):
+        raise ValueError(f"a table of {dataset.size:,} rows, {columns}")
+    return from_table(dataset[()])

@@ -1,0 +1,1 @@
+"""Extraction: foreground colours and alphas out of pictures that were photographed whole."""

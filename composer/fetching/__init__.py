@@ -1,0 +1,1 @@
+"""Fetching: openly licensed pictures out of packages, each proven by its hash."""

@@ -1,0 +1,168 @@
+"""Corpus: pictures that anyone may have, and the packages they come in. Two tables, and what a folder has of them.
+
+``NAME.csv`` has a row per picture, ``NAME-packages.csv`` a row per package; both pin SHA-256 sums.
+Nothing is fetched here.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from ..base.errors import MattingComposeError
+from ..base.files import file_sha256
+
+FOLDERS = ("cutouts", "photographs")
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class CorpusError(MattingComposeError):
+    """A corpus cannot be used: there is none of that name, or its tables or its folder are damaged."""
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Package(_Row):
+    """A Debian package that pictures come from.
+
+    Attributes
+    ----------
+    name, version : as Debian has them; another version will do where its pictures are the same
+    bytes, sha256 : of the package's file of that version
+    address : where Debian's mirrors keep it, below their root
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9.+:~-]+$")]
+    bytes: PositiveInt
+    sha256: Sha256
+    address: str
+
+
+class Picture(_Row):
+    """A picture of a corpus.
+
+    Attributes
+    ----------
+    name : its place in the fetched folder, ``cutouts/…`` or ``photographs/…``
+    package, path : where it comes from
+    bytes, sha256 : of its file
+    width, height : px
+    soft : share of a cut-out's visible pixels that are neither clear nor opaque to within 5 %; 0 for photographs
+    licence, attribution : as the package states them
+    split : ``train`` or ``validation``; ``background`` for photographs
+    """
+
+    name: Annotated[str, Field(pattern=r"^(cutouts|photographs)/[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    package: str
+    path: str
+    bytes: Annotated[int, Field(gt=0, le=64 * 2**20)]  # a bound on memory; the largest picture has 4 MB
+    sha256: Sha256
+    width: PositiveInt
+    height: PositiveInt
+    soft: Annotated[float, Field(ge=0, le=1)]
+    licence: str
+    attribution: str
+    split: Literal["train", "validation", "background"]
+
+
+class Corpus(BaseModel):
+    """Both tables, read and checked; `table` is the text of the pictures' one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    packages: tuple[Package, ...]
+    pictures: tuple[Picture, ...]
+    table: str
+
+
+def shipped_corpora() -> list[str]:
+    """Name the corpora that come with matting-compose, sorted."""
+    names = [item.name for item in resources.files("matting_compose.manifests").iterdir()]
+    return sorted(name.removesuffix("-packages.csv") for name in names if name.endswith("-packages.csv"))
+
+
+def load_corpus(name: str) -> Corpus:
+    """Read a corpus: a shipped one by its name, or one's own by the path of its table of pictures, ``NAME.csv``.
+
+    Raises
+    ------
+    CorpusError : no such corpus, or a row that cannot be used, with its line
+    """
+    if name.endswith(".csv"):
+        stem = name.removesuffix(".csv")
+        first, second = _read(Path(f"{stem}.csv")), _read(Path(f"{stem}-packages.csv"))
+    elif name in shipped_corpora():
+        stem, folder = name, resources.files("matting_compose.manifests")
+        first, second = (folder.joinpath(f"{name}{end}.csv").read_text(encoding="utf-8") for end in ("", "-packages"))
+    else:
+        shipped = ", ".join(shipped_corpora())
+        raise CorpusError(f"no corpus is called '{name}'; shipped are {shipped}; a table's name ends in .csv")
+    pictures = _rows(first, f"{stem}.csv", Picture.model_validate)
+    packages = _rows(second, f"{stem}-packages.csv", Package.model_validate)
+    if len({picture.name for picture in pictures}) < len(pictures):
+        raise CorpusError(f"{stem}.csv: two pictures have one name")
+    if unknown := {picture.package for picture in pictures} - {package.name for package in packages}:
+        raise CorpusError(f"{stem}-packages.csv: no row for {', '.join(sorted(unknown))}")
+    return Corpus(name=Path(stem).name, packages=packages, pictures=pictures, table=first)
+
+
+def lacking(corpus: Corpus, out: Path) -> list[Picture]:
+    """List the pictures that a folder has not, or with another content.
+
+    Raises
+    ------
+    CorpusError : a file cannot be read
+    """
+    return [picture for picture in corpus.pictures if not _is_whole(out / picture.name, picture)]
+
+
+def strays(corpus: Corpus, out: Path) -> list[str]:
+    """Name what lies among a corpus' pictures and is none of them: a build would take it for one."""
+    names = {picture.name for picture in corpus.pictures}
+    found = [path.relative_to(out).as_posix() for folder in FOLDERS for path in sorted((out / folder).rglob("*"))]
+    return [name for name in found if name not in names]
+
+
+def _is_whole(path: Path, picture: Picture) -> bool:
+    try:
+        unlike = path.is_symlink() or path.stat().st_size != picture.bytes
+        return not unlike and file_sha256(path) == picture.sha256
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"{path}: expected a corpus' table: {error}") from None
+
+
+Row = TypeVar("Row", Package, Picture)
+
+
+def _rows(text: str, place: str, make: Callable[[object], Row]) -> tuple[Row, ...]:
+    rows: list[Row] = []
+    for number, values in enumerate(csv.DictReader(text.splitlines()), 2):
+        try:
+            rows.append(make(values))
+        except ValidationError as error:
+            found = error.errors(include_url=False)[0]
+            key = ".".join(map(str, found["loc"]))
+            raise CorpusError(f"{place}, line {number}: {key}: {found['msg']} (found {found['input']!r})") from None
+    if not rows:
+        raise CorpusError(f"{place}: the table has no rows")
+    return tuple(rows)

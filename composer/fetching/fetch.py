@@ -1,0 +1,368 @@
+"""Fetch: a corpus' pictures out of Debian packages, each proven by its hash.
+
+What is whole in the folder is not fetched again. A picture is written under a temporary name and renamed when it is
+whole, so that whatever stops this, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from ..base.errors import MattingComposeError
+from ..base.files import disk_error, file_sha256, held_alone, whole
+from .apt import AptError, Offer, ask_apt, download
+from .corpus import FOLDERS, Corpus, Package, Picture, lacking, strays
+from .debian import CHUNK, Member, PackageError, package_members
+
+LICENCES = "licences"
+
+
+DOWNLOADS = ".packages"
+
+
+MAX_LICENCE = 2**20  # bytes
+
+
+MIRROR = "MIRROR/"  # any of Debian's
+
+
+Failure = tuple[str, str]
+
+
+class FetchError(MattingComposeError):
+    """A corpus cannot be fetched."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a package will come from.
+
+    Attributes
+    ----------
+    package : which
+    bytes : of its file
+    file : where it lies, or None where apt fetches it
+    offer : what apt has, or None where it has nothing
+    reason : why there is neither
+    """
+
+    package: Package
+    bytes: int
+    file: Path | None = None
+    offer: Offer | None = None
+    reason: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Where it will come from, or why it will not."""
+        return str(self.file) if self.file else f"apt, {self.offer.wanted}" if self.offer else self.reason
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What is to be done.
+
+    Attributes
+    ----------
+    pictures, present : of the corpus; of them whole in the folder
+    sources : of the packages that are needed
+    wanted : the pictures that are to be fetched
+    """
+
+    pictures: int
+    present: int
+    sources: tuple[Source, ...]
+    wanted: tuple[Picture, ...]
+
+    @property
+    def download_bytes(self) -> int:
+        """Bytes that apt has to fetch."""
+        return sum(source.bytes for source in self.sources if source.offer)
+
+    @property
+    def room(self) -> int:
+        """Bytes that are needed on the disk: the pictures, and one package at a time."""
+        packages = [source.bytes for source in self.sources if source.offer]
+        return sum(picture.bytes for picture in self.wanted) + max(packages, default=0)
+
+    @property
+    def absent(self) -> list[Package]:
+        """The packages that cannot be had."""
+        return [source.package for source in self.sources if source.reason]
+
+    def document(self) -> dict[str, object]:
+        """Return it as plain types, for scripts."""
+        packages = [
+            {"package": s.package.name, "bytes": s.bytes, "from": s.origin, "absent": bool(s.reason)}
+            for s in self.sources
+        ]
+        counts = {"pictures": self.pictures, "present": self.present}
+        return {**counts, "download_bytes": self.download_bytes, "room_bytes": self.room, "packages": packages}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far it is: bytes of packages fetched or read so far, and of all; pictures that are there, and all."""
+
+    what: str
+    bytes: int
+    total_bytes: int
+    pictures: int
+    total_pictures: int
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What was fetched.
+
+    Attributes
+    ----------
+    out : the folder
+    pictures, present, fetched : of the corpus; there before; fetched by this run
+    failures : the picture or package, and the reason
+    notes : packages of another version, and files that are no part of the corpus
+    seconds : wall time
+    """
+
+    out: str
+    pictures: int
+    present: int
+    fetched: int
+    failures: tuple[Failure, ...]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+def plan_fetch(corpus: Corpus, out: Path, packages: Sequence[Path] = ()) -> Errand:
+    """See what a folder lacks, and where it would come from. Nothing is written.
+
+    Parameters
+    ----------
+    corpus : what is to be there
+    out : the pictures' folder; need not exist
+    packages : package files, or folders of them, which are taken before apt is asked
+
+    Raises
+    ------
+    FetchError : a given file does not exist, or is none of the corpus' packages
+    CorpusError : a picture that is there cannot be read
+    """
+    given = _given(corpus, packages)
+    wanted = lacking(corpus, out)
+    needed = {picture.package for picture in wanted}
+    sources = [
+        _source(package, given.get(package.name))
+        for package in corpus.packages
+        if package.name in needed or not _licence(out, package).is_file()
+    ]
+    return Errand(len(corpus.pictures), len(corpus.pictures) - len(wanted), tuple(sources), tuple(wanted))
+
+
+def fetch(
+    corpus: Corpus,
+    out: Path,
+    packages: Sequence[Path] = (),
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Fetched:
+    """Bring a folder's pictures, and the packages' statements of licence, to what a corpus says.
+
+    Parameters
+    ----------
+    corpus, out, packages : as `plan_fetch`
+    on_progress : called several times a second
+
+    Raises
+    ------
+    FetchError : as `plan_fetch`; no package can be had at all
+    BuildError : the folder is in use, or not to be written
+    AptError : a download broke off
+    """
+    start = time.monotonic()
+    _own_folder(out)
+    with held_alone(out, "fetch"):
+        for folder in (*FOLDERS, LICENCES, DOWNLOADS):
+            _own_folder(out / folder)
+        errand = plan_fetch(corpus, out, packages)
+        _refuse_the_impossible(errand, out)
+        work = _Work(errand, out, on_progress or (lambda _: None))
+        for source in errand.sources:
+            work.do(source)
+        _write(out / LICENCES / "pictures.csv", corpus.table.encode())
+    foreign = (f"{name} is no picture of {corpus.name}; a build would take it for one" for name in strays(corpus, out))
+    return Fetched(
+        out=str(out),
+        pictures=errand.pictures,
+        present=errand.present,
+        fetched=work.fetched,
+        failures=tuple(work.failures),
+        notes=(*work.notes, *foreign),
+        seconds=round(time.monotonic() - start, 3),
+    )
+
+
+def _given(corpus: Corpus, paths: Sequence[Path]) -> dict[str, Path]:
+    """Return the given package files by package; of several versions the one that is pinned."""
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise FetchError(f"{path}: expected a package, or a folder of packages; found nothing")
+        files += sorted(path.glob("*.deb")) if path.is_dir() else [path]
+    known = {package.name: package for package in corpus.packages}
+    found: dict[str, Path] = {}
+    for file in files:
+        name, version = _name_and_version(file)
+        if name not in known and file in paths:
+            raise FetchError(f"{file}: expected {_any(list(known))} with its name as Debian spells it (NAME_VERSION_…)")
+        if name in known and (name not in found or version == known[name].version):
+            found[name] = file
+    return found
+
+
+def _any(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"one of {', '.join(names)}"
+
+
+def _name_and_version(file: Path) -> tuple[str, str]:
+    """Take a package's name and version from its file's name; without an epoch where apt was not the one to name it."""
+    name, _, rest = file.stem.partition("_")
+    return name, rest.partition("_")[0].replace("%3a", ":")
+
+
+def _source(package: Package, file: Path | None) -> Source:
+    if file is not None:
+        return Source(package, file.stat().st_size, file)
+    try:
+        offer = ask_apt(package.name, package.version)
+    except AptError as error:
+        return Source(package, package.bytes, reason=str(error))
+    return Source(package, offer.bytes, offer=offer)
+
+
+def _licence(out: Path, package: Package) -> Path:
+    return out / LICENCES / f"{package.name}.txt"
+
+
+def _refuse_the_impossible(errand: Errand, out: Path) -> None:
+    absent = errand.absent
+    if absent and len(absent) == len(errand.sources):
+        places = "".join(f"\n  {MIRROR}{quote(package.address)}" for package in absent)
+        raise FetchError(
+            f"{errand.sources[0].reason}. Get the packages by hand, and give them with --packages:{places}"
+        )
+    if errand.room > (free := shutil.disk_usage(out).free):
+        raise FetchError(f"{out}: {errand.room / 1e6:,.0f} MB are needed, the disk has {free / 1e6:,.0f} MB free")
+
+
+def _own_folder(path: Path) -> None:
+    if path.is_symlink():
+        raise FetchError(f"{path}: expected a folder, found a link; nothing is written through links")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(error, path) from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all. A power cut may spoil it; the next run would notice by its hash."""
+    try:
+        with whole(path) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        raise disk_error(error, path.parent) from None
+
+
+class _Work:
+    """The packages, one after the other, and what has come of them."""
+
+    def __init__(self, errand: Errand, out: Path, report: Callable[[Progress], None]) -> None:
+        self._errand, self._out, self._report = errand, out, report
+        self._done = 0  # bytes of packages that are behind us
+        self._total = errand.download_bytes + sum(source.bytes for source in errand.sources if not source.reason)
+        self.fetched = 0
+        self.failures: list[Failure] = []
+        self.notes: list[str] = []
+
+    def do(self, source: Source) -> None:
+        """Fetch a package if need be, take its pictures, and throw away what was fetched."""
+        package = source.package
+        if source.reason:
+            self.failures.append(
+                (package.name, f"{source.reason}; or get it by hand: {MIRROR}{quote(package.address)}")
+            )
+            return
+        try:
+            file = source.file or self._download(source)
+            self._prove(file, package)
+            self._take(file, source)
+        except PackageError as error:
+            self.failures.append((package.name, str(error)))
+        if source.offer:
+            (self._out / DOWNLOADS / source.offer.file).unlink(missing_ok=True)
+
+    def _download(self, source: Source) -> Path:
+        assert source.offer is not None
+        file = download(
+            source.offer, self._out / DOWNLOADS, lambda size: self._tell(f"download {source.package.name}", size)
+        )
+        self._done += source.bytes
+        return file
+
+    def _tell(self, what: str, size: int) -> None:
+        there = self._errand.present + self.fetched
+        self._report(Progress(what, self._done + size, self._total, there, self._errand.pictures))
+
+    def _prove(self, file: Path, package: Package) -> None:
+        """Compare a package with its pinned sum; another version has its pictures to prove it."""
+        version = _name_and_version(file)[1]
+        if file_sha256(file) == package.sha256:
+            return
+        if version == package.version or version == package.version.partition(":")[2]:
+            raise PackageError(
+                f"{file}: its SHA-256 is not that of {package.name} {package.version}; download it again"
+            )
+        self.notes.append(f"{package.name}: version {version} in place of {package.version}; each picture is compared")
+
+    def _take(self, file: Path, source: Source) -> None:
+        package = source.package
+        wanted = {picture.path: picture for picture in self._errand.wanted if picture.package == package.name}
+        statement = f"usr/share/doc/{package.name}/copyright"
+        reading = package_members(file, lambda size: self._tell(f"read {package.name}", size))
+        stated = False
+        for member in reading:
+            if member.path == statement and member.size <= MAX_LICENCE:
+                _write(_licence(self._out, package), _content(member))
+                stated = True
+            elif picture := wanted.pop(member.path, None):
+                self._keep(member, picture)
+            if stated and not wanted:
+                break
+        self._done += source.bytes
+        self.failures += [(p.name, f"{file.name} has no file {p.path}") for p in wanted.values()]
+        if not stated:
+            self.failures.append((package.name, f"{file.name} has no statement of its licence, {statement}"))
+
+    def _keep(self, member: Member, picture: Picture) -> None:
+        if member.size == picture.bytes:
+            data = _content(member)
+            if hashlib.sha256(data).hexdigest() == picture.sha256:
+                _write(self._out / picture.name, data)
+                self.fetched += 1
+                return
+        found = f"{member.size:,} bytes" if member.size != picture.bytes else "the same size, another content"
+        expected = f"{picture.bytes:,} bytes with SHA-256 {picture.sha256[:16]}…"
+        self.failures.append(
+            (picture.name, f"another picture in {picture.package}: expected {expected}; found {found}")
+        )
+
+
+def _content(member: Member) -> bytes:
+    pieces = []
+    while piece := member.read(CHUNK):
+        pieces.append(piece)
+    return b"".join(pieces)

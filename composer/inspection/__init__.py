@@ -1,0 +1,1 @@
+"""Inspection: a finished dataset summarised, verified, compared, reported and exported."""

@@ -1,0 +1,192 @@
+"""Diff: what differs between two datasets, in their recipes, their tables and their pixels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..base.progress import OnProgress
+from ..base.storage import located
+from ..dataset.dataset import Dataset, absent_shards, open_dataset, read_rows
+from ..dataset.documents import Index, load_index
+from ..dataset.rows import Parts, Row
+
+SAMPLE = 500  # composites whose pixels are compared unless all are asked for
+
+
+PLACE = ("group", "position")  # where a composite lies says nothing about what it is
+
+
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class Change:
+    """A key of the recipe, or of what made the dataset, and its two values; None where one has no such key."""
+
+    key: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class PartDifference:
+    """How one part of the composites differs.
+
+    Attributes
+    ----------
+    composites : how many differ
+    share : of the composites compared, 0..1
+    largest : the largest difference of any value, 0..255; 255 where sizes differ or one dataset lacks the part
+    example : the key of a composite with that difference
+    """
+
+    composites: int
+    share: float
+    largest: int
+    example: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs between datasets A and B.
+
+    Attributes
+    ----------
+    a, b : their folders
+    same : nothing differs in what was compared
+    recipe : keys of the recipes that differ
+    made_with : libraries whose versions differ; they alone do not make datasets different
+    only_a, only_b : composites that only one of them has; `examples` of them
+    rows : by field, in how many rows of composites that both have it differs
+    shared, compared, identical : composites that both have; those whose pixels were compared; and those that lie in
+        shards of the same bytes, which need not be
+    pixels : by part; parts that agree are left out
+    """
+
+    a: str
+    b: str
+    same: bool
+    recipe: tuple[Change, ...]
+    made_with: tuple[Change, ...]
+    only_a: int
+    only_b: int
+    examples: tuple[str, ...]
+    rows: dict[str, int]
+    shared: int
+    compared: int
+    identical: int
+    pixels: dict[str, PartDifference]
+
+
+def compare(a: str | Path, b: str | Path, *, full: bool = False, on_progress: OnProgress | None = None) -> Difference:
+    """Compare two datasets.
+
+    Parameters
+    ----------
+    full : compare every composite's pixels, not those of a sample of `SAMPLE`
+
+    Raises
+    ------
+    DatasetError : one of them is no dataset, or a composite cannot be read
+    """
+    a, b = located(a), located(b)
+    indices = load_index(a), load_index(b)
+    with closing(open_dataset(a)) as first, closing(open_dataset(b)) as second:
+        tables = [
+            read_rows(dataset, absent_shards(dataset.path, index))
+            for dataset, index in zip((first, second), indices, strict=True)
+        ]
+        numbers = [{row.key: number for number, row in rows.items()} for rows in tables]
+        shared = [key for key in numbers[0] if key in numbers[1]]
+        twins = _twins(indices)
+        differing = [key for key in shared if first.shards[first.locate(numbers[0][key])[0]].sha256 not in twins]
+        pairs = [(numbers[0][key], numbers[1][key]) for key in differing]
+        picked = _sample(pairs, None if full else SAMPLE)
+        pixels = _pixels(first, second, picked, on_progress)
+    rows = Counter(field for key in shared for field in _fields(tables[0][numbers[0][key]], tables[1][numbers[1][key]]))
+    only = [key for key in numbers[0] if key not in numbers[1]], [key for key in numbers[1] if key not in numbers[0]]
+    recipe = tuple(_changes(indices[0].recipe, indices[1].recipe))
+    return Difference(
+        a=str(a),
+        b=str(b),
+        same=not (recipe or any(only) or rows or pixels),
+        recipe=recipe,
+        made_with=tuple(_changes(indices[0].made_with, indices[1].made_with)),
+        only_a=len(only[0]),
+        only_b=len(only[1]),
+        examples=(*only[0][:NAMED], *only[1][:NAMED]),
+        rows=dict(sorted(rows.items())),
+        shared=len(shared),
+        compared=len(picked),
+        identical=len(shared) - len(differing),
+        pixels=pixels,
+    )
+
+
+def _twins(indices: tuple[Index, Index]) -> set[str]:
+    """Return the digests of shards that both datasets have, byte for byte."""
+    first, second = ({shard.sha256 for shard in index.shards} for index in indices)
+    return first & second
+
+
+def _sample(pairs: list[tuple[int, int]], count: int | None) -> list[tuple[int, int]]:
+    if count is None or count >= len(pairs):
+        return pairs
+    chosen = np.sort(np.random.default_rng(0).choice(len(pairs), count, replace=False))
+    return [pairs[int(i)] for i in chosen]
+
+
+def _pixels(
+    first: Dataset, second: Dataset, pairs: list[tuple[int, int]], on_progress: OnProgress | None
+) -> dict[str, PartDifference]:
+    counts: Counter[str] = Counter()
+    largest: dict[str, tuple[int, str]] = {}
+    for done, (i, j) in enumerate(pairs, 1):
+        one, other = first[i], second[j]
+        for part in Parts._fields:
+            distance = _distance(getattr(one, part), getattr(other, part))
+            if distance:
+                counts[part] += 1
+                largest[part] = max(largest.get(part, (0, "")), (distance, one.row.key))
+        if on_progress:
+            on_progress("pixels", done, len(pairs))
+    return {
+        part: PartDifference(counts[part], counts[part] / len(pairs), *largest[part])
+        for part in Parts._fields
+        if counts[part]
+    }
+
+
+def _distance(one: np.ndarray[Any, Any] | None, other: np.ndarray[Any, Any] | None) -> int:
+    """Return the largest difference of any value; 255 where there is nothing to compare with."""
+    if one is None or other is None:
+        return 0 if one is other else 255
+    if one.shape != other.shape:
+        return 255
+    return int(np.abs(one.astype(np.int16) - other).max(initial=0))
+
+
+def _fields(one: Row, other: Row) -> Iterator[str]:
+    """Yield the fields in which two rows differ, but for where their pixels lie."""
+    before, after = asdict(one), asdict(other)
+    return (field for field in before if field not in PLACE and before[field] != after[field])
+
+
+def _changes(before: Any, after: Any, place: str = "") -> Iterator[Change]:
+    """Yield what differs between two values of JSON, by dotted key."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in [*before, *(key for key in after if key not in before)]:
+            inner = f"{place}.{key}" if place else str(key)
+            if key in before and key in after:
+                yield from _changes(before[key], after[key], inner)
+            else:
+                yield Change(inner, before.get(key), after.get(key))
+    elif before != after:
+        yield Change(place, before, after)

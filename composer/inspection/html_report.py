@@ -1,0 +1,285 @@
+"""Html: a dataset's report, one file that needs nothing else: figures, plots, a contact sheet, what is missing.
+
+Names are untrusted. Whatever comes from a dataset is escaped by the template or set as text by the script, and the
+page's own policy allows no script and no style but the two that are shipped, and no connection to anywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections import Counter, defaultdict
+from contextlib import closing
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..base.errors import DatasetError
+from ..base.files import write_text
+from ..base.progress import OnProgress
+from ..base.storage import located
+from ..base.text import shown
+from ..dataset.dataset import Dataset, Sample, absent_shards, open_dataset, read_rows
+from ..dataset.documents import Index, load_index
+from ..dataset.rows import Row
+from .summary import Distribution, Looks, Summary, look, spread, summary_lines, summary_of
+
+Array = NDArray[np.uint8]
+
+
+CELLS = 480  # composites in the contact sheet, about: some 10 MB, which a phone still opens at once
+
+
+WORST = 16  # of each kind
+
+
+THUMBNAIL = 208  # px, the longer side
+
+
+QUALITY = 72  # of the thumbnails' WebP
+
+
+MOST_FAILURES = 500  # pictures in the table
+
+
+PLOT_HEIGHT, PLOT_WIDTH = 100, 320
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A histogram's bar, in the plot's units."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A histogram, laid out; `labels` stand under the axis: where, anchored how, and what they say."""
+
+    title: str
+    text: str
+    labels: tuple[tuple[float, str, str], ...]
+    bars: tuple[Bar, ...]
+
+
+def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgress | None = None) -> Summary:
+    """Write a dataset's report. Every composite's masks are looked at, so that the worst cases are the worst.
+
+    Parameters
+    ----------
+    folder : the dataset's
+    path : the HTML file; an older one is replaced
+    on_progress : called with what is read, how much is done, and of how much
+
+    Raises
+    ------
+    DatasetError : jinja2 is not installed, the dataset is none or damaged, or the file cannot be written
+    """
+    try:
+        import jinja2
+        from markupsafe import Markup
+    except ImportError:
+        raise DatasetError("a report needs jinja2: pip install 'matting-compose[report]'") from None
+    folder = located(folder)
+    index = load_index(folder)
+    absent = absent_shards(folder, index)
+    with closing(open_dataset(folder)) as dataset:
+        rows = read_rows(dataset, absent, on_progress)
+        looks = look(dataset, rows, index.settings.trimap, sample=None, on_progress=on_progress)
+        summary = summary_of(folder, index, absent, rows, looks)
+        cells, foregrounds = _cells(dataset, index, rows, looks, on_progress)
+    failures, more = _failures(index)
+    script, style = (resources.files(__package__).joinpath(f"report.{end}").read_text("utf-8") for end in ("js", "css"))
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(resources.files(__package__).joinpath("report.html.j2").read_text("utf-8"))
+    text = template.render(
+        title=f"{folder.resolve().name}: composites for matting",
+        summary=summary,
+        lines=[(label, shown(text), spread) for label, text, spread in summary_lines(summary)],
+        plots=_plots(summary),
+        names=sorted(foregrounds),
+        failures=failures,
+        more_failures=more,
+        recipe=json.dumps(index.recipe, ensure_ascii=False, indent=1),
+        data={"composites": f"{index.composites:,}", "cells": cells, "foregrounds": foregrounds},
+        script=Markup(script),
+        style=Markup(style),
+        script_hash=_policy_hash(script),
+        style_hash=_policy_hash(style),
+    )
+    # Names that are no text (half of a surrogate pair) cannot be written; they are marked.
+    write_text(Path(path), text.encode("utf-8", "replace").decode())
+    return summary
+
+
+def _policy_hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def choose(rows: dict[int, Row], looks: Looks) -> dict[int, list[str]]:
+    """Choose composites to show, by number, with why where they are worst cases: those come first.
+
+    A worst case is the worst composite of its foreground, so that one difficult foreground does not hide the others.
+    Then every foreground is shown, as often as there is room for, each time with another variant.
+    """
+    chosen: dict[int, list[str]] = {}
+    numbers = [int(number) for number in looks.indices]
+    by_unknown = [numbers[i] for i in np.argsort(looks.unknown, kind="stable")]
+    enlarged = sorted((n for n in numbers if rows[n].scale > 1), key=lambda n: -rows[n].scale)
+    kinds = {
+        "largest unknown region": by_unknown[::-1],
+        "smallest unknown region": by_unknown,
+        "strongest enlargement": enlarged,
+    }
+    for why, ordered in kinds.items():
+        first: dict[str, int] = {}
+        for number in ordered:
+            first.setdefault(rows[number].foreground, number)
+        for number in list(first.values())[:WORST]:
+            chosen.setdefault(number, []).append(why)
+    variants: dict[str, list[int]] = defaultdict(list)
+    for number in numbers:
+        if number not in chosen:
+            variants[rows[number].foreground].append(number)
+    each = max(1, (CELLS - len(chosen)) // max(len(variants), 1))
+    for place, (_, own) in enumerate(sorted(variants.items())):
+        count = min(each, len(own))
+        for turn in range(count):
+            # Spread over the variants, and begun elsewhere for each foreground.
+            chosen.setdefault(own[(place + turn * len(own) // count) % len(own)], [])
+    return chosen
+
+
+def _cells(
+    dataset: Dataset, index: Index, rows: dict[int, Row], looks: Looks, on_progress: OnProgress | None
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, str]]]:
+    """Make the contact sheet's data: a cell per composite, and what all cells of a group share."""
+    chosen = choose(rows, looks)
+    unknown = dict(zip((int(number) for number in looks.indices), looks.unknown, strict=True))
+    cells: dict[int, dict[str, Any]] = {}
+    foregrounds: dict[str, dict[str, str]] = {}
+    for done, number in enumerate(sorted(chosen), 1):  # in the order of the shards, each opened once
+        sample = dataset[number]
+        row = sample.row
+        if str(row.group) not in foregrounds:
+            foregrounds[str(row.group)] = _shared_pictures(sample)
+        split = index.shards[dataset.locate(number)[0]].split
+        cells[number] = {
+            "key": row.key,
+            "foreground": row.foreground,
+            "group": str(row.group),
+            "index": number,
+            "why": chosen[number],
+            "unknown": round(float(unknown[number]), 5),
+            "scale": row.scale,
+            "composite": _coded(_reduced(sample.image), quality=QUALITY),
+            "trimap": _coded(_reduced(sample.trimap, cv2.INTER_NEAREST), lossless=True),
+            "facts": _facts(row, number, split, float(unknown[number])),
+        }
+        if on_progress:
+            on_progress("pictures", done, len(chosen))
+    return [cells[number] for number in chosen], foregrounds
+
+
+def _facts(row: Row, number: int, split: str, unknown: float) -> list[tuple[str, str]]:
+    scaled = "as it is" if row.scale == 1 else f"scaled by {row.scale:.3f}"
+    facts = [
+        ("number", f"{number:,}, {split}"),
+        ("foreground", row.foreground),
+        ("background", f"{row.background}, {scaled}, cut at x {row.offset_x}, y {row.offset_y}"),
+        ("size", f"{row.width}×{row.height} px"),
+        ("unknown", f"{100 * unknown:.1f} % of its pixels"),
+        ("trimap", f"eroded {row.erode} px, dilated {row.dilate} px"),
+    ]
+    drawn = (f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.drawn())
+    return [*facts, ("drawn", ", ".join(drawn))] if row.drawn() else facts
+
+
+def _shared_pictures(sample: Sample) -> dict[str, str]:
+    cutout = _reduced(_weighted(np.dstack([sample.foreground, sample.alpha])))
+    return {
+        "alpha": _coded(_reduced(sample.alpha), quality=QUALITY),
+        "cutout": _coded(cutout, quality=QUALITY, alpha_quality=QUALITY),
+    }
+
+
+def _weighted(cutout: Array) -> Array:
+    """Blacken what nobody sees, so that it is neither mixed into the rim nor paid for."""
+    return np.asarray(np.where(cutout[..., 3:] > 0, cutout, 0), np.uint8)
+
+
+def _reduced(picture: Array, method: int = cv2.INTER_AREA) -> Array:
+    scale = THUMBNAIL / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    return np.asarray(cv2.resize(picture, size, interpolation=method), np.uint8)
+
+
+def _coded(picture: Array, **how: Any) -> str:
+    """Code a picture, grey, RGB or RGBA, as WebP in base64."""
+    file = io.BytesIO()  # Pillow's encoder: OpenCV's stores every alpha losslessly, which doubles the report
+    Image.fromarray(np.ascontiguousarray(picture)).save(file, "WEBP", **how)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _failures(index: Index) -> tuple[list[dict[str, Any]], int]:
+    """Count failures by picture; return the first of them, and how many pictures more there are."""
+    counts = Counter((failure.cause, failure.source, failure.detail) for failure in index.failures)
+    table = [
+        {"cause": cause, "source": shown(source), "detail": shown(detail), "count": f"{count:,}"}
+        for (cause, source, detail), count in counts.most_common(MOST_FAILURES)
+    ]
+    return table, max(0, len(counts) - MOST_FAILURES)
+
+
+def _plots(summary: Summary) -> list[Plot]:
+    named = (
+        ("Unknown region", summary.unknown, ".1%", ""),
+        ("Fractional alpha", summary.fractional, ".1%", ""),
+        ("Size", summary.megapixels, ".2f", " MP"),
+        ("Eroded by", summary.erode, ".0f", " px"),
+        ("Dilated by", summary.dilate, ".0f", " px"),
+        ("Background enlarged", summary.enlargement, ".2f", "×"),
+    )
+    plots = [_plot(title, figures, form, unit) for title, figures, form, unit in named if figures]
+    return [_alpha_plot(summary), *plots] if summary.alpha else plots
+
+
+def _plot(title: str, figures: Distribution, form: str, unit: str) -> Plot:
+    most = max(figures.counts)
+    width = PLOT_WIDTH / len(figures.counts)
+    bars = tuple(
+        _bar(i, width, 0.5, count / most, f"{low:{form}}–{high:{form}}{unit}: {count:,}")
+        for i, (count, low, high) in enumerate(zip(figures.counts, figures.edges, figures.edges[1:], strict=False))
+    )
+    ends = (0, "start", f"{figures.least:{form}}{unit}"), (PLOT_WIDTH, "end", f"{figures.most:{form}}{unit}")
+    return Plot(title, spread(figures, form), ends, bars)
+
+
+def _bar(place: int, width: float, margin: float, share: float, title: str) -> Bar:
+    x, y = place * width + margin, PLOT_HEIGHT * (1 - share)
+    return Bar(round(x, 2), round(y, 2), round(width - 2 * margin, 2), round(PLOT_HEIGHT * share, 2), title)
+
+
+def _alpha_plot(summary: Summary) -> Plot:
+    """Lay out the mean shares of opaque, clear and fractional alpha, a bar each."""
+    assert summary.alpha is not None
+    shares = {"opaque": summary.alpha.opaque, "clear": summary.alpha.clear, "fractional": summary.alpha.fractional}
+    width = PLOT_WIDTH / len(shares)
+    bars = tuple(_bar(i, width, 8, share, f"{name}: {share:.1%}") for i, (name, share) in enumerate(shares.items()))
+    text = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())
+    labels = tuple(((i + 0.5) * width, "middle", name) for i, name in enumerate(shares))
+    return Plot("Alpha, mean shares", text, labels, bars)

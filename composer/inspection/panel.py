@@ -1,0 +1,128 @@
+"""Panel: one composite looked at closely, as a picture for a file or for the terminal."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base.errors import DatasetError
+from ..base.files import coded, write_file
+from ..base.sheets import busiest, caption, cutout, enlarged, fit, grey, sheet
+from ..base.storage import located
+from ..base.text import shown
+from ..dataset.dataset import Sample, open_dataset, read_rows
+from ..dataset.documents import load_index
+from ..dataset.rows import Row
+
+Array = NDArray[np.uint8]
+
+
+CELL = 440  # px, a picture's side
+
+
+GAP = 8
+
+
+CAPTION = 26  # px, a caption's height
+
+
+HARD = 0.02  # what a change at an opaque or clear pixel counts, beside one at a fractional pixel
+
+
+DETAIL = 9  # the detail's side is this part of the composite's longer side,
+
+
+SMALLEST_DETAIL = 32  # but at least so many px
+
+
+def read_composite(folder: str | Path, name: str) -> Sample:
+    """Read the composite that is meant: a key, a number, or ``random``.
+
+    A number is that of the dataset's order; negative ones count from the end. Where a key looks like a number, the
+    key is meant.
+
+    Raises
+    ------
+    DatasetError : there is none such, or the dataset is none or damaged
+    """
+    folder = located(folder)
+    load_index(folder)
+    with closing(open_dataset(folder)) as dataset:
+        rows = read_rows(dataset)
+        if not rows:
+            raise DatasetError(f"{folder}: holds no composite")
+        return dataset[_find(rows, name)]
+
+
+def _find(rows: dict[int, Row], name: str) -> int:
+    for number, row in rows.items():
+        if row.key == name:
+            return number
+    if name == "random":
+        return int(np.random.default_rng().integers(len(rows)))
+    if re.fullmatch(r"-?[0-9]{1,12}", name) and -len(rows) <= int(name) < len(rows):
+        return int(name) % len(rows)
+    raise DatasetError(
+        f"no composite is called '{shown(name)}': expected a key such as '{shown(rows[0].key)}', a number up to"
+        f" {len(rows) - 1}, or random"
+    )
+
+
+def panel(sample: Sample) -> Array:
+    """Lay out a composite: above it, its trimap and its alpha; below the cut-out and the finest detail, enlarged.
+
+    Returns
+    -------
+    (H, W, 3) uint8 RGB
+    """
+    y, x, side = finest_detail(sample.alpha)
+    window = np.s_[y : y + side, x : x + side]
+    marked = np.asarray(sample.image.copy(), np.uint8)
+    thick = max(1, max(sample.alpha.shape) // CELL * 2)
+    cv2.rectangle(marked, (x, y), (x + side - 1, y + side - 1), (255, 255, 0), thick)
+    cells = (
+        ("composite", marked),
+        ("trimap", grey(sample.trimap)),
+        ("alpha", grey(sample.alpha)),
+        ("cut-out", cutout(sample.foreground, sample.alpha)),
+        (f"detail, {side} px", enlarged(sample.image[window], CELL)),
+        ("its alpha", enlarged(grey(sample.alpha[window]), CELL)),
+    )
+    captioned = [np.vstack([fit(picture, CELL), caption(text, CELL, CAPTION)]) for text, picture in cells]
+    return sheet(captioned, 3, GAP)
+
+
+def finest_detail(alpha: Array) -> tuple[int, int, int]:
+    """Find the square with the most hair-like detail: where alpha changes most often.
+
+    Parameters
+    ----------
+    alpha : (H, W) uint8
+
+    Returns
+    -------
+    its corner (y, x) and its side, px; inside the picture
+    """
+    height, width = alpha.shape
+    side = min(height, width, max(SMALLEST_DETAIL, max(height, width) // DETAIL))
+    # A second derivative is strong at strands and weak along a soft but straight edge; a hard edge is no strand.
+    change = np.abs(cv2.Laplacian(alpha, cv2.CV_32F))
+    change[(alpha == 0) | (alpha == 255)] *= HARD
+    return *busiest(change, side), side
+
+
+def write_panel(picture: Array, path: Path) -> None:
+    """Write a panel in the format that the file's name says: PNG, JPEG or WebP.
+
+    Raises
+    ------
+    DatasetError, BuildError : it cannot be written
+    """
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise DatasetError(f"{path}: expected a name that ends in .png, .jpg or .webp")
+    write_file(path, coded(picture, path.suffix.lower()))

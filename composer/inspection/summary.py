@@ -1,0 +1,400 @@
+"""Inspect: a dataset at a glance. Metadata first; pixels only where they must be looked at, and then the masks only.
+
+Shares are of a composite's pixels. What counts as opaque or clear is the recipe's ``trimap.opaque`` and
+``trimap.clear``, so that figures and trimaps speak of the same thing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base.progress import OnProgress
+from ..base.storage import located
+from ..base.text import size
+from ..compositing.blending import STRONG_ENLARGEMENT
+from ..dataset.dataset import Dataset, absent_shards, open_dataset, open_shard, read_mask, read_rows
+from ..dataset.documents import Index, TrimapSettings, load_index
+from ..dataset.rows import UNKNOWN, Row
+
+Array = NDArray[np.uint8]
+
+
+SAMPLE = 2_000  # composites whose masks are looked at unless all are asked for: shares are then right within a per cent
+
+
+BINS = 24
+
+
+UNCOMPRESSED = 5  # bytes a composite's pixel takes as plain arrays: three of colour, one of alpha, one of trimap
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How a figure is spread over composites or foregrounds.
+
+    Attributes
+    ----------
+    count : how many values there are
+    least, low, median, high, most, mean : low and high are the 5th and the 95th percentile
+    edges, counts : a histogram of equally wide bins; ``edges`` has one more than ``counts``
+    """
+
+    count: int
+    least: float
+    low: float
+    median: float
+    high: float
+    most: float
+    mean: float
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, values: Sequence[float] | NDArray[Any], *, whole: bool = False) -> Distribution | None:
+        """Summarise values; None where there are none. `whole` numbers get bins of whole numbers."""
+        array = np.asarray(values, np.float64)
+        if not array.size:
+            return None
+        low, median, high = np.percentile(array, (5, 50, 95))
+        least, most = array.min(), array.max()
+        if whole:
+            step = max(1, int(np.ceil((most - least + 1) / BINS)))
+            bins = np.arange(least - 0.5, most + step + 0.5, step)
+        else:
+            bins = np.linspace(least, most if most > least else least + 1e-6, BINS + 1)
+        counts, edges = np.histogram(array, bins)
+        return cls(
+            count=array.size,
+            least=float(least),
+            low=float(low),
+            median=float(median),
+            high=float(high),
+            most=float(most),
+            mean=float(array.mean()),
+            edges=tuple(float(edge) for edge in edges),
+            counts=tuple(int(count) for count in counts),
+        )
+
+
+@dataclass(frozen=True)
+class AlphaShares:
+    """Shares of pixels, 0..1: which are opaque, clear, and in between."""
+
+    opaque: float
+    clear: float
+    fractional: float
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """What a split holds."""
+
+    foregrounds: int
+    composites: int
+    shards: int
+
+
+@dataclass(frozen=True)
+class SourceNote:
+    """Where pictures came from, as far as the recipe says."""
+
+    what: str
+    licence: str | None
+    attribution: str | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A dataset at a glance.
+
+    Attributes
+    ----------
+    path, plan_sha256 : where it is, and the hash of its plan
+    complete : every planned composite is there, and every shard has the size that the index states
+    composites, planned, foregrounds, backgrounds, shards : counts; of backgrounds and foregrounds those in the plan
+    bytes : of the shards on disk
+    pixels : of all composites together
+    packing_ratio : bytes of composites, alphas and trimaps as plain arrays, five a pixel (eight where backgrounds
+        are stored), over `bytes`
+    smallest, median, largest : (width, height) px of composites, ordered by area
+    megapixels, erode, dilate, enlargement : over all composites; enlargement is 1 where a background was large enough
+    enlarged, strongly_enlarged : composites with enlargement over 1, and over `survey.STRONG_ENLARGEMENT`
+    splits : by name
+    failures : composites that are missing, by cause
+    excluded : pictures left out on purpose
+    absent : shards that are missing or of another size than the index says
+    recipe : as the index has it
+    sources : licences and attributions, where the recipe gives them
+    made_with : versions of the libraries that made it
+    looked_at : composites whose masks were read for the three below
+    unknown : share of the unknown region, over the composites looked at
+    alpha : mean shares over their foregrounds
+    fractional : share of fractional alpha, over their foregrounds
+    """
+
+    path: str
+    plan_sha256: str
+    complete: bool
+    composites: int
+    planned: int
+    foregrounds: int
+    backgrounds: int
+    shards: int
+    bytes: int
+    pixels: int
+    packing_ratio: float
+    smallest: tuple[int, int]
+    median: tuple[int, int]
+    largest: tuple[int, int]
+    megapixels: Distribution | None
+    erode: Distribution | None
+    dilate: Distribution | None
+    enlargement: Distribution | None
+    enlarged: int
+    strongly_enlarged: int
+    splits: dict[str, SplitCounts]
+    failures: dict[str, int]
+    excluded: int
+    absent: tuple[str, ...]
+    recipe: dict[str, Any]
+    sources: tuple[SourceNote, ...]
+    made_with: dict[str, str]
+    looked_at: int
+    unknown: Distribution | None
+    alpha: AlphaShares | None
+    fractional: Distribution | None
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What a look at masks found.
+
+    Attributes
+    ----------
+    indices : the composites looked at, ascending
+    unknown : share of each one's unknown region
+    alphas : by group, a foreground's look each
+    """
+
+    indices: NDArray[np.int64]
+    unknown: NDArray[np.float64]
+    alphas: dict[int, AlphaShares]
+
+
+def summarise(folder: str | Path, *, full: bool = False, on_progress: OnProgress | None = None) -> Summary:
+    """Summarise a dataset.
+
+    Parameters
+    ----------
+    folder : the dataset's
+    full : look at every composite's masks, not at a sample of `SAMPLE`
+    on_progress : called with what is read, how much is done, and of how much
+
+    Raises
+    ------
+    DatasetError : no dataset, an unfinished one, one of a newer version, or a damaged one
+    """
+    folder = located(folder)
+    index = load_index(folder)
+    absent = absent_shards(folder, index)
+    with closing(open_dataset(folder)) as dataset:
+        rows = read_rows(dataset, absent, on_progress)
+        looks = look(dataset, rows, index.settings.trimap, sample=None if full else SAMPLE, on_progress=on_progress)
+    return summary_of(folder, index, absent, rows, looks)
+
+
+def look(
+    dataset: Dataset,
+    rows: dict[int, Row],
+    settings: TrimapSettings,
+    *,
+    sample: int | None,
+    on_progress: OnProgress | None = None,
+) -> Looks:
+    """Read the trimaps of composites, and their foregrounds' alphas once each.
+
+    Parameters
+    ----------
+    rows : of the composites that can be read, by number
+    sample : how many to look at, drawn evenly; None for all
+    """
+    indices = np.fromiter(rows, np.int64, len(rows))
+    if sample is not None and sample < len(indices):
+        # Always the same ones, so that two looks at one dataset agree.
+        indices = np.sort(np.random.default_rng(0).choice(indices, sample, replace=False))
+    unknown = np.empty(len(indices))
+    alphas: dict[int, AlphaShares] = {}
+    for place, index in enumerate(indices):
+        row = rows[int(index)]
+        reader = open_shard(dataset, dataset.locate(int(index))[0])
+        unknown[place] = np.count_nonzero(read_mask(reader, row, "trimap") == UNKNOWN) / (row.height * row.width)
+        if row.group not in alphas:
+            alphas[row.group] = _alpha_shares(read_mask(reader, row, "alpha"), settings)
+        if on_progress:
+            on_progress("masks", place + 1, len(indices))
+    return Looks(indices, unknown, alphas)
+
+
+def _alpha_shares(alpha: Array, settings: TrimapSettings) -> AlphaShares:
+    opaque, clear = np.count_nonzero(alpha >= settings.opaque), np.count_nonzero(alpha <= settings.clear)
+    return AlphaShares(opaque / alpha.size, clear / alpha.size, (alpha.size - opaque - clear) / alpha.size)
+
+
+def summary_of(folder: Path, index: Index, absent: tuple[str, ...], rows: dict[int, Row], looks: Looks) -> Summary:
+    """Put together what the index, the tables and a look at the masks say."""
+    table = list(rows.values())
+    heights, widths = np.array([row.height for row in table], int), np.array([row.width for row in table], int)
+    areas = heights * widths
+    order = np.argsort(areas, kind="stable")
+    at = [int(order[i]) for i in (0, len(order) // 2, -1)] if table else []
+    smallest, median, largest = [(table[i].width, table[i].height) for i in at] or [(0, 0)] * 3
+    enlargement = np.maximum(1.0, [row.scale for row in table])
+    raw = int(areas.sum()) * (UNCOMPRESSED + (3 if index.settings.shards.background != "none" else 0))
+    alphas = list(looks.alphas.values())
+    return Summary(
+        path=str(folder),
+        plan_sha256=index.plan_sha256,
+        complete=index.composites == index.planned and not absent,
+        composites=index.composites,
+        planned=index.planned,
+        foregrounds=index.foregrounds,
+        backgrounds=index.backgrounds,
+        shards=len(index.shards),
+        bytes=index.bytes,
+        pixels=int(areas.sum()),
+        packing_ratio=raw / index.bytes if index.bytes else 0.0,
+        smallest=smallest,
+        median=median,
+        largest=largest,
+        megapixels=Distribution.of(areas / 1e6),
+        erode=Distribution.of([row.erode for row in table], whole=True),
+        dilate=Distribution.of([row.dilate for row in table], whole=True),
+        enlargement=Distribution.of(enlargement),
+        enlarged=int((enlargement > 1).sum()),
+        strongly_enlarged=int((enlargement > STRONG_ENLARGEMENT).sum()),
+        splits=_splits(index, rows),
+        failures=dict(sorted(Counter(failure.cause for failure in index.failures).items())),
+        excluded=len(index.excluded),
+        absent=absent,
+        recipe=index.recipe,
+        sources=source_notes(index.recipe),
+        made_with=index.made_with,
+        looked_at=len(looks.indices),
+        unknown=Distribution.of(looks.unknown),
+        alpha=_mean(alphas) if alphas else None,
+        fractional=Distribution.of([shares.fractional for shares in alphas]),
+    )
+
+
+def _mean(alphas: list[AlphaShares]) -> AlphaShares:
+    figures = np.mean([(shares.opaque, shares.clear, shares.fractional) for shares in alphas], axis=0)
+    return AlphaShares(*(float(figure) for figure in figures))
+
+
+def _splits(index: Index, rows: dict[int, Row]) -> dict[str, SplitCounts]:
+    foregrounds: dict[str, set[str]] = {}
+    start = 0
+    for shard in index.shards:
+        numbers = range(start, start + shard.composites)
+        foregrounds.setdefault(shard.split, set()).update(rows[n].foreground for n in numbers if n in rows)
+        start += shard.composites
+    return {
+        split: SplitCounts(
+            len(names),
+            sum(shard.composites for shard in index.shards if shard.split == split),
+            sum(shard.split == split for shard in index.shards),
+        )
+        for split, names in foregrounds.items()
+    }
+
+
+def source_notes(recipe: dict[str, Any]) -> tuple[SourceNote, ...]:
+    """Return what a recipe's tables of pictures say of licence and attribution; nothing where they say nothing."""
+    notes = []
+    for name in ("foregrounds", "backgrounds"):
+        tables = recipe.get(name)
+        for number, table in enumerate(tables if isinstance(tables, list) else [tables]):
+            if isinstance(table, dict) and (table.get("licence") or table.get("attribution")):
+                several = f"{name} {table['name']}" if table.get("name") else f"{name}[{number}]"
+                what = several if isinstance(tables, list) else name
+                texts = (str(table[key]) if table.get(key) else None for key in ("licence", "attribution"))
+                notes.append(SourceNote(what, *texts))
+    return tuple(notes)
+
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def summary_lines(summary: Summary) -> Iterator[tuple[str, str, Distribution | None]]:
+    """Yield a summary's lines: what each is about, what is to be said, and how it is spread where it is."""
+    s = summary
+    weighted = "" if s.planned == s.foregrounds * s.recipe["variants"] else " by weight"
+    variants = f"{s.recipe['variants']} variants{weighted}"
+    matrix = f"{s.foregrounds:,} foregrounds × {variants} over {s.backgrounds:,} backgrounds"
+    yield "composites", f"{s.composites:,} of {s.planned:,} planned: {matrix}", None
+    each = f", {s.bytes / s.composites / 1e3:,.0f} kB a composite" if s.composites else ""
+    packing = s.recipe["shards"]["packing"]
+    yield "shards", f"{s.shards:,}, {size(s.bytes)}{each}; packed {s.packing_ratio:.2f} to 1 ({packing})", None
+    if s.absent:
+        names = ", ".join(s.absent[:3]) + (" …" if len(s.absent) > 3 else "")
+        yield "absent", f"{len(s.absent):,} shards are missing or of another size: {names}", None
+    splits = (
+        f"{name} {split.composites:,} composites of {split.foregrounds:,} foregrounds in {split.shards:,} shards"
+        for name, split in s.splits.items()
+    )
+    yield "splits", "; ".join(splits), None
+    smallest, median, largest = (f"{width}×{height}" for width, height in (s.smallest, s.median, s.largest))
+    yield "sizes", f"{smallest} to {largest} px, median {median}", s.megapixels
+    looked = "all looked at" if s.looked_at == s.composites else f"{s.looked_at:,} looked at"
+    if s.unknown:
+        yield "unknown", f"{spread(s.unknown, '.1%')} of a composite; {looked}", s.unknown
+    if s.alpha and s.fractional:
+        a = s.alpha
+        shares = f"opaque {a.opaque:.1%}, clear {a.clear:.1%}, fractional {a.fractional:.1%}".replace("%", " %")
+        yield "alpha", f"{shares}, on average", None
+        yield "fractional", f"{spread(s.fractional, '.1%')} of a foreground", s.fractional
+    if s.enlargement:
+        share = s.enlarged / s.enlargement.count
+        worst = f"{s.strongly_enlarged:,} composites more than 4×"
+        yield "enlarged", f"{100 * share:.1f} % of backgrounds, up to {s.enlargement.most:.2f}×; {worst}", s.enlargement
+    if s.erode and s.dilate:
+        yield "eroded", f"{spread(s.erode, '.0f')} px", s.erode
+        yield "dilated", f"{spread(s.dilate, '.0f')} px", s.dilate
+    causes = ", ".join(f"{count:,} × {cause}" for cause, count in s.failures.items())
+    yield "failures", f"{sum(s.failures.values()):,} composites: {causes}" if s.failures else "none", None
+    if s.excluded:
+        yield "left out", f"{s.excluded:,} pictures", None
+    for note in s.sources:
+        yield "sources", f"{note.what}: {'; '.join(filter(None, (note.licence, note.attribution)))}", None
+    trimap = s.recipe["trimap"]
+    alphas = f"opaque from {trimap['opaque']}, clear to {trimap['clear']}"
+    stored = s.recipe["shards"]["background"]
+    recipe = f"seed {s.recipe['seed']}, trimap {trimap['strategy']}, {alphas}, backgrounds stored: {stored}"
+    yield "recipe", recipe, None
+    yield "plan", s.plan_sha256, None
+    yield "made with", ", ".join(f"{name} {version}" for name, version in s.made_with.items()), None
+
+
+def spread(figures: Distribution, form: str) -> str:
+    """Say a distribution in a few words: the median, where nine of ten lie, the least and the most."""
+
+    def say(value: float) -> str:
+        return f"{value:{form}}".replace("%", " %")
+
+    f = figures
+    return f"median {say(f.median)}, 90 % in {say(f.low)} – {say(f.high)}, all in {say(f.least)} – {say(f.most)}"
+
+
+def bars(figures: Distribution) -> str:
+    """Draw a histogram a line high."""
+    most = max(figures.counts)
+    # A bin that is not empty shows, however few it holds.
+    return "".join(" " if not n else BLOCKS[min(7, 8 * n // (most + 1))] for n in figures.counts)

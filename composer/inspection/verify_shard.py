@@ -1,0 +1,230 @@
+"""Proof: one shard against what its witnesses and its plan say. What a worker process does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base.files import file_sha256
+from ..base.storage import borrowed
+from ..building.plan import PLAN, Plan, ShardPlan
+from ..compositing.blending import METHODS
+from ..dataset.documents import INDEX, Settings, ShardRecord, load_sidecar
+from ..dataset.reader import ShardReader
+from ..dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN, Look, Parts, Row, Scene
+
+Array = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong.
+
+    Attributes
+    ----------
+    file : relative to the dataset's folder
+    cause : a short, countable word: ``missing``, ``changed``, ``unreadable``, ``foreign``, ``disagrees``,
+        ``missing-composite``, ``unplanned-composite``, ``duplicate-key``, ``damaged-composite``, ``wrong-pixels``
+    detail : what was expected and what was found
+    composite : its key, where the problem is one composite's
+    """
+
+    file: str
+    cause: str
+    detail: str
+    composite: str | None = None
+
+
+Planned = tuple[int, int, str, Look, Scene]  # group, position, background, look, scene
+
+
+def planned_cells(plan: Plan, shard: ShardPlan) -> dict[str, Planned]:
+    """Map a shard's keys to what the plan says of them."""
+    cells: dict[str, Planned] = {}
+    for strip in shard.strips:
+        key, look = plan.foregrounds[strip.foreground].key, plan.look(strip.group)
+        for position, variant in enumerate(strip.variants):
+            cell = plan.cell(strip.foreground, variant)
+            cells[f"{key}_{variant}"] = cell.group, position, cell.background, look, cell.scene
+    return cells
+
+
+@dataclass(frozen=True)
+class Testimony:
+    """One shard to look at, and what is said of it; it travels to a worker by pickle.
+
+    Attributes
+    ----------
+    path, record : the file, and the index's line on it
+    stated : its SHA-256 by whom states one
+    plan_sha256, settings : of the index
+    cells : what the plan says of its composites, by key; None where no plan can be read
+    sidecar : the file that says what it was made from; None where that is not to be believed
+    """
+
+    path: Path
+    record: ShardRecord
+    stated: dict[str, str]
+    plan_sha256: str
+    settings: Settings
+    cells: dict[str, Planned] | None
+    sidecar: Path | None
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was found in a shard; `keys` are of the composites in it."""
+
+    file: str
+    problems: list[Problem]
+    keys: list[str]
+    bytes: int
+    readable: bool
+
+
+def prove(task: Testimony) -> Proof:
+    """Look at every byte and every composite of one shard."""
+    cv2.setNumThreads(1)  # the processes are the parallelism
+    name = f"shards/{task.record.file}"
+    try:
+        with borrowed(task.path) as path:
+            return _proved(replace(task, path=path), name)
+    except (FileNotFoundError, IsADirectoryError):
+        return Proof(task.record.file, [Problem(name, "missing", f"{INDEX} lists it")], [], 0, False)
+
+
+def _proved(task: Testimony, name: str) -> Proof:
+    problems = list(_hash_problems(task, name))
+    size = task.path.stat().st_size
+    try:
+        reader = ShardReader(task.path)
+    except Exception as error:  # whatever a damaged file makes HDF5 raise is a finding
+        problems.append(Problem(name, "unreadable", str(error)))
+        return Proof(task.record.file, problems, [], size, False)
+    problems += _header_problems(task, reader, name)
+    problems += _table_problems(task, reader.rows, name)
+    for row in reader.rows:
+        if found := _composite_problem(reader, row, task.settings):
+            problems.append(Problem(name, *found, row.key))
+    reader.close()
+    if len(problems) == 1 and problems[0].cause == "changed":
+        problems = [replace(problems[0], detail=f"{problems[0].detail}; every composite still decodes")]
+    return Proof(task.record.file, problems, [row.key for row in reader.rows], size, True)
+
+
+def _hash_problems(task: Testimony, name: str) -> Iterator[Problem]:
+    """Hear the witnesses. Where most of them speak for the file, those that do not are wrong."""
+    digest = file_sha256(task.path)
+    against = [witness for witness, stated in task.stated.items() if stated != digest]
+    if not against:
+        return
+    if 2 * len(against) > len(task.stated) or (INDEX in against and 2 * len(against) == len(task.stated)):
+        yield Problem(name, "changed", f"its SHA-256 is {digest}, not what {' and '.join(against)} say")
+    else:
+        for witness in against:
+            file = name.replace(".h5", ".json") if witness == "its sidecar" else witness
+            yield Problem(file, "disagrees", f"it states a SHA-256 of {task.record.file} that others do not")
+
+
+def _header_problems(task: Testimony, reader: ShardReader, name: str) -> Iterator[Problem]:
+    header, record, settings = reader.header, task.record, task.settings
+    if header.plan_sha256 != task.plan_sha256:
+        yield Problem(name, "foreign", f"it belongs to another dataset, of plan {header.plan_sha256}")
+    pairs = (
+        ("index", header.index, record.index),
+        ("split", header.split, record.split),
+        ("packing", header.packing, settings.shards.packing),
+        ("background", header.background, settings.shards.background),
+    )
+    for field, found, expected in pairs:
+        if found != expected:
+            yield Problem(name, "disagrees", f"its {field} is {found}, but {INDEX} says {expected}")
+
+
+def _table_problems(task: Testimony, rows: list[Row], name: str) -> Iterator[Problem]:
+    """Compare a shard's table with the plan, the index and the sidecar."""
+    if len(rows) != task.record.composites:
+        yield Problem(name, "disagrees", f"{len(rows):,} composites, but {INDEX} says {task.record.composites:,}")
+    inputs = load_sidecar(task.sidecar).inputs if task.sidecar else {}
+    seen: set[str] = set()
+    for row in rows:
+        if row.key in seen:
+            yield Problem(name, "duplicate-key", "it is there twice", row.key)
+        seen.add(row.key)
+        used = inputs.get(f"background {row.background}")
+        if used is not None and used.sha256 != row.background_sha256:
+            yield Problem(name, "disagrees", "its sidecar saw another version of the background", row.key)
+        if task.cells is None:
+            continue
+        cell = task.cells.get(row.key)
+        if cell is None:
+            yield Problem(name, "unplanned-composite", f"{PLAN} has no such composite in this shard", row.key)
+        elif cell[:3] != (row.group, row.position, row.background):
+            found = f"group {row.group}, position {row.position}, background {row.background}"
+            wanted = "group {}, position {}, background {}".format(*cell)
+            yield Problem(name, "disagrees", f"it has {found}; planned were {wanted}", row.key)
+        elif cell[3:] != _drawn(row, cell):
+            found, wanted = f"{row.look}, {row.scene}", f"{cell[3]}, {cell[4]}"
+            yield Problem(name, "disagrees", f"it has {found}; planned were {wanted}", row.key)
+
+
+def _drawn(row: Row, planned: Planned) -> tuple[Look, Scene]:
+    """Return a row's look and scene as they were drawn: what pixels decided later is as it was planned."""
+    rotate = planned[3].rotate if row.look.rotate == 0 else row.look.rotate
+    return replace(row.look, rotate=rotate), replace(row.scene, gamma=planned[4].gamma)
+
+
+def _composite_problem(reader: ShardReader, row: Row, settings: Settings) -> tuple[str, str] | None:
+    """Decode a composite and judge it; return cause and detail of the first thing that is wrong."""
+    try:
+        parts = reader.read(row)
+    except Exception as error:  # whatever a damaged tile makes a decoder raise is a finding
+        return "damaged-composite", str(error)
+    found = wrong_pixels(parts, settings)
+    return ("wrong-pixels", found) if found else None
+
+
+def wrong_pixels(parts: Parts, settings: Settings) -> str:
+    """Say what does not agree within one composite; empty where all does.
+
+    By the recipe's thresholds the trimap is 0 only where alpha is clear and 255 only where it is opaque, unless it was
+    supplied. The image is the foreground where alpha is 255, and the blend, by the recipe's method, wherever the
+    background is stored; a lossy packing is excused.
+    """
+    image, trimap, alpha, foreground, background = parts
+    counts = cv2.calcHist([trimap], [0], None, [256], [0, 256])
+    levels = np.flatnonzero(counts).tolist()
+    if not set(levels) <= {BACKGROUND, UNKNOWN, FOREGROUND}:
+        return f"its trimap holds {levels}, not only {BACKGROUND}, {UNKNOWN} and {FOREGROUND}"
+    if UNKNOWN not in levels:
+        return "its trimap has no unknown region"
+    for value, low, high, word in (
+        (BACKGROUND, settings.trimap.clear + 1, 255, "clear"),
+        (FOREGROUND, 0, settings.trimap.opaque - 1, "opaque"),
+    ):
+        if settings.trimap.strategy == "supplied":
+            continue  # it is used as it is
+        wrong = cv2.bitwise_and(cv2.inRange(alpha, low, high), cv2.inRange(trimap, value, value))
+        if count := cv2.countNonZero(wrong):
+            return f"its trimap is {value} at {count:,} px where alpha is not {word}"
+    if settings.shards.packing == "jpeg":
+        return ""
+    count = _unlike(image, foreground, alpha, 255)
+    if background is not None:
+        blended = METHODS[settings.fit.method].blender(foreground, alpha)(background)
+        stored = None if settings.shards.background == "full" else UNKNOWN
+        count = max(count, _unlike(image, blended, trimap, stored))
+    return f"its image is not the blend of its parts at {count:,} px" if count else ""
+
+
+def _unlike(one: Array, other: Array, mask: Array, value: int | None) -> int:
+    """Count the pixels of two pictures that differ in any channel, where a mask has a value; None for everywhere."""
+    differs = cv2.bitwise_not(cv2.inRange(cv2.absdiff(one, other), (0, 0, 0), (0, 0, 0)))
+    if value is not None:
+        differs = cv2.bitwise_and(differs, cv2.inRange(mask, value, value))
+    return cv2.countNonZero(differs)

@@ -1,0 +1,1 @@
+"""Sources: foregrounds, alphas, trimaps and backgrounds, from files or drawn."""

@@ -1,0 +1,173 @@
+"""Backgrounds: where they come from, and which of them are taken."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+from ..base.errors import PlanError, SourceError
+from ..recipe import (
+    FolderBackgrounds,
+    ListBackgrounds,
+    ProceduralBackgrounds,
+    Reading,
+    Recipe,
+    foregrounds_root,
+    reading_of,
+)
+from .coco import coco_names, picture_identity, pictures_showing
+from .drawn.backgrounds import BACKGROUND_KINDS, draw_background
+from .drawn.canvas import DRAWN_BACKGROUNDS, drawn_names, drawn_rng, drawn_size
+from .foregrounds import Array
+from .image_io import picture_size, read_rgb, safe_path
+from .listings import list_pictures, read_list
+
+
+class BackgroundLayout(Protocol):
+    """Where backgrounds come from."""
+
+    def names(self) -> list[str]:
+        """List the backgrounds, in the order that the plan will keep."""
+
+    def files(self, name: str) -> list[Path]:
+        """Return the files that a background is read from."""
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Return (height, width) px, from the header only."""
+
+    def load(self, name: str) -> tuple[Array, str]:
+        """Read a background, (H, W, 3) uint8 RGB, and the SHA-256 of where it came from."""
+
+
+def background_layout(recipe: Recipe) -> BackgroundLayout:
+    """Return the layout of a recipe's backgrounds."""
+    table = recipe.backgrounds
+    match table:
+        case FolderBackgrounds():
+            return Photographs(table, reading_of(recipe))
+        case ListBackgrounds():
+            beside = foregrounds_root(recipe) if table.beside == "foregrounds" else table.root
+            return Photographs(table, reading_of(recipe), beside)
+        case ProceduralBackgrounds():
+            return DrawnBackgrounds(table, recipe.seed)
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Picture files, all of a folder's or those that a list names.
+
+    Attributes
+    ----------
+    beside : the folder that a list lies below
+    """
+
+    table: FolderBackgrounds | ListBackgrounds
+    reading: Reading = "seen"
+    beside: Path | None = None
+
+    def names(self) -> list[str]:
+        """See `BackgroundLayout`."""
+        if isinstance(self.table, FolderBackgrounds):
+            return list_pictures(self.table.root, recursive=self.table.recursive)
+        return read_list((self.beside or self.table.root) / self.table.list)
+
+    def files(self, name: str) -> list[Path]:
+        """See `BackgroundLayout`."""
+        path = safe_path(self.table.root, name)
+        names = coco_names(name) if isinstance(self.table, ListBackgrounds) else [name]
+        others = (safe_path(self.table.root, other) for other in names[1:])
+        # Only what may lie there under another name is looked for.
+        return [path if len(names) == 1 or path.exists() else next((p for p in others if p.exists()), path)]
+
+    def size(self, name: str) -> tuple[int, int]:
+        """See `BackgroundLayout`."""
+        return picture_size(self.files(name)[0], name, self.table.max_pixels, self.reading)
+
+    def load(self, name: str) -> tuple[Array, str]:
+        """See `BackgroundLayout`."""
+        return read_rgb(self.files(name)[0], name, self.table.max_pixels, self.reading)
+
+
+@dataclass(frozen=True)
+class DrawnBackgrounds:
+    """Backgrounds out of noise and strokes."""
+
+    table: ProceduralBackgrounds
+    seed: int
+
+    def names(self) -> list[str]:
+        """See `BackgroundLayout`."""
+        return drawn_names(BACKGROUND_KINDS, self.table.count)
+
+    def files(self, name: str) -> list[Path]:
+        """See `BackgroundLayout`."""
+        return []
+
+    def size(self, name: str) -> tuple[int, int]:
+        """See `BackgroundLayout`."""
+        return drawn_size(self.table.sides, drawn_rng(self.seed, DRAWN_BACKGROUNDS, name))
+
+    def load(self, name: str) -> tuple[Array, str]:
+        """See `BackgroundLayout`."""
+        rng = drawn_rng(self.seed, DRAWN_BACKGROUNDS, name)
+        size = drawn_size(self.table.sides, rng)
+        image = draw_background(name.rpartition("-")[0], size, rng)
+        return image, hashlib.sha256(image.tobytes()).hexdigest()
+
+
+def select_backgrounds(recipe: Recipe) -> tuple[list[str], list[tuple[str, str]]]:
+    """List a recipe's backgrounds, in the layout's order, and those that it leaves out, each with the reason.
+
+    Raises
+    ------
+    PlanError : they cannot be listed; the annotations are damaged, or speak of other pictures
+    """
+    layout, table = background_layout(recipe), recipe.backgrounds
+    names = layout.names()
+    if isinstance(table, ProceduralBackgrounds):
+        return names, []
+    unfit: dict[str, str] = {}
+    if table.annotations is not None and names:
+        changed = table.annotations.stat().st_mtime_ns if table.annotations.is_file() else 0
+        known, showing = _remembered(table.annotations, changed, table.without)
+        unfit |= _annotated(names, known, showing, table.without)
+        if not any(picture_identity(name) in known for name in names):
+            raise PlanError(
+                f"{table.annotations}: knows none of the backgrounds ({names[0]} and so on);"
+                " give the annotations of their year and set"
+            )
+    if table.min_side is not None:
+        unfit |= _small(layout, [name for name in names if name not in unfit], table.min_side)
+    return [name for name in names if name not in unfit], list(unfit.items())
+
+
+@lru_cache(maxsize=1)  # a build plans twice, and COCO's file takes half a minute
+def _remembered(path: Path, _changed: int, categories: tuple[str, ...]) -> tuple[set[str], set[str]]:
+    return pictures_showing(path, categories)
+
+
+def _annotated(names: Sequence[str], known: set[str], showing: set[str], categories: Sequence[str]) -> dict[str, str]:
+    unfit = {}
+    for name in names:
+        picture = picture_identity(name)
+        if picture in showing:
+            unfit[name] = f"annotated with {' or '.join(categories)}"
+        elif picture not in known:
+            unfit[name] = "not in the annotations: nobody knows what it shows"
+    return unfit
+
+
+def _small(layout: BackgroundLayout, names: Sequence[str], least: int) -> dict[str, str]:
+    unfit = {}
+    for name in names:
+        try:
+            height, width = layout.size(name)
+        except SourceError:
+            continue  # it stays in the plan, fails when it is rendered, and is listed there
+        if min(height, width) < least:
+            unfit[name] = f"{width}×{height} px, under min_side = {least}"
+    return unfit

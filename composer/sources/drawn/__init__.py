@@ -1,0 +1,1 @@
+"""Drawn: foregrounds and backgrounds out of noise and strokes."""

@@ -1,0 +1,272 @@
+"""Layouts: how pictures lie on disk. Each layout lists its pictures by name, and loads one by its name.
+
+A layout is a small frozen value that travels to the workers; nothing is read before it is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base.errors import PlanError, SourceError
+from ..recipe import (
+    DimForegrounds,
+    ForegroundTable,
+    PairsForegrounds,
+    ProceduralForegrounds,
+    Reading,
+    Recipe,
+    RgbaForegrounds,
+    reading_of,
+)
+from .drawn.canvas import DRAWN_FOREGROUNDS, drawn_names, drawn_rng, drawn_size
+from .drawn.foregrounds import FOREGROUND_KINDS, draw_foreground
+from .image_io import Foreground, composed_size, limit_side, picture_size, read_cutout, read_pair, safe_path
+from .listings import list_pictures, read_list
+
+Array = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A foreground as a layout lists it.
+
+    Attributes
+    ----------
+    key : its name in the dataset
+    image : its file, below the layout's root, with forward slashes
+    alpha : its alpha's file, or None where the layout has none beside it
+    table : which of the recipe's tables of foregrounds lists it
+    """
+
+    key: str
+    image: str
+    alpha: str | None = None
+    table: int = 0
+
+
+class ForegroundLayout(Protocol):
+    """Where foregrounds come from."""
+
+    def entries(self) -> list[Entry]:
+        """List the foregrounds, in the order that the plan will keep."""
+
+    def files(self, entry: Entry) -> list[Path]:
+        """Return the files that a foreground is read from."""
+
+    def size(self, entry: Entry) -> tuple[int, int]:
+        """Return (height, width) px as composed, from the header only."""
+
+    def load(self, entry: Entry) -> Foreground:
+        """Read a foreground."""
+
+
+def foreground_layout(recipe: Recipe) -> ForegroundLayout:
+    """Return the layout of a recipe's foregrounds."""
+    tables = recipe.foreground_tables
+    layouts = tuple(_table_layout(table, reading_of(recipe), recipe.seed) for table in tables)
+    names = tuple(table.name for table in tables)
+    return layouts[0] if names == (None,) else Several(layouts, names)
+
+
+def _table_layout(table: ForegroundTable, reading: Reading, seed: int) -> ForegroundLayout:
+    match table:
+        case PairsForegrounds():
+            return Pairs(table, reading)
+        case RgbaForegrounds():
+            return Cutouts(table, reading)
+        case DimForegrounds():
+            return Dim(table, reading)
+        case ProceduralForegrounds():
+            return DrawnForegrounds(table, seed)
+
+
+class _Files:
+    """What the layouts of picture files share."""
+
+    table: ForegroundTable
+    reading: Reading
+
+    def files(self, entry: Entry) -> list[Path]:
+        """See `ForegroundLayout`: the picture, and its alpha where that is a file of its own."""
+        raise NotImplementedError
+
+    def size(self, entry: Entry) -> tuple[int, int]:
+        """See `ForegroundLayout`."""
+        height, width = picture_size(self.files(entry)[0], entry.image, self.table.max_pixels, self.reading)
+        return composed_size((height, width), self.table.max_side, self.table.enlarge_to)
+
+    def load(self, entry: Entry) -> Foreground:
+        """See `ForegroundLayout`."""
+        paths, limit = self.files(entry), self.table.max_pixels
+        pair = read_pair(paths[0], paths[1], entry.image, limit, self.reading) if len(paths) == 2 else None
+        foreground = pair or read_cutout(paths[0], entry.image, limit, self.reading)
+        return limit_side(foreground, self.table.max_side, self.table.enlarge_to)
+
+
+@dataclass(frozen=True)
+class Pairs(_Files):
+    """Pictures in one folder, alphas in another, under the same names up to the ending."""
+
+    table: PairsForegrounds
+    reading: Reading = "seen"
+
+    def entries(self) -> list[Entry]:
+        """See `ForegroundLayout`. A picture without an alpha is listed, and fails when it is read."""
+        alphas = {_stem(name): name for name in list_pictures(self.table.alphas)}
+        entries = [Entry(_stem(name), name, alphas.get(_stem(name))) for name in list_pictures(self.table.images)]
+        if entries and not any(entry.alpha for entry in entries):
+            raise PlanError(
+                f"no picture in {self.table.images} has an alpha of the same name in {self.table.alphas}"
+                f" (looked for {entries[0].key}.png and the like)"
+            )
+        return entries
+
+    def files(self, entry: Entry) -> list[Path]:
+        """See `ForegroundLayout`."""
+        paths = [safe_path(self.table.images, entry.image)]
+        return paths if entry.alpha is None else [*paths, safe_path(self.table.alphas, entry.alpha)]
+
+    def load(self, entry: Entry) -> Foreground:
+        """See `ForegroundLayout`."""
+        if entry.alpha is None:
+            raise SourceError(entry.image, "no-alpha", f"the alphas' folder has no picture called {entry.key}")
+        return super().load(entry)
+
+
+@dataclass(frozen=True)
+class Cutouts(_Files):
+    """Pictures that carry their alpha."""
+
+    table: RgbaForegrounds
+    reading: Reading = "seen"
+
+    def entries(self) -> list[Entry]:
+        """See `ForegroundLayout`."""
+        return [Entry(_stem(name), name) for name in list_pictures(self.table.root)]
+
+    def files(self, entry: Entry) -> list[Path]:
+        """See `ForegroundLayout`."""
+        return [safe_path(self.table.root, entry.image)]
+
+
+@dataclass(frozen=True)
+class Dim(_Files):
+    """Deep Image Matting's tree; the list of names gives the order."""
+
+    table: DimForegrounds
+    reading: Reading = "seen"
+
+    def entries(self) -> list[Entry]:
+        """See `ForegroundLayout`."""
+        table = self.table
+        homes = {
+            name: folder
+            for folder in reversed(table.folders)
+            if (table.root / folder / "fg").is_dir()
+            for name in os.listdir(table.root / folder / "fg")  # noqa: PTH208
+        }
+        if not homes:
+            tried = ", ".join(f"{folder}/fg" for folder in table.folders)
+            raise PlanError(
+                f"{table.root}: expected Deep Image Matting's folders ({tried}), found none of them;"
+                " give the folder that holds them: --foregrounds …/Combined_Dataset/Training_set, or Test_set"
+            )
+        names = read_list(table.root / table.list)
+        return [self._entry(name, homes.get(name, table.folders[0])) for name in names]
+
+    @staticmethod
+    def _entry(name: str, folder: str) -> Entry:
+        return Entry(_stem(name), f"{folder}/fg/{name}", f"{folder}/alpha/{name}")
+
+    def files(self, entry: Entry) -> list[Path]:
+        """See `ForegroundLayout`."""
+        return [safe_path(self.table.root, name) for name in (entry.image, entry.alpha) if name]
+
+
+@dataclass(frozen=True)
+class DrawnForegrounds:
+    """Foregrounds out of noise and strokes."""
+
+    table: ProceduralForegrounds
+    seed: int
+
+    def entries(self) -> list[Entry]:
+        """See `ForegroundLayout`."""
+        return [Entry(name, name) for name in drawn_names(FOREGROUND_KINDS, self.table.count)]
+
+    def files(self, entry: Entry) -> list[Path]:
+        """See `ForegroundLayout`."""
+        return []
+
+    def size(self, entry: Entry) -> tuple[int, int]:
+        """See `ForegroundLayout`."""
+        return drawn_size(self.table.sides, self._rng(entry))
+
+    def load(self, entry: Entry) -> Foreground:
+        """See `ForegroundLayout`."""
+        rng = self._rng(entry)
+        size = drawn_size(self.table.sides, rng)
+        image, alpha = draw_foreground(entry.key.rpartition("-")[0], size, rng)
+        return Foreground(image, alpha, hashlib.sha256(image.tobytes() + alpha.tobytes()).hexdigest())
+
+    def _rng(self, entry: Entry) -> np.random.Generator:
+        return drawn_rng(self.seed, DRAWN_FOREGROUNDS, entry.key)
+
+
+@dataclass(frozen=True)
+class Several:
+    """The foregrounds of several tables, one table after the other; its name goes before the names of a table's."""
+
+    layouts: tuple[ForegroundLayout, ...]
+    names: tuple[str | None, ...]
+
+    def entries(self) -> list[Entry]:
+        """See `ForegroundLayout`."""
+        return [self._outer(table, entry) for table, layout in enumerate(self.layouts) for entry in layout.entries()]
+
+    def prefix(self, table: int) -> str:
+        """Return what goes before the names of one of the layouts."""
+        return f"{self.names[table]}/" if self.names[table] else ""
+
+    def _outer(self, table: int, entry: Entry) -> Entry:
+        prefix = self.prefix(table)
+        alpha = None if entry.alpha is None else prefix + entry.alpha
+        return Entry(prefix + entry.key, prefix + entry.image, alpha, table)
+
+    def files(self, entry: Entry) -> list[Path]:
+        """See `ForegroundLayout`."""
+        return self.layouts[entry.table].files(self._inner(entry))
+
+    def size(self, entry: Entry) -> tuple[int, int]:
+        """See `ForegroundLayout`."""
+        with self._named(entry):
+            return self.layouts[entry.table].size(self._inner(entry))
+
+    def load(self, entry: Entry) -> Foreground:
+        """See `ForegroundLayout`."""
+        with self._named(entry):
+            return self.layouts[entry.table].load(self._inner(entry))
+
+    def _inner(self, entry: Entry) -> Entry:
+        start = len(self.prefix(entry.table))
+        return Entry(entry.key[start:], entry.image[start:], entry.alpha and entry.alpha[start:])
+
+    @contextmanager
+    def _named(self, entry: Entry) -> Iterator[None]:
+        try:
+            yield
+        except SourceError as error:
+            raise SourceError(self.prefix(entry.table) + error.source, error.cause, error.detail) from None
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0]

@@ -1,0 +1,1 @@
+"""Data: shards to batches of crops."""

@@ -1,0 +1,138 @@
+"""Crops: a square out of a composite, around a pixel that matting has to decide, as the network will see it.
+
+Deep Image Matting's procedure (Xu et al., 2017, section 4.2): a window of one of several sizes, centred on a drawn
+unknown pixel, reduced to one size, flipped. What spoils real pictures (blur, noise, JPEG) can be done to the picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ...composer.base.settings import Chance, Range, Table
+from ...composer.dataset.dataset import Dataset
+from ...composer.dataset.reader import ShardReader
+from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN, Row
+
+Array = NDArray[np.uint8]
+
+
+PROBES = 64  # pixels tried before a whole trimap is searched
+
+
+class Augment(Table):
+    """What is done to a crop. All of it is drawn from (seed, epoch, sample) alone."""
+
+    flip: Chance = Field(0.5, description="how often a crop is mirrored, left to right")
+    jitter: Chance = Field(
+        0.0,
+        description="colour: each channel's gain is drawn from 1 ± this, and an offset of ± 255·this/2 for all three",
+    )
+    chance: Chance = Field(
+        0.0, description="how often each of blur, noise and jpeg is applied, one drawn without the others"
+    )
+    blur: Range = Field((0.3, 1.5), description="standard deviation of a Gaussian, px")
+    noise: Range = Field((1, 8), description="standard deviation of Gaussian noise, levels of 255")
+    jpeg: Range = Field((40, 95), description="quality")
+
+
+@dataclass(frozen=True)
+class CropBuffers:
+    """Where a crop goes, side S: views into a batch.
+
+    image (S, S, 3) RGB, trimap (S, S), alpha (S, S), foreground and background (S, S, 3) RGB or None; all uint8.
+    """
+
+    image: Array
+    trimap: Array
+    alpha: Array
+    foreground: Array | None
+    background: Array | None
+
+
+def cut_crop(
+    dataset: Dataset, index: int, sizes: tuple[int, ...], augment: Augment, rng: np.random.Generator, out: CropBuffers
+) -> None:
+    """Draw a crop of composite `index` and write it into `out`.
+
+    Parameters
+    ----------
+    sizes : the window's sides, px, one of which is drawn. A composite with a shorter side gives a window of that
+        side. Any window that is not S px wide is resampled: reduced by area averaging, enlarged bilinearly; a pixel
+        of the reduced trimap is known only if all that it covers is.
+    rng : the sample's own randomness
+
+    Raises
+    ------
+    DatasetError : the shard cannot be read
+    """
+    shard, place = dataset.locate(index)
+    reader = dataset.reader(shard)
+    row = reader.rows[place]
+    side = min(sizes[int(rng.integers(len(sizes)))], row.height, row.width)
+    y, x = unknown_pixel(reader, row, rng)
+    corner = min(max(y - side // 2, 0), row.height - side), min(max(x - side // 2, 0), row.width - side)
+    flip = bool(rng.random() < augment.flip)
+    parts = (out.image, out.trimap, out.alpha, out.foreground, out.background)
+    if side == len(out.trimap) and not flip:
+        reader.read_into(row, corner, *parts)
+    else:
+        window = [None if part is None else np.empty((side, side, *part.shape[2:]), np.uint8) for part in parts]
+        reader.read_into(row, corner, *window)  # type: ignore[arg-type]
+        for source, part in zip(window, parts, strict=True):
+            if source is not None and part is not None:
+                _place(source, part, flip)
+    if side != len(out.trimap):
+        out.trimap[(out.trimap != BACKGROUND) & (out.trimap != FOREGROUND)] = UNKNOWN
+    _spoil(augment, rng, out)
+
+
+def unknown_pixel(reader: ShardReader, row: Row, rng: np.random.Generator) -> tuple[int, int]:
+    """Draw one of a composite's unknown pixels, each equally likely, as (y, x).
+
+    Pixels are tried at random, which decodes but a tile or two; only where the unknown region is so small that all
+    tries miss it, the whole trimap is searched. Every composite has such a pixel: a build refuses others.
+    """
+    ys, xs = (rng.random((2, PROBES)) * ((row.height,), (row.width,))).astype(int).tolist()  # `integers` is slow
+    hit = reader.first_of(row, UNKNOWN, ys, xs)
+    if hit:
+        return hit
+    found = np.flatnonzero(reader.read(row).trimap == UNKNOWN)
+    return divmod(int(found[rng.integers(len(found))]), row.width)
+
+
+def _place(part: Array, out: Array, flip: bool) -> None:
+    """Resample a part to the size of `out`, mirrored or not."""
+    method = cv2.INTER_AREA if len(part) > len(out) else cv2.INTER_LINEAR
+    size = out.shape[1], out.shape[0]
+    if not flip:
+        cv2.resize(part, size, out, interpolation=method)
+        return
+    if part.shape != out.shape:
+        part = np.asarray(cv2.resize(part, size, interpolation=method), np.uint8)
+    cv2.flip(part, 1, out)
+
+
+def _spoil(augment: Augment, rng: np.random.Generator, out: CropBuffers) -> None:
+    """Change colours, then do to the picture what cameras and files do to real ones, in their order."""
+    if augment.jitter:
+        gains = 1 + augment.jitter * rng.uniform(-1, 1, 3)
+        offset = 255 / 2 * augment.jitter * rng.uniform(-1, 1)
+        table = np.clip(np.arange(256)[:, None] * gains + offset + 0.5, 0, 255).astype(np.uint8)[None]  # (1, 256, 3)
+        for picture in (out.image, out.foreground, out.background):  # linear, so that I = αF + (1−α)B stays true
+            if picture is not None:
+                cv2.LUT(picture, table, picture)
+    blur, noise, jpeg = rng.random(3) < augment.chance
+    if blur:
+        cv2.GaussianBlur(out.image, (0, 0), rng.uniform(*augment.blur), out.image)
+    if noise:
+        grain = rng.standard_normal(out.image.shape, np.float32) * np.float32(rng.uniform(*augment.noise))
+        np.copyto(out.image, cv2.add(out.image, grain, dtype=cv2.CV_8U))  # rounds, and saturates at 0 and 255
+    if jpeg:
+        quality = int(rng.uniform(*augment.jpeg))
+        _, data = cv2.imencode(".jpg", out.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+        np.copyto(out.image, np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), np.uint8))

@@ -1,0 +1,334 @@
+"""Stream: shards in, batches of crops out, in an order that is a pure function of the seed.
+
+The stream is endless: epoch after epoch, every composite of the split once in each. Batch k holds the samples
+[k·B, (k+1)·B) of it, B being the batch over all ranks, so a position is one number, and a run that goes on at batch k
+gets what it would have got, with any number of workers.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from ...composer.base.errors import DatasetError, MattingComposeError
+from ...composer.dataset.dataset import Dataset, open_dataset
+from .buffers import Filled, Room
+from .crops import Augment, CropBuffers, cut_crop
+from .prefetch import Ahead
+
+SIZES: Final = (320, 480, 640)  # Deep Image Matting's windows
+
+
+OPEN_SHARDS: Final = 8  # shards whose samples are mixed at any moment
+
+
+REMEMBER: Final = 256_000_000  # bytes of decoded tiles that each worker keeps
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N crops of side S, on one device.
+
+    Attributes
+    ----------
+    image : (N, 3, S, S) uint8 RGB, channels last in memory
+    trimap : (N, S, S) uint8 {0, 128, 255}
+    alpha : (N, 1, S, S) uint8
+    foreground, background : (N, 3, S, S) uint8 RGB, or None where they were not asked for; the background is zero
+        outside the unknown region if the dataset keeps no more
+    samples : (N,) int64, the composites' numbers in the dataset
+    """
+
+    image: Tensor
+    trimap: Tensor
+    alpha: Tensor
+    foreground: Tensor | None
+    background: Tensor | None
+    samples: NDArray[np.int64]
+
+    def to(self, device: torch.device) -> Batch:
+        """Copy to a device; where the memory is pinned, without waiting for it."""
+
+        def move(part: Tensor | None) -> Tensor | None:
+            return None if part is None else part.to(device, non_blocking=True)
+
+        image, trimap, alpha = (part.to(device, non_blocking=True) for part in (self.image, self.trimap, self.alpha))
+        return Batch(image, trimap, alpha, move(self.foreground), move(self.background), self.samples)
+
+
+@lru_cache(maxsize=4)
+def epoch_order(sizes: tuple[int, ...], seed: int, epoch: int, open_shards: int) -> NDArray[np.int64]:
+    """Shuffle an epoch so that at any moment few shards are being read.
+
+    Shards stand in random order on a circle, one unit apart. Each sample gets a random place within `open_shards`
+    units from its shard on, and the circle is walked from a random point, so wherever one is, samples of exactly
+    that many shards are mixed evenly, at the epoch's ends too. With as many as there are shards it is a plain shuffle.
+
+    Parameters
+    ----------
+    sizes : samples per shard
+    open_shards : shards to mix, at least 1
+
+    Returns
+    -------
+    (sum of sizes,) int64: the samples' numbers, counted through the shards
+    """
+    count = len(sizes)
+    rng = np.random.default_rng((seed, epoch))
+    spread = min(open_shards, count)
+    seats = rng.permutation(count).astype(np.float64) + rng.random()
+    places = (np.repeat(seats, sizes) + spread * rng.random(sum(sizes))) % count
+    order = np.argsort(places, kind="stable")
+    order.setflags(write=False)
+    return order
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What the workers need to know; it travels to them."""
+
+    batch: int
+    world: int
+    rank: int
+    crop: int
+    sizes: tuple[int, ...]
+    seed: int
+    open_shards: int
+    colours: bool
+    augment: Augment
+    start: int
+
+    @property
+    def bytes(self) -> int:
+        """A batch's."""
+        return self.batch * self.crop * self.crop * (11 if self.colours else 5)
+
+
+class _Crops(IterableDataset[Any]):
+    """Batches, filled whole where they are made: worker w of W makes every W-th."""
+
+    def __init__(self, dataset: Dataset, split: str, settings: _Settings) -> None:
+        self.dataset, self.settings = dataset, settings
+        self.room = Room(settings.bytes)
+        starts = [0, *accumulate(shard.composites for shard in dataset.shards)]
+        mine = [
+            (start, shard.composites)
+            for start, shard in zip(starts, dataset.shards, strict=False)
+            if shard.split == split and shard.composites
+        ]
+        self.sizes = tuple(size for _, size in mine)
+        self._epoch: tuple[int, NDArray[np.int64]] | None = None
+        self.numbers = np.concatenate([np.arange(start, start + size) for start, size in mine] or [np.zeros(0, int)])
+
+    def __iter__(self) -> Iterator[Filled | MattingComposeError]:
+        worker = get_worker_info()
+        number, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        k = self.settings.start + number
+        while True:
+            try:
+                yield self._batch(k)
+            except MattingComposeError as error:  # raised in the main process, where it keeps its type and its words
+                yield error
+                return
+            k += step
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if self._epoch is None or self._epoch[0] != epoch:  # the cache's key is thousands of sizes: not for each sample
+            s = self.settings
+            self._epoch = epoch, epoch_order(self.sizes, s.seed, epoch, s.open_shards)
+        return self._epoch[1]
+
+    def _batch(self, k: int) -> Filled:
+        s = self.settings
+        length = len(self.numbers)
+        first = (k * s.world + s.rank) * s.batch
+        data, place = self.room.take()
+        parts = _split(data.numpy(), s.batch, s.crop, s.colours)
+        samples = np.empty(s.batch, np.int64)
+        for i in range(s.batch):
+            epoch, offset = divmod(first + i, length)
+            samples[i] = self.numbers[self._order(epoch)[offset]]
+            out = CropBuffers(*(None if part is None else part[i] for part in parts))  # type: ignore[arg-type]
+            rng = np.random.default_rng((s.seed, epoch, int(samples[i])))
+            cut_crop(self.dataset, int(samples[i]), s.sizes, s.augment, rng, out)
+        return Filled(data, place, samples)
+
+
+def _split(data: Any, batch: int, crop: int, colours: bool) -> list[Any]:
+    """Cut a batch's bytes, an array or a tensor, into image, trimap, alpha, foreground and background."""
+    shapes = [(batch, crop, crop, 3), (batch, crop, crop), (batch, crop, crop)]
+    if colours:
+        shapes += [(batch, crop, crop, 3)] * 2
+    parts: list[Any] = []
+    start = 0
+    for shape in shapes:
+        stop = start + math.prod(shape)
+        parts.append(data[start:stop].reshape(shape))
+        start = stop
+    return parts + [None] * (5 - len(parts))
+
+
+class Stream:
+    """Batches without end; see `open_stream`. Iterate over it, once. `close` ends its workers.
+
+    Attributes
+    ----------
+    length : samples in an epoch
+    small : how many composites of the split are smaller than the crop, or None where it was not counted
+    """
+
+    def __init__(self, crops: _Crops, workers: int, pin: bool, prefetch: int) -> None:
+        self.length = len(crops.numbers)
+        self._settings = crops.settings
+        if workers:
+            crops.room.share(workers, prefetch + 3)  # two are held while a third is asked for
+        self._loader = DataLoader(
+            crops,
+            batch_size=None,  # they come whole
+            num_workers=workers,
+            pin_memory=pin,
+            prefetch_factor=prefetch if workers else None,
+            worker_init_fn=_start_worker,
+            multiprocessing_context=_server() if workers else None,
+        )
+        self._ahead: Ahead[Batch] | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = map(self._batch, iter(self._loader))
+        if not self._loader.num_workers:
+            return batches
+        self._ahead = Ahead(batches)
+        return self._ahead
+
+    def _batch(self, item: Filled | MattingComposeError) -> Batch:
+        if isinstance(item, MattingComposeError):
+            raise item
+        s = self._settings
+        image, trimap, alpha, foreground, background = _split(item.tensor(), s.batch, s.crop, s.colours)
+        return Batch(
+            image.permute(0, 3, 1, 2),
+            trimap,
+            alpha[:, None],
+            None if foreground is None else foreground.permute(0, 3, 1, 2),
+            None if background is None else background.permute(0, 3, 1, 2),
+            item.samples,
+        )
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._ahead is not None:
+            self._ahead.close()  # the loader's iterator ends them when its thread lets it go
+
+
+def _server() -> ForkServerContext:
+    """Return how workers are started.
+
+    Not forked from this process: a fork whose OpenCV or OpenMP had started threads waits for them for ever. The server
+    that they are forked from has imported all they need, so that they start at once and share its memory.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", __name__])
+    return context
+
+
+def _start_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the main one acts
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    cv2.setNumThreads(1)  # the processes are the parallelism
+    torch.set_num_threads(1)
+
+
+def open_stream(
+    dataset: str | Path | Dataset,
+    *,
+    batch: int = 8,
+    crop: int = 320,
+    sizes: Sequence[int] = SIZES,
+    seed: int = 431,
+    split: str = "train",
+    start: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    augment: Augment | None = None,
+    colours: bool = False,
+    open_shards: int = OPEN_SHARDS,
+    workers: int = 0,
+    prefetch: int = 4,
+    pin: bool = False,
+) -> Stream:
+    """Open a dataset as an endless stream of batches of crops.
+
+    Parameters
+    ----------
+    dataset : its folder, or a `Dataset`
+    batch : crops per rank and batch
+    crop : the crops' side, px; `sizes` : the sides of the windows that become crops, one drawn for each
+    seed : decides order and crops: they depend on it, the epoch and the shards' sizes, and on nothing else
+    split : ``train`` or ``validation``
+    start : the batch to begin with; each rank then has read ``start · batch`` samples before
+    rank, world : this process among how many; together they read every sample once
+    augment : flips only, where None
+    colours : give foregrounds and backgrounds too
+    open_shards : shards that are mixed at any moment
+    workers : processes that read ahead, `prefetch` batches each; 0 reads in this one. They are not forked from this
+        process, so a script that asks for them does its work under ``if __name__ == "__main__":``
+    pin : in page-locked memory, for quick copies to a GPU
+
+    >>> stream = open_stream("demo", batch=4)         # doctest: +SKIP
+    >>> batch = next(iter(stream))                    # doctest: +SKIP
+
+    Raises
+    ------
+    DatasetError : no dataset, nothing in this split, no composite as large as the crop, or `colours` of a dataset
+        without backgrounds; later, from the iteration, a shard that cannot be read
+    ValueError : a number that is not positive
+    """
+    settings = _Settings(
+        batch, world, rank, crop, tuple(sizes), seed, open_shards, colours, augment or Augment(), start
+    )
+    if min(batch, crop, open_shards, world, *sizes) < 1 or not 0 <= rank < world or min(start, workers) < 0:
+        raise ValueError(f"batch, crop, sizes, open_shards and world are positive, and 0 ≤ rank < world: {settings}")
+    opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset, REMEMBER)
+    opened.keep_open = max(opened.keep_open, 2 * open_shards)  # those that are mixed, and those that come and go
+    crops = _Crops(opened, split, settings)
+    if not crops.sizes:
+        splits = sorted({shard.split for shard in opened.shards})
+        raise DatasetError(
+            f"{opened.path}: no composite is in the split '{split}', only in {', '.join(splits) or 'none'}"
+            + ("; build with --set split.validation=0.1" if split == "validation" else "")
+        )
+    if colours and opened.document["recipe"]["shards"]["background"] == "none":
+        raise DatasetError(
+            f"{opened.path}: a loss that composes needs the backgrounds, and this dataset was built without; build it"
+            " with --set shards.background=unknown, or weight only losses on alpha"
+        )
+    _check_sides(opened, split, crop)
+    return Stream(crops, min(workers, os.cpu_count() or 1), pin, prefetch)
+
+
+def _check_sides(dataset: Dataset, split: str, crop: int) -> None:
+    """Refuse a crop that is larger than every picture of a shard that stands for all: it would see none sharp."""
+    shard = next(i for i, shard in enumerate(dataset.shards) if shard.split == split and shard.composites)
+    largest = max(min(row.height, row.width) for row in dataset.reader(shard).rows)
+    dataset.close()
+    if largest < crop / 2:
+        raise DatasetError(
+            f"{dataset.path}: crops of {crop} px are more than twice as large as its composites (the largest of the"
+            f" first shard is {largest} px on its shorter side); take --set stream.crop={max(32, largest // 32 * 32)}"
+        )

@@ -1,0 +1,1 @@
+"""Evaluation: mattes compared with their truth."""

@@ -1,0 +1,1 @@
+"""Inference: alphas of whole pictures."""

@@ -1,0 +1,178 @@
+"""Methods: every way of making a matte from a picture and its trimap, under one name each and one signature.
+
+``mnet`` is the trained network. The others are what it is measured against: classical algorithms from pymatting, a
+segmentation, and the trimap itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ...composer.base.errors import MattingComposeError
+from ...composer.dataset.rows import BACKGROUND, FOREGROUND
+from ...composer.extraction.foreground import pymatting
+from ...composer.sources.image_io import composed_size
+from .tiled import enlarged, known_from, reduced_trimap
+
+if TYPE_CHECKING:
+    from ..networks.mnet import MNet
+
+__all__ = [
+    "CLASSICAL",
+    "METHODS",
+    "NETWORK",
+    "MatteError",
+    "Settings",
+    "make_matte",
+    "network_of",
+    "prepare",
+    "to_bytes",
+]
+
+Picture = NDArray[np.uint8]
+
+
+Matte = NDArray[np.float32]
+
+
+NETWORK: Final = ("mnet", "segmentation")  # these need a checkpoint
+
+
+CLASSICAL: Final = {
+    "closed-form": "estimate_alpha_cf",  # Levin, Lischinski & Weiss, 2008
+    "knn": "estimate_alpha_knn",  # Chen, Li & Tang, 2013
+    "learning-based": "estimate_alpha_lbdm",  # Zheng & Kambhamettu, 2009
+    "large-kernel": "estimate_alpha_lkm",  # He, Sun & Tang, 2010
+    "random-walk": "estimate_alpha_rw",  # Grady et al., 2005
+    "shared": "estimate_alpha_sm",  # Gastal & Oliveira, 2010
+}
+
+
+METHODS: Final = (*NETWORK, *CLASSICAL, "trimap")
+
+
+class MatteError(MattingComposeError):
+    """A matte cannot be made."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How mattes are made.
+
+    Attributes
+    ----------
+    checkpoint : file of the network, for the methods in `NETWORK`
+    device : ``cpu``, ``cuda`` …, or ``auto``: a GPU where there is one
+    tile, max_side : see `predict.predict_alpha`
+    """
+
+    checkpoint: Path | None = None
+    device: str = "auto"
+    tile: int = 1024
+    max_side: int | None = None
+
+
+def make_matte(method: str, image: Picture, trimap: Picture, settings: Settings) -> Matte:
+    """Make a matte by one of `METHODS`.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 RGB
+    trimap : (H, W) uint8, 0 background, 128 unknown, 255 foreground
+
+    Returns
+    -------
+    (H, W) float32 in 0..1, 0 and 1 where the trimap says so (but for ``segmentation``, which is 0 or 1 everywhere)
+
+    Raises
+    ------
+    MatteError : the method does not exist, lacks its checkpoint, or cannot work on this trimap
+    ForegroundError : pymatting is not installed
+    """
+    if method in NETWORK:
+        from .tiled import predict_alpha
+
+        network = network_of(settings)
+        alpha = predict_alpha(network, image, trimap, tile=settings.tile, max_side=settings.max_side)
+        return alpha if method == "mnet" else (alpha >= 0.5).astype(np.float32)
+    if method == "trimap":
+        return np.where(trimap == BACKGROUND, 0, np.where(trimap == FOREGROUND, 1, 0.5)).astype(np.float32)
+    if method in CLASSICAL:
+        return _classical(method, image, trimap, settings.max_side)
+    raise MatteError(f"no method is called '{method}'; there are {', '.join(METHODS)}")
+
+
+def prepare(method: str, settings: Settings) -> None:
+    """Load what a method needs, so that what is not there is said once, and before any picture is read.
+
+    Raises
+    ------
+    MatteError, ForegroundError : as `make_matte`
+    """
+    if method in NETWORK:
+        network_of(settings)
+    elif method in CLASSICAL:
+        pymatting()
+
+
+def to_bytes(alpha: Matte) -> Picture:
+    """Round a matte to (H, W) uint8."""
+    return np.rint(alpha * 255).astype(np.uint8)
+
+
+def network_of(settings: Settings) -> MNet:
+    """Load the network, once.
+
+    Raises
+    ------
+    MatteError : there is no checkpoint, PyTorch, or such a device, or the file is not what it should be
+    """
+    if settings.checkpoint is None:
+        raise MatteError(f"{' and '.join(NETWORK)} need a checkpoint: the file that training wrote")
+    return _load(settings.checkpoint, settings.device)
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path, device: str) -> MNet:
+    try:
+        import torch
+
+        from ..networks.checkpoint import load_network, load_safetensors
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MatteError("MNet needs PyTorch, which is not installed: pip install 'matting-compose[train]'") from None
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        network = load_safetensors(path) if path.suffix == ".safetensors" else load_network(path)
+    except OSError as error:
+        raise MatteError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise MatteError(str(error)) from None
+    try:
+        return network.to(device)
+    except (RuntimeError, AssertionError) as error:  # what torch raises for a device that is not there
+        raise MatteError(f"device '{device}' cannot be used: {str(error).splitlines()[0]}") from None
+
+
+def _classical(method: str, image: Picture, trimap: Picture, max_side: int | None) -> Matte:
+    if not ((trimap == FOREGROUND).any() and (trimap == BACKGROUND).any()):
+        raise MatteError(f"{method} needs known foreground and known background, and the trimap lacks one of them")
+    estimate = getattr(pymatting(), CLASSICAL[method])
+    small, hint, size = image, trimap, composed_size(trimap.shape, max_side)
+    if size != trimap.shape:
+        small = np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+        hint = reduced_trimap(trimap, size)
+    try:
+        alpha = estimate(small / 255, hint / 255)
+    except (ValueError, AssertionError) as error:  # a solver that does not converge, a picture too small
+        raise MatteError(f"{method} failed: {error or 'the picture is too small for it'}") from None
+    return known_from(trimap, enlarged(alpha.astype(np.float32), trimap.shape))

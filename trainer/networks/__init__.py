@@ -1,0 +1,1 @@
+"""Networks, their losses, weights and exports."""

@@ -1,0 +1,176 @@
+"""What training minimises: one function per loss, all with the same signature, named in ``LOSSES``.
+
+A configuration weights them by name, ``{"alpha_prediction": 0.5, "compositional": 0.5}`` being Deep Image Matting's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "LOSSES",
+    "Prediction",
+    "alpha_prediction_loss",
+    "compositional_loss",
+    "gradient_loss",
+    "laplacian_loss",
+    "shm_prediction_loss",
+]
+
+EPSILON: Final = 1e-12  # under the roots, DIM's ε²: keeps their gradients finite at 0
+
+
+SHM_GAMMA: Final = 0.5  # SHM, section 4.4
+
+
+LAPLACIAN_LEVELS: Final = 5
+
+
+_BINOMIAL: Final = (1.0, 4.0, 6.0, 4.0, 1.0)  # over 16: Burt & Adelson's kernel
+
+
+_SOBEL: Final = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))  # over 8: a ramp of 1 per pixel measures 1
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A batch's prediction and all that it is compared with. All float32 or all float64: leave autocast before.
+
+    Args:
+        alpha: predicted, ``(N, 1, H, W)`` in 0..1; :func:`~.mnet.fuse` it first where the paper does (SHM).
+        truth: the true alpha, ``(N, 1, H, W)`` in 0..1.
+        unknown: where the trimap is unknown, ``(N, 1, H, W) bool``.
+        foreground, background: F and B, ``(N, 3, H, W)`` RGB in 0..1, for the losses that compose; else ``None``.
+        count: what sums over unknown pixels are divided by, a number; ``None`` for this batch's own |U|. A step made of
+            several batches gives their mean, so that it equals one step on all of them.
+    """
+
+    alpha: Tensor
+    truth: Tensor
+    unknown: Tensor
+    foreground: Tensor | None = None
+    background: Tensor | None = None
+    count: Tensor | None = None
+
+    def composite_difference(self) -> Tensor:
+        """Return c_p − c_g, ``(N, 3, H, W)``: the composites αF + (1−α)B under the predicted and the true alpha.
+
+        The two share F and B, so it is (α_p − α_g)(F − B): exactly 0 for a perfect alpha, whatever rounding or noise
+        the input picture went through, and where the data set left out a background that does not show.
+        """
+        if self.foreground is None or self.background is None:
+            raise ValueError(
+                "this loss composes the prediction and needs foreground and background, but the batch has none: "
+                "build the data set with its backgrounds, or weight only losses on alpha"
+            )
+        return (self.alpha - self.truth) * (self.foreground - self.background)
+
+
+def alpha_prediction_loss(p: Prediction) -> Tensor:
+    """Σ_U sqrt((α_p − α_g)² + ε²) / |U|, U being the batch's unknown pixels.
+
+    Deep Image Matting (Xu et al., 2017), section 4.1, equation 1.
+    """
+    difference = torch.sqrt((p.alpha - p.truth) ** 2 + EPSILON)  # (N, 1, H, W)
+    return _mean_over(difference, p)
+
+
+def compositional_loss(p: Prediction) -> Tensor:
+    """Σ_U Σ_rgb sqrt((c_p − c_g)² + ε²) / 3|U|, c = αF + (1−α)B.
+
+    Deep Image Matting (Xu et al., 2017), section 4.1, equation 2.
+    """
+    difference = torch.sqrt(p.composite_difference() ** 2 + EPSILON)  # (N, 3, H, W)
+    return _mean_over(difference.mean(dim=1, keepdim=True), p)
+
+
+def shm_prediction_loss(p: Prediction) -> Tensor:
+    """γ·mean|α_p − α_g| + (1−γ)·mean|c_p − c_g|, γ = 0.5, c = αF + (1−α)B, over the whole image.
+
+    Semantic Human Matting (Chen et al., 2018), section 4.4. There α_p is fused, so only unknown pixels differ, and
+    this is DIM's pair of losses over another denominator.
+    """
+    alpha = (p.alpha - p.truth).abs().mean()
+    composite = p.composite_difference().abs().mean()
+    return SHM_GAMMA * alpha + (1 - SHM_GAMMA) * composite
+
+
+def laplacian_loss(p: Prediction) -> Tensor:
+    """Σ_i 2ⁱ·mean|Lⁱ(α_p) − Lⁱ(α_g)| / 5 over the whole image, i = 0..4, L a Laplacian pyramid.
+
+    Context-Aware Image Matting (Hou & Liu, 2019), after Niklaus & Liu (2018), and F, B, Alpha Matting (Forte & Pitié,
+    2020) sum over each level where this, as the code of RVM (2022) and ViTMatte (2023), takes its mean, so that weights
+    tuned for those fit. The pyramid's low-pass rest is left out: pair this with a loss on alpha itself.
+    """
+    current = p.alpha - p.truth  # a pyramid is linear: the difference's own is the difference of the two
+    total = current.new_zeros(())
+    for level in range(LAPLACIAN_LEVELS):
+        smaller = _reduce(current)
+        total = total + 2**level * (current - _expand(smaller, current)).abs().mean()
+        current = smaller
+    return total / LAPLACIAN_LEVELS
+
+
+def gradient_loss(p: Prediction) -> Tensor:
+    """Σ_U | ‖∇α_p‖ − ‖∇α_g‖ | / |U|, ∇ being Sobel's.
+
+    After Learning-based Sampling for Natural Image Matting (Tang et al., 2019), equation 7, here with Sobel's kernels
+    and an absolute difference.
+    """
+    difference = (_gradient_magnitude(p.alpha) - _gradient_magnitude(p.truth)).abs()  # (N, 1, H, W)
+    return _mean_over(difference, p)
+
+
+LOSSES: Final[dict[str, Callable[[Prediction], Tensor]]] = {
+    "alpha_prediction": alpha_prediction_loss,
+    "compositional": compositional_loss,
+    "shm_prediction": shm_prediction_loss,
+    "laplacian": laplacian_loss,
+    "gradient": gradient_loss,
+}
+
+
+def _mean_over(values: Tensor, p: Prediction) -> Tensor:
+    """Average over the unknown pixels; 0, still with a gradient, where there are none."""
+    count = p.unknown.sum() if p.count is None else p.count
+    return (values * p.unknown).sum() / count.clamp(min=1)
+
+
+def _reduce(x: Tensor) -> Tensor:
+    """Blur and halve, ``(N, 1, H, W)`` to ``(N, 1, ⌈H/2⌉, ⌈W/2⌉)``: Burt & Adelson's REDUCE, borders repeated."""
+    return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), _blur_kernel(x), stride=2)
+
+
+def _expand(x: Tensor, like: Tensor) -> Tensor:
+    """Double to the size of ``like``: Burt & Adelson's EXPAND. What is constant stays so up to the borders."""
+    height, width = like.shape[-2:]
+    # The border repeated once adds 2 pixels before the first, and the kernel's radius 2 more.
+    doubled = F.conv_transpose2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 4 * _blur_kernel(x), stride=2)
+    return doubled[..., 4 : 4 + height, 4 : 4 + width]
+
+
+def _blur_kernel(x: Tensor) -> Tensor:
+    row = _constant(_BINOMIAL, x.device, x.dtype) / 16
+    return torch.outer(row, row)[None, None]  # (1, 1, 5, 5)
+
+
+@lru_cache(maxsize=16)
+def _constant(values: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Make a tensor of numbers once: each time anew, a GPU would be waited for at each use."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device, dtype=dtype)
+
+
+def _gradient_magnitude(x: Tensor) -> Tensor:
+    """sqrt(gx² + gy² + ε²) by Sobel's kernels, ``(N, 1, H, W)``, borders repeated."""
+    horizontal = _constant(_SOBEL, x.device, x.dtype) / 8
+    kernels = torch.stack((horizontal, horizontal.T))[:, None]  # (2, 1, 3, 3)
+    gradients = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernels)  # (N, 2, H, W)
+    return torch.sqrt(gradients.square().sum(dim=1, keepdim=True) + EPSILON)

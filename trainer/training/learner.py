@@ -1,0 +1,174 @@
+"""Learner: a network, its optimiser and its average, and what one step does to them."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ...composer.base.errors import TrainingError
+from ..data.stream import Batch
+from ..networks.losses import LOSSES, Prediction
+from ..networks.mnet import MNet
+from ..networks.network import fuse, network_input, trimap_masks
+from ..networks.vgg16 import load_encoder
+from .config import Config, OptimiserTable
+from .runtime import Place
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step found; tensors, so that nobody waits for the device before the numbers are needed.
+
+    Attributes
+    ----------
+    numbers : (2 + losses,) float32: the weighted sum, the gradient's norm, then each loss by its name's order
+    number : the step's, from 0
+    samples : this process's composites
+    """
+
+    number: int
+    numbers: Tensor
+    samples: NDArray[np.int64]
+
+
+class Learner:
+    """Train a network on batches; `state` and `load` are what a checkpoint keeps of it."""
+
+    def __init__(self, config: Config, place: Place) -> None:
+        self._config, self._place = config, place
+        torch.manual_seed(config.seed)
+        network = MNet(**config.network.model_dump(exclude={"encoder"}))
+        load_encoder(network, config.network.encoder)
+        if place.world > 1 and config.network.norm == "batch" and place.device.type == "cuda":
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        self._layout = layout
+        self.network: MNet = network.to(place.device, memory_format=layout)  # type: ignore[call-overload]
+        self.ema: MNet | None = None
+        if config.optimiser.ema:
+            self.ema = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self._trained: nn.Module = self.network
+        if config.compile:
+            self._trained = torch.compile(self.network)  # type: ignore[assignment]
+        if place.world > 1:
+            devices = [place.device] if place.device.type == "cuda" else None
+            self._trained = nn.parallel.DistributedDataParallel(self._trained, device_ids=devices)
+        self._optimiser = _optimiser(self.network, config.optimiser, place.device)
+        self.losses = [name for name, weight in config.losses.items() if weight]
+
+    @property
+    def best_network(self) -> MNet:
+        """The network to judge and to use: the average where one is kept."""
+        return self.ema or self.network
+
+    def step(self, number: int, batches: Sequence[Batch]) -> Step:
+        """Take step `number` (from 0) on its batches: forward, backward, move."""
+        rate = learning_rate(self._config.optimiser, number, self._config.steps)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self._optimiser.zero_grad(set_to_none=True)
+        self._trained.train()
+        on_device = [batch.to(self._place.device) for batch in batches]
+        unknown = [trimap_masks(batch.trimap)[:, 2:] for batch in on_device]
+        # Sums over unknown pixels are divided by the count of the whole step, in all batches and on all ranks: then
+        # neither accumulating nor distributing changes what is minimised.
+        count = self._place.mean(sum(mask.sum() for mask in unknown) / len(unknown))  # type: ignore[arg-type]
+        numbers = torch.zeros(1 + len(self.losses), device=self._place.device)
+        for i, (batch, mask) in enumerate(zip(on_device, unknown, strict=True)):
+            last = i == len(on_device) - 1
+            if not last and isinstance(self._trained, nn.parallel.DistributedDataParallel):
+                with self._trained.no_sync():
+                    numbers += self._backward(batch, mask, count, len(batches))
+            else:
+                numbers += self._backward(batch, mask, count, len(batches))
+        limit = self._config.optimiser.clip or math.inf
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        self._optimiser.step()
+        if self.ema is not None:
+            self._update_ema(self.ema, number)
+        self._place.mean(numbers)
+        samples = np.concatenate([batch.samples for batch in batches])
+        return Step(number, torch.cat((numbers[:1], norm.detach().reshape(1), numbers[1:])), samples)
+
+    def _backward(self, batch: Batch, unknown: Tensor, count: Tensor, parts: int) -> Tensor:
+        """Add one batch's share to the gradients; return the weighted sum and each loss."""
+        config = self._config
+        pixels = network_input(batch.image, batch.trimap).contiguous(memory_format=self._layout)
+        bf16 = config.precision == "bf16"
+        with torch.autocast(self._place.device.type, torch.bfloat16, enabled=bf16):
+            alpha = self._trained(pixels)
+        alpha = alpha.float()  # losses are differences of nearly equal numbers
+        if config.fuse:
+            alpha = fuse(alpha, batch.trimap)
+        prediction = Prediction(
+            alpha,
+            batch.alpha / 255,
+            unknown,
+            None if batch.foreground is None else batch.foreground / 255,
+            None if batch.background is None else batch.background / 255,
+            count,
+        )
+        values = torch.stack([LOSSES[name](prediction) for name in self.losses]) / parts
+        weights = [config.losses[name] for name in self.losses]
+        total = sum(weight * value for weight, value in zip(weights, values, strict=True))
+        assert isinstance(total, Tensor)
+        total.backward()  # type: ignore[no-untyped-call]
+        return torch.cat((total.detach().reshape(1), values.detach()))
+
+    @torch.no_grad()
+    def _update_ema(self, ema: MNet, number: int) -> None:
+        """Move the average towards the weights: quickly at first, when they are far from anywhere."""
+        decay = min(self._config.optimiser.ema, (1 + number) / (10 + number))
+        torch._foreach_lerp_(list(ema.parameters()), list(self.network.parameters()), 1 - decay)
+        for kept, now in zip(ema.buffers(), self.network.buffers(), strict=True):
+            kept.copy_(now)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that decides the next step, as tensors and plain types."""
+        return {
+            "network": dict(self.network.config),
+            "model": self.network.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+        }
+
+    def load(self, state: Mapping[str, Any], path: Path) -> None:
+        """Go on from a checkpoint's state.
+
+        Raises
+        ------
+        TrainingError : it does not fit
+        """
+        try:
+            self.network.load_state_dict(state["model"])
+            if self.ema is not None:
+                self.ema.load_state_dict(state["ema"])
+            self._optimiser.load_state_dict(state["optimiser"])
+        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+            raise TrainingError(f"{path}: does not fit this configuration's network ({error})") from None
+
+
+def learning_rate(settings: OptimiserTable, number: int, steps: int) -> float:
+    """Return step `number`'s rate: a line up to the full rate, then constant or half a cosine down to 0."""
+    rising = min(1.0, (number + 1) / (settings.warmup + 1))
+    if settings.schedule == "constant":
+        return settings.rate * rising
+    done = max(0, number - settings.warmup) / max(1, steps - settings.warmup)
+    return settings.rate * rising * (1 + math.cos(math.pi * min(1.0, done))) / 2
+
+
+def _optimiser(network: nn.Module, settings: OptimiserTable, device: torch.device) -> torch.optim.Optimizer:
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    return kind(
+        network.parameters(), lr=settings.rate, betas=settings.betas, weight_decay=settings.decay,
+        fused=device.type == "cuda",
+    )  # fmt: skip

@@ -1,0 +1,62 @@
+"""Folder: where one run lives: begun once, gone on with as it was begun."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...composer.base.errors import TrainingError
+from ...composer.base.files import write_json
+from ...composer.dataset.dataset import Dataset
+from ..networks.checkpoint import load_checkpoint
+from .config import Config, crops_a_step, differences
+from .runtime import Place
+
+LAST, BEST, CONFIG = "last.pt", "best.pt", "config.json"
+
+
+def check_folder(out: Path, resume: bool) -> None:
+    """Refuse a folder that is not what `resume` takes it for; nothing is written.
+
+    Raises
+    ------
+    TrainingError : with the way out
+    """
+    if resume and not (out / LAST).exists():
+        raise TrainingError(f"{out}: holds no run to go on with ({LAST} is not there); begin one without --resume")
+    if resume:
+        return
+    if (out / LAST).exists():
+        raise TrainingError(f"{out}: already holds a run; go on with it by --resume, or take another --out")
+    if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+        raise TrainingError(f"{out}: not empty, and no run is in it; take another --out, or empty it")
+
+
+def write_config(out: Path, config: Config) -> None:
+    """Record what a run is begun with."""
+    write_json(out / CONFIG, config.model_dump(mode="json"))
+
+
+def previous_state(out: Path, dataset: Dataset, config: Config, place: Place) -> Mapping[str, Any]:
+    """Load the state of a run to go on with, and check that it is this dataset's and this configuration's.
+
+    Raises
+    ------
+    TrainingError : it is not, or cannot be read
+    """
+    last = out / LAST
+    state = load_checkpoint(last)
+    if state["plan_sha256"] != dataset.document["plan_sha256"]:
+        raise TrainingError(f"{last}: was trained on another dataset than {dataset.path}; go on with that one")
+    changed = differences(state["config"], config.model_dump(mode="json"))
+    if not changed and state["crops"] != crops_a_step(config, place):
+        changed = [
+            f"crops a step were {state['crops']}, are {crops_a_step(config, place)}: stream.batch is a process's"
+        ]
+    if changed:
+        raise TrainingError(
+            f"{out}: belongs to another configuration: {'; '.join(changed)}. Leave --config and --set out to go on"
+            " as it was begun, or take another --out"
+        )
+    return state

@@ -1,0 +1,347 @@
+"""Journal: what is seen of a run: lines and a bar on the terminal, metrics.jsonl, curves, panels, one page."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...composer.base.errors import TrainingError
+from ...composer.base.files import write_file, write_text
+from ...composer.base.text import duration
+from ...composer.sources.image_io import write_picture
+from .config import Config, crops_a_step
+from .learner import Step
+from .runtime import Place
+
+METRICS_FILE = "metrics.jsonl"
+
+
+PANELS = "panels"
+
+
+CURVES = "curves.png"
+
+
+PAGE = "index.html"
+
+
+# What curves and page need of a line.
+NUMBERS = {
+    "train": ("loss", "rate", "crops_per_second", "waiting"),
+    "validation": ("sad", "mse", "gradient", "connectivity"),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """What training looked like over the last steps.
+
+    Attributes
+    ----------
+    step, steps : done, of how many
+    loss, losses : the weighted sum, and each; gradient : its norm; all means since the line before
+    rate : learning rate
+    crops_per_second : over all processes
+    waiting : share of the time spent waiting for batches, 0..1; a GPU may have worked meanwhile
+    memory : bytes, the device's peak, or the process's on a CPU
+    seconds : since the run began, without interruptions
+    left : seconds to the end at this pace
+    """
+
+    step: int
+    steps: int
+    loss: float
+    losses: dict[str, float]
+    gradient: float
+    rate: float
+    crops_per_second: float
+    waiting: float
+    memory: int
+    seconds: float
+    left: float
+
+
+class Display(Protocol):
+    """Where a training shows itself on a terminal."""
+
+    def line(self, line: Line) -> None:
+        """Show progress."""
+
+    def say(self, text: str) -> None:
+        """Show a line that stays."""
+
+
+class Journal:
+    """Write a run's records.
+
+    `step` is the one it goes on from, `judged` that of its last validation: lines that will be written again go.
+    """
+
+    def __init__(self, folder: Path, step: int, judged: int, display: Display, tensorboard: bool) -> None:
+        self._folder, self._display = folder, display
+        self._path = folder / METRICS_FILE
+        self._board = _tensorboard(folder, step) if tensorboard else None
+        kept = {"train": step, "validation": judged}
+        lines = _lines(folder)
+        damaged = sum(record is None for record in lines[:-1])  # the last one may be what a stop has cut
+        if damaged:
+            aside = self._path.with_suffix(".damaged.jsonl")
+            self._path.replace(aside)
+            display.say(f"{self._path}: {damaged:,} lines are damaged and were left out; it is kept as {aside.name}")
+        records = [record for record in lines if record is not None and record["step"] <= kept[record["kind"]]]
+        write_text(self._path, "".join(json.dumps(record) + "\n" for record in records))
+        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+
+    def train(self, line: Line) -> None:
+        """Record a line."""
+        self._display.line(line)
+        record = {key: value for key, value in vars(line).items() if key not in ("steps", "left")}
+        self._record("train", record)
+
+    def validation(self, step: int, scores: dict[str, float], what: str = "network") -> None:
+        """Record a validation, of the network or of a guess it has to beat."""
+        self._record("validation", {"step": step, "what": what, **scores})
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
+        self._display.say(f"step {step:,}  validation, {what}: {numbers}")
+
+    def say(self, text: str) -> None:
+        """Show a line that stays on the terminal."""
+        self._display.say(text)
+
+    def panel(self, step: int, picture: NDArray[np.uint8]) -> None:
+        """Keep a panel, and draw curves and page anew: they are what a run is judged by."""
+        write_picture(self._folder / PANELS / f"step-{step:07d}.png", picture)
+        if self._board is not None:
+            self._board.add_image("panel", picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Finish the files."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def _record(self, kind: str, values: dict[str, Any]) -> None:
+        self._file.write(json.dumps({"kind": kind, **values}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, (int, float)) and name != "step":
+                    self._board.add_scalar(f"{kind}/{values.get('what', '')}{name}", value, values["step"])
+
+
+def _tensorboard(folder: Path, kept: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError:
+        raise TrainingError(
+            'tensorboard = true, but it is not installed: pip install "matting-compose[tensorboard]"'
+        ) from None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=kept + 1)
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """Read a run's metrics.jsonl; lines that are damaged, or that a crash left unfinished, are passed over."""
+    return [record for record in _lines(folder) if record is not None]
+
+
+def _lines(folder: Path) -> list[dict[str, Any] | None]:
+    """Read a run's records; None for each line that is none. A new run has no file yet."""
+    path = folder / METRICS_FILE
+    data = path.read_bytes() if path.exists() else b""
+    return [_record(line) for line in data.splitlines()]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+        kind, step = record["kind"], record["step"]
+        numbers = [step, *(record[name] for name in NUMBERS[kind])]
+        if kind == "train":
+            numbers += record["losses"].values()
+        whole = type(step) is int and all(isinstance(number, (int, float)) for number in numbers)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return record if whole and (kind == "train" or isinstance(record.get("what"), str)) else None
+
+
+def write_page(folder: Path, title: str, config: str, finished: str) -> None:
+    """Draw the curves and write the page that shows curves, panels, scores and configuration."""
+    import jinja2
+
+    records = read_records(folder)
+    _draw_curves(records, folder / CURVES)
+    panels = sorted((folder / PANELS).glob("step-*.png"), reverse=True)
+    validations = [record for record in records if record["kind"] == "validation"]
+    template = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    text = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(template).render(
+        title=title, config=config, finished=finished, curves=CURVES, validations=validations,
+        last=next((r for r in reversed(records) if r["kind"] == "train"), None),
+        panels=[f"{PANELS}/{path.name}" for path in panels],
+    )  # fmt: skip
+    write_text(folder / PAGE, text)
+
+
+def _draw_curves(records: list[dict[str, Any]], path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    train = [record for record in records if record["kind"] == "train"]
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    (loss, sad), (rate, pace) = figure.subplots(2, 2)
+    steps = [record["step"] for record in train]
+    for name in train[0]["losses"] if train else ():
+        loss.plot(steps, [record["losses"].get(name, math.nan) for record in train], label=name, linewidth=1)
+    loss.set(title="losses", yscale="log")
+    for what in dict.fromkeys(record["what"] for record in records if record["kind"] == "validation"):
+        points = [(r["step"], r["sad"]) for r in records if r["kind"] == "validation" and r["what"] == what]
+        if what == "network":
+            sad.plot(*zip(*points, strict=True), marker="o", label="network")
+        else:
+            style = "--" if what == "trimap alone" else ":"  # they may lie on each other
+            sad.axhline(points[0][1], linestyle=style, linewidth=1.5, color="grey", label=what)
+    sad.set(title="validation SAD (thousands)", ylim=(0, None))
+    rate.plot(steps, [record["rate"] for record in train], linewidth=1)
+    rate.set(title="learning rate", xlabel="step")
+    pace.plot(steps, [record["crops_per_second"] for record in train], linewidth=1, label="crops/s")
+    pace.set(title="crops per second; share of time waiting for data (right)", xlabel="step", ylim=(0, None))
+    share = pace.twinx()
+    share.plot(steps, [record["waiting"] for record in train], linewidth=1, color="tab:red")
+    share.set(ylim=(0, 1))
+    for axis in (loss, sad):
+        if axis.lines:
+            axis.legend(fontsize=8)
+    file = io.BytesIO()
+    figure.savefig(file, dpi=90, format="png")
+    write_file(path, file.getvalue())
+
+
+@contextmanager
+def display(quiet: bool) -> Iterator[Display]:
+    """Show a training on the terminal: a live bar, or lines where there is none; nothing if `quiet`."""
+    if quiet:
+        yield _Quiet()
+    elif not sys.stderr.isatty():
+        yield _Lines()
+    else:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        with Progress(
+            BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=Console(stderr=True)
+        ) as bar:
+            yield _Bar(bar)
+
+
+def told(line: Line) -> str:
+    """Say a line in words."""
+    parts = "  ".join(f"{name} {value:.4f}" for name, value in line.losses.items())
+    return (
+        f"loss {line.loss:.4f}  {parts}  rate {line.rate:.2g}  {line.crops_per_second:,.1f} crops/s"
+        f"  waiting {line.waiting:.1%}  {line.memory / 1e9:.1f} GB  ETA {duration(line.left)}"
+    )
+
+
+class _Quiet:
+    def line(self, line: Line) -> None:
+        """Show nothing."""
+
+    def say(self, text: str) -> None:
+        """Show nothing."""
+
+
+class _Lines:
+    def line(self, line: Line) -> None:
+        """See `Display`."""
+        click.echo(f"step {line.step:,}/{line.steps:,}  {told(line)}", err=True)
+
+    def say(self, text: str) -> None:
+        """See `Display`."""
+        click.echo(text, err=True)
+
+
+class _Bar:
+    def __init__(self, bar: Any) -> None:
+        self._bar, self._task = bar, bar.add_task("starting")
+
+    def line(self, line: Line) -> None:
+        """See `Display`."""
+        self._bar.update(self._task, total=line.steps, completed=line.step, description=told(line))
+
+    def say(self, text: str) -> None:
+        """See `Display`."""
+        self._bar.console.print(text, highlight=False, markup=False)
+
+
+class Meter:
+    """Count steps, and the time that they, and waiting for their data, take."""
+
+    def __init__(self, place: Place, config: Config) -> None:
+        self._place, self._steps_in_all = place, config.steps
+        self._crops = crops_a_step(config, place)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._sums: torch.Tensor | None = None
+        self.steps, self._waited, self._aside = 0, 0.0, 0.0
+        self._began = time.perf_counter()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time within as waiting for data."""
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leave the time within out: it is not training."""
+        start = time.perf_counter()
+        yield
+        self._aside += time.perf_counter() - start
+
+    def add(self, step: Step) -> None:
+        """Count a step."""
+        self._sums = step.numbers if self._sums is None else self._sums + step.numbers
+        self.steps += 1
+
+    def line(self, step: int, seconds: float, rate: float, losses: Sequence[str]) -> Line:
+        """Sum up at least one step, and begin anew."""
+        assert self._sums is not None
+        total, gradient, *parts = (self._sums / self.steps).tolist()  # waits for the device
+        spent = max(time.perf_counter() - self._began - self._aside, 1e-9)
+        line = Line(
+            step=step,
+            steps=self._steps_in_all,
+            loss=total,
+            losses=dict(zip(losses, parts, strict=True)),
+            gradient=gradient,
+            rate=rate,
+            crops_per_second=self.steps * self._crops / spent,
+            waiting=min(1.0, self._waited / spent),
+            memory=_peak_memory(self._place),
+            seconds=seconds,
+            left=(self._steps_in_all - step) * spent / self.steps,
+        )
+        self._begin()
+        return line
+
+
+def _peak_memory(place: Place) -> int:
+    if place.device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(place.device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,159 @@
+"""Runtime: which device, which of how many processes, and a wish to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from ...composer.base.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among `world`, and its device. What needs several processes does nothing where there is one."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and talks."""
+        return self.rank == 0
+
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
+        """Average a number over all processes, in place."""
+        if self.world > 1:
+            dist.all_reduce(value)
+            value /= self.world
+        return value
+
+    def any(self, flag: bool) -> torch.Tensor:
+        """Find out whether any process says so: above 0, to all alike. Reading it waits for the device."""
+        raised = torch.full((), float(flag), device=self.device)
+        if self.world > 1:
+            dist.all_reduce(raised, op=dist.ReduceOp.MAX)
+        return raised
+
+    def first_of(self, text: str) -> str:
+        """Return what the first process says that says anything, to all alike; an empty text says nothing."""
+        if self.world == 1:
+            return text
+        texts = [""] * self.world
+        dist.all_gather_object(texts, text)
+        return next(filter(None, texts), "")
+
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        """Add up over all processes; on the device and back."""
+        if self.world == 1:
+            return value
+        there = value.to(self.device)
+        dist.all_reduce(there)
+        return there.to(value.device)
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextmanager
+def take_place(device: str = "auto") -> Iterator[Place]:
+    """Find this process's place: alone, or as torchrun says; on the GPU where there is one.
+
+    Raises
+    ------
+    TrainingError : the device is not there
+    """
+    world, rank, local = (int(os.environ.get(name, default)) for name, default in
+                          (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0")))  # fmt: skip
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise TrainingError(f"--device {device}: PyTorch {torch.__version__} sees no GPU here; take --device cpu")
+    chosen = torch.device(f"cuda:{local}" if device == "cuda" else device)
+    if chosen.type == "cuda":
+        if (chosen.index or 0) >= torch.cuda.device_count():
+            raise TrainingError(f"--device {chosen}: there are {torch.cuda.device_count()} GPUs, numbered from 0")
+        if world > 1 and device != "cuda":
+            raise TrainingError(
+                f"--device {device}: {world} processes cannot share it; leave it out, each takes its own"
+            )
+        torch.cuda.set_device(chosen)
+        torch.backends.cudnn.benchmark = True  # crops have one size
+        torch.set_float32_matmul_precision("high")
+    if world == 1:
+        yield Place(chosen)
+        return
+    if chosen.type == "cuda":  # told its device, NCCL neither guesses one at a barrier nor waits until then to connect
+        dist.init_process_group("nccl", device_id=chosen)
+    else:
+        dist.init_process_group("gloo")
+    try:
+        yield Place(chosen, rank, world)
+    finally:
+        dist.destroy_process_group()
+
+
+AGAIN = 1.0  # seconds: torchrun hands a Ctrl-C on to processes that have had it from the terminal; that is one wish
+
+
+class Stopped(Exception):
+    """The wish came while nothing was done but waiting."""
+
+
+class Stop:
+    """Whether somebody asked to stop."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._since = 0.0
+        self._waiting = False
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Grant the wish within by raising `Stopped`: for waits that may never end."""
+        self._waiting = True
+        try:
+            if self.asked:
+                raise Stopped
+            yield
+        finally:
+            self._waiting = False
+
+    def ask(self) -> bool:
+        """Note a wish; tell whether it is another one, from somebody who has lost patience."""
+        now = time.monotonic()
+        if self.asked:
+            return now - self._since >= AGAIN
+        self.asked, self._since = True, now
+        if self._waiting:
+            raise Stopped
+        return False
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Take Ctrl-C and SIGTERM as a wish to stop; the second one, a second or more after, is obeyed as ever."""
+    stop = Stop()
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def heard(number: int, _frame: object) -> None:
+        if stop.ask():
+            signal.signal(number, before[signal.Signals(number)])
+            signal.raise_signal(number)
+
+    for number in before:
+        signal.signal(number, heard)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,155 @@
+"""Validate: whole composites of foregrounds that training never saw, by the official metrics, and as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...composer.base.errors import DatasetError
+from ...composer.dataset.dataset import Dataset, Sample
+from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
+from ..inference.tiled import SMALLEST_TILE, STRIDE, predict_alpha
+from ..metrics import METRICS
+from ..networks.mnet import MNet
+from .runtime import Place, Stop
+
+Array = NDArray[np.uint8]
+
+
+PANEL_HEIGHT = 256  # px, of each picture
+
+
+ERROR_GAIN = 4  # a quarter of the range is shown as white
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Mean errors over the unknown region; see `metrics`."""
+
+    sad: float
+    mse: float
+    gradient: float
+    connectivity: float
+
+
+def predict_whole(network: MNet, image: Array, trimap: Array, max_side: int, bf16: bool = False) -> Array:
+    """Predict a whole picture's alpha as `predict_alpha` does, but in one piece, so that all of it is normalised alike.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 RGB
+    trimap : (H, W) uint8 {0, 128, 255}: what it knows is kept (SHM's fusion)
+    max_side : px; a longer picture is reduced for the network, and its alpha enlarged again, as SHM tests
+
+    Returns
+    -------
+    (H, W) uint8
+    """
+    device = next(network.parameters()).device.type
+    tile = max(SMALLEST_TILE, -(-max_side // STRIDE) * STRIDE)
+    # Every picture has a size of its own: trying all of cuDNN's ways for each would take longer than any of them.
+    tried = torch.backends.cudnn.flags(enabled=True, benchmark=False)  # its own default is to do without cuDNN
+    with torch.autocast(device, torch.bfloat16, enabled=bf16), tried:
+        alpha = predict_alpha(network, image, trimap, tile=tile, max_side=max_side)
+    return np.rint(alpha * 255).astype(np.uint8)
+
+
+def validation_samples(dataset: Dataset, limit: int) -> list[int]:
+    """Pick at most `limit` composites spread evenly over the validation split; [] where there is none."""
+    numbers: list[int] = []
+    start = 0
+    for shard in dataset.shards:
+        if shard.split == "validation":
+            numbers += range(start, start + shard.composites)
+        start += shard.composites
+    count = min(limit, len(numbers))
+    return [numbers[int((i + 0.5) * len(numbers) / count)] for i in range(count)]
+
+
+def score(
+    dataset: Dataset, numbers: Sequence[int], predict: Callable[[Sample], Array], place: Place, stop: Stop
+) -> Scores | None:
+    """Score a predictor on composites, each process its share: the mean of each metric over all of them.
+
+    Metrics are computed beside the predictions, in threads: OpenCV lets go of Python's lock. None where somebody asked
+    to stop before the last.
+
+    Raises
+    ------
+    DatasetError : in all processes, where one of them cannot read a composite
+    """
+    failure = ""
+    found = torch.zeros(len(numbers), len(METRICS), dtype=torch.float64)
+
+    def measure(i: int, alpha: Array, sample: Sample) -> None:
+        values = [metric(alpha, sample.alpha, sample.trimap) for metric in METRICS.values()]
+        found[i] = torch.tensor(values, dtype=found.dtype)
+
+    with ThreadPoolExecutor(2) as pool:
+        waiting: list[Future[None]] = []
+        for i in range(place.rank, len(numbers), place.world):
+            if stop.asked:
+                break
+            try:
+                sample = dataset[numbers[i]]
+            except DatasetError as error:
+                failure = str(error)
+                break
+            waiting.append(pool.submit(measure, i, predict(sample), sample))
+            if len(waiting) > 4:
+                waiting[-5].result()  # few whole pictures are held at once
+        for job in waiting:
+            job.result()
+    if failure := place.first_of(failure):
+        raise DatasetError(failure)
+    if place.any(stop.asked) > 0:
+        return None
+    return Scores(*place.sum(found).mean(dim=0).tolist())
+
+
+def guess_half(sample: Sample) -> Array:
+    """Answer as if nothing were known: 0.5 wherever the trimap is unknown."""
+    return sample.trimap
+
+
+def guess_ramp(sample: Sample) -> Array:
+    """Answer from the trimap alone, as well as that can be: alpha falls with the distances to what is known."""
+    inside = _distance_to(sample.trimap == FOREGROUND)
+    outside = _distance_to(sample.trimap == BACKGROUND)
+    ramp = np.where(np.isinf(inside), 0, np.where(np.isinf(outside), 1, outside / np.maximum(inside + outside, 1e-6)))
+    ramp[np.isinf(inside) & np.isinf(outside)] = 0.5
+    return np.where(sample.trimap == UNKNOWN, np.rint(ramp * 255), sample.trimap).astype(np.uint8)
+
+
+def _distance_to(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    if not mask.any():
+        return np.full(mask.shape, np.inf)
+    found = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # Its last bit differs from call to call; what is under the root is a whole number.
+    return np.sqrt(np.rint(np.asarray(found, np.float64) ** 2))
+
+
+def panel(rows: Sequence[tuple[Sample, Array]]) -> Array:
+    """Show composites, a row each: image, trimap, predicted alpha, true alpha, error (times four).
+
+    Returns
+    -------
+    (H, W, 3) uint8 RGB
+    """
+    strips = []
+    for sample, alpha in rows:
+        error = np.minimum(cv2.absdiff(alpha, sample.alpha).astype(np.uint16) * ERROR_GAIN, 255).astype(np.uint8)
+        pictures = [sample.image, *(cv2.merge([grey] * 3) for grey in (sample.trimap, alpha, sample.alpha, error))]
+        scale = PANEL_HEIGHT / sample.alpha.shape[0]
+        size = max(1, round(sample.alpha.shape[1] * scale)), PANEL_HEIGHT
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        strips.append(np.hstack([np.asarray(cv2.resize(p, size, interpolation=method), np.uint8) for p in pictures]))
+    width = max(strip.shape[1] for strip in strips)
+    padded = [np.pad(strip, ((0, 6), (0, width - strip.shape[1]), (0, 0)), constant_values=255) for strip in strips]
+    return np.asarray(np.vstack(padded), np.uint8)
