@@ -61,3 +61,9 @@ class FileError(MattingComposeError):
 
 class ExportError(MattingComposeError):
     """A network cannot be exported, or its export is not the same network."""
+
+
+class UnknownNameError(MattingComposeError, KeyError):
+    """Nothing of that name is registered."""
+
+    __str__ = Exception.__str__  # KeyError's shows its argument in quotes

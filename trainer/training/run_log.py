@@ -15,7 +15,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
-import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -267,11 +266,11 @@ class _Quiet:
 class _Lines:
     def line(self, line: Line) -> None:
         """See `Display`."""
-        click.echo(f"step {line.step:,}/{line.steps:,}  {told(line)}", err=True)
+        print(f"step {line.step:,}/{line.steps:,}  {told(line)}", file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
         """See `Display`."""
-        click.echo(text, err=True)
+        print(text, file=sys.stderr, flush=True)
 
 
 class _Bar:

@@ -10,12 +10,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="networks need the 'train' extra")
 
-from networks import checkpoint, lively, picture  # noqa: E402
-
 from matting_compose.trainer.inference import tiled as predict  # noqa: E402 (only once torch is known to be there)
 from matting_compose.trainer.inference.tiled import predict_alpha, reduced_trimap  # noqa: E402
 from matting_compose.trainer.networks.checkpoint import load_network  # noqa: E402
 from matting_compose.trainer.networks.network import fuse, network_input  # noqa: E402
+from small_networks import checkpoint, lively, picture  # noqa: E402
 
 
 def test_the_context_is_what_the_network_sees() -> None:

@@ -10,12 +10,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="networks need the 'train' extra")
 
-from networks import lively, picture  # noqa: E402
-
 from matting_compose.composer.base.errors import ExportError  # noqa: E402
 from matting_compose.trainer.inference.tiled import predict_alpha  # noqa: E402
 from matting_compose.trainer.networks import onnx_export as export  # noqa: E402 (only once torch is known to be there)
 from matting_compose.trainer.networks.onnx_export import check_onnx, export_onnx  # noqa: E402
+from small_networks import lively, picture  # noqa: E402
 
 SWITCHES = list(itertools.product(("unpool", "resize"), ("batch", "group"), ("clamp", "sigmoid")))
 

@@ -1,0 +1,75 @@
+"""Registry: things that are found by name. A package of one's own adds to it by an entry point."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar
+
+from .errors import UnknownNameError
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """What is known by name: entries of this program, and of any installed package that offers more.
+
+    A package offers one by an entry point, which processes of every kind find, workers included::
+
+        [project.entry-points."matting_compose.losses"]
+        charbonnier = "my_package.losses:charbonnier"
+
+    Parameters
+    ----------
+    kind : str
+        What it holds, in the singular, for messages: ``loss``.
+    group : str
+        The entry points' group: ``matting_compose.losses``.
+    entries : Mapping[str, T]
+        This program's own.
+
+    Examples
+    --------
+    >>> doubling = Registry("rule", "matting_compose.rules", {"twice": lambda x: 2 * x})
+    >>> doubling["twice"](21)
+    42
+    >>> _ = doubling.register("thrice", lambda x: 3 * x)
+    >>> list(doubling)
+    ['twice', 'thrice']
+    >>> doubling["twise"]
+    Traceback (most recent call last):
+        ...
+    UnknownNameError: no rule is called 'twise'; did you mean 'twice'?
+    """
+
+    def __init__(self, kind: str, group: str, entries: Mapping[str, T]) -> None:
+        self.kind, self.group = kind, group
+        self._entries = dict(entries)
+
+    def register(self, name: str, entry: T) -> T:
+        """Add an entry for this process; a package that is installed uses an entry point."""
+        self._entries[name] = entry
+        return entry
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._entries:
+            offered = entry_points(group=self.group, name=name)
+            if not offered:
+                raise UnknownNameError(self._unknown(name))
+            self._entries[name] = next(iter(offered)).load()
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._entries, *entry_points(group=self.group).names]))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __contains__(self, name: object) -> bool:
+        return name in list(self)
+
+    def _unknown(self, name: str) -> str:
+        near = difflib.get_close_matches(name, list(self), 1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(self)}"
+        return f"no {self.kind} is called '{name}'; {hint}"
