@@ -10,10 +10,10 @@ from typing import Final
 import cv2
 import numpy as np
 
+from ..base.arrays import UInt8Array
 from ..base.files import coded, write_file
 from ..base.sheets import busiest, caption, enlarged, fit, sheet
 from ..compositing.blending import blend
-from .foreground import Picture
 
 PICTURES: Final = 16  # on a sheet
 
@@ -51,9 +51,9 @@ class BeforeAfter:
     """
 
     name: str
-    image: Picture
-    alpha: Picture
-    foreground: Picture
+    image: UInt8Array
+    alpha: UInt8Array
+    foreground: UInt8Array
     halo_before: float | None
     halo_after: float | None
 
@@ -72,7 +72,7 @@ def write_sheet(pictures: Iterable[BeforeAfter], path: Path) -> None:
     write_file(path, coded(sheet(panels, COLUMNS, 2 * GAP), ".jpg"))
 
 
-def _panel(picture: BeforeAfter) -> Picture:
+def _panel(picture: BeforeAfter) -> UInt8Array:
     """Lay out four cells in a row, with a caption: before and after, and the detail of both."""
     alpha = picture.alpha
     plain = np.broadcast_to(np.array(_contrasting(picture), np.uint8), picture.image.shape)

@@ -16,6 +16,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
+from ..base.arrays import UInt8Array
 from ..base.errors import MattingComposeError, SourceError
 from ..base.files import disk_error, file_sha256, held_alone, write_json
 from ..base.progress import OnProgress
@@ -26,7 +27,7 @@ from ..sources.image_io import Foreground, picture_size, read_cutout, read_pair
 from ..sources.listings import CONTACT_SHEET, list_pictures
 from ..sources.png_text import is_noted, read_note, write_noted
 from .before_after import PICTURES, BeforeAfter, write_sheet
-from .foreground import Layers, Picture, estimate_layers, extend_colours, pymatting
+from .foreground import Layers, estimate_layers, extend_colours, pymatting
 from .halo import LEVELS, Surroundings, halo, matted_on, reblending_error, surroundings, unmatted
 from .pairs import Matte
 
@@ -341,7 +342,7 @@ def _no_alpha(matte: Matte) -> SourceError:
     return SourceError(matte.name, "no-alpha", f"the alphas' folder has no picture called {Path(matte.name).stem}")
 
 
-def _cut_out(source: Foreground, *, estimated: bool) -> tuple[Picture, Figures]:
+def _cut_out(source: Foreground, *, estimated: bool) -> tuple[UInt8Array, Figures]:
     """Return the cut-out, (H, W, 4) uint8 RGBA."""
     image, alpha = source.image, source.alpha
     near: Surroundings | None

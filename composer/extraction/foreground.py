@@ -12,15 +12,9 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from ..base.arrays import FloatArray, UInt8Array
 from ..base.errors import MattingComposeError
-
-Picture = NDArray[np.uint8]
-
-
-Matte = NDArray[np.float32]
-
 
 OPAQUE: Final = 1 - 0.5 / 255  # rounds to 255
 
@@ -60,8 +54,8 @@ class Layers:
     background : (H, W, 3) uint8 RGB; the picture itself where alpha is clear, anything where it is opaque
     """
 
-    foreground: Picture
-    background: Picture
+    foreground: UInt8Array
+    background: UInt8Array
 
 
 def pymatting() -> Any:
@@ -80,7 +74,7 @@ def pymatting() -> Any:
     return package
 
 
-def estimate_layers(image: Picture, alpha: Matte) -> Layers:
+def estimate_layers(image: UInt8Array, alpha: FloatArray) -> Layers:
     """Estimate a picture's foreground and background.
 
     By Germer et al., Fast Multi-Level Foreground Estimation, 2020 (pymatting), around the pixels that are mixed. Where
@@ -120,7 +114,7 @@ def estimate_layers(image: Picture, alpha: Matte) -> Layers:
     return layers
 
 
-def extend_colours(foreground: Picture, weight: Picture) -> Picture:
+def extend_colours(foreground: UInt8Array, weight: UInt8Array) -> UInt8Array:
     """Fill what has no weight with the colours around it, so that no resizing brings foreign ones in.
 
     The picture is halved until everything is known, and each unknown pixel takes what it is in the largest of those
@@ -156,7 +150,7 @@ def strips(height: int, width: int, pixels: int = STRIP) -> Iterator[slice]:
         yield slice(start, min(start + step, height))
 
 
-def _pulled(colour: Matte, known: Matte) -> Matte:
+def _pulled(colour: FloatArray, known: FloatArray) -> FloatArray:
     """Divide premultiplied colours (H, W, 3) by their weights (H, W); where there is little weight, fill."""
     own = np.minimum(colour / np.maximum(known, np.float32(1e-9))[..., None], np.float32(255))
     if max(known.shape) == 1:
@@ -167,7 +161,7 @@ def _pulled(colour: Matte, known: Matte) -> Matte:
     return np.asarray(trust * own + (1 - trust) * around, np.float32)
 
 
-def _halved(picture: Matte) -> Matte:
+def _halved(picture: FloatArray) -> FloatArray:
     """Average squares of 2 × 2 px; what lies outside counts as nothing."""
     height, width = picture.shape[0], picture.shape[1]
     even = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_CONSTANT, value=(0, 0, 0))
@@ -177,18 +171,18 @@ def _halved(picture: Matte) -> Matte:
     )
 
 
-def _resized(picture: Picture, size: tuple[int, int]) -> Picture:
+def _resized(picture: UInt8Array, size: tuple[int, int]) -> UInt8Array:
     way = cv2.INTER_AREA if size[0] < picture.shape[1] else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(picture, size, interpolation=way), np.uint8)
 
 
-def _multi_level(image: Picture, alpha: Matte) -> Layers:
+def _multi_level(image: UInt8Array, alpha: FloatArray) -> Layers:
     found = pymatting().estimate_foreground_ml(image.astype(np.float32) / 255, alpha, return_background=True)
     foreground, background = (np.rint(np.clip(layer, 0, 1) * 255).astype(np.uint8) for layer in found)
     return Layers(foreground, background)
 
 
-def _refined(image: Picture, alpha: Matte, start: Layers) -> Layers:
+def _refined(image: UInt8Array, alpha: FloatArray, start: Layers) -> Layers:
     """Solve the last level: from an enlarged estimate, so many rounds of the paper's equations at each mixed pixel."""
     foreground, background = image.copy(), image.copy()
     height, width = alpha.shape
@@ -201,7 +195,9 @@ def _refined(image: Picture, alpha: Matte, start: Layers) -> Layers:
     return Layers(foreground, background)
 
 
-def _solved(image: Picture, alpha: Matte, foreground: Picture, background: Picture) -> tuple[Picture, Picture]:
+def _solved(
+    image: UInt8Array, alpha: FloatArray, foreground: UInt8Array, background: UInt8Array
+) -> tuple[UInt8Array, UInt8Array]:
     """Minimise, at each mixed pixel, (αF + (1−α)B − I)² + Σ dₙ((F − Fₙ)² + (B − Bₙ)²) over its four neighbours n,
     where dₙ grows with the change of alpha (equation 4 of the paper); all pixels at once, round after round.
     """
@@ -232,5 +228,5 @@ def _solved(image: Picture, alpha: Matte, foreground: Picture, background: Pictu
     return _unpadded(f, line), _unpadded(b, line)
 
 
-def _unpadded(layer: Matte, line: int) -> Picture:
+def _unpadded(layer: FloatArray, line: int) -> UInt8Array:
     return np.rint(layer.reshape(-1, line, 3)[1:-1, 1:-1]).astype(np.uint8)

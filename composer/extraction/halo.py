@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .foreground import Layers, Picture, extend_colours, strips
+from ..base.arrays import BoolArray, FloatArray, UInt8Array
+from .foreground import Layers, extend_colours, strips
 
 Backdrop = Literal["black", "white"]
-
-
-Floats = NDArray[np.float32]
 
 
 LEVELS: Final[dict[Backdrop, int]] = {"black": 0, "white": 255}
@@ -53,11 +50,11 @@ class Surroundings:
     backdrop : (H, W, 3) uint8 RGB, the colours of the old background, spread
     """
 
-    subject: Picture
-    backdrop: Picture
+    subject: UInt8Array
+    backdrop: UInt8Array
 
 
-def surroundings(image: Picture, alpha: Picture, backdrop: Picture | None = None) -> Surroundings | None:
+def surroundings(image: UInt8Array, alpha: UInt8Array, backdrop: UInt8Array | None = None) -> Surroundings | None:
     """Spread a picture's opaque and clear pixels' colours; None where it lacks the one or the other.
 
     Parameters
@@ -72,7 +69,7 @@ def surroundings(image: Picture, alpha: Picture, backdrop: Picture | None = None
     return Surroundings(_spread(image, opaque), _spread(image, clear) if backdrop is None else backdrop)
 
 
-def halo(foreground: Picture, alpha: Picture, near: Surroundings) -> float:
+def halo(foreground: UInt8Array, alpha: UInt8Array, near: Surroundings) -> float:
     """Measure how far a foreground's colours have moved towards an old background.
 
     At each fractional pixel, the way that its colour F has gone from the subject's pure colour P towards the old
@@ -102,7 +99,7 @@ def halo(foreground: Picture, alpha: Picture, near: Surroundings) -> float:
     return total / weights if weights else 0.0
 
 
-def reblending_error(image: Picture, alpha: Picture, layers: Layers) -> float:
+def reblending_error(image: UInt8Array, alpha: UInt8Array, layers: Layers) -> float:
     """Measure how far αF + (1−α)B is from the picture: the mean absolute difference over its fractional pixels.
 
     Parameters
@@ -126,7 +123,7 @@ def reblending_error(image: Picture, alpha: Picture, layers: Layers) -> float:
     return total / max(count, 1)
 
 
-def matted_on(image: Picture, alpha: Picture) -> Backdrop | None:
+def matted_on(image: UInt8Array, alpha: UInt8Array) -> Backdrop | None:
     """Tell a cut-out whose fractional colours are mixed with black (premultiplied) or white from one with true colours.
 
     A mixed colour lies between the backdrop and αF, so that over black none of its channels exceeds α. A cut-out is
@@ -145,7 +142,7 @@ def matted_on(image: Picture, alpha: Picture) -> Backdrop | None:
     return next((name for name in LEVELS if _is_mixed(image, alpha, subject, LEVELS[name])), None)
 
 
-def unmatted(image: Picture, alpha: Picture, backdrop: Backdrop) -> Picture:
+def unmatted(image: UInt8Array, alpha: UInt8Array, backdrop: Backdrop) -> UInt8Array:
     """Take a plain backdrop out of fractional colours: F = (I − (1−α)B) / α. Where alpha is clear nothing changes.
 
     Parameters
@@ -164,7 +161,7 @@ def unmatted(image: Picture, alpha: Picture, backdrop: Backdrop) -> Picture:
     return result
 
 
-def _is_mixed(image: Picture, alpha: Picture, subject: Picture, backdrop: int) -> bool:
+def _is_mixed(image: UInt8Array, alpha: UInt8Array, subject: UInt8Array, backdrop: int) -> bool:
     sums, count = np.zeros(6), 0
     for rows, mixed, a in _mixed(alpha):
         pure, colour = subject[rows][mixed].astype(np.float32), image[rows][mixed].astype(np.float32)
@@ -189,16 +186,16 @@ def _is_mixed(image: Picture, alpha: Picture, subject: Picture, backdrop: int) -
     )
 
 
-def _impossible(colour: Floats, alpha: Floats, backdrop: int) -> int:
+def _impossible(colour: FloatArray, alpha: FloatArray, backdrop: int) -> int:
     """Count the pixels whose colour is further from the backdrop than any mixture with it."""
     return int((np.abs(colour - backdrop) > 255 * alpha + ROUNDING).any(axis=1).sum())
 
 
-def _spread(image: Picture, where: NDArray[np.bool_]) -> Picture:
+def _spread(image: UInt8Array, where: BoolArray) -> UInt8Array:
     return extend_colours(image, where.view(np.uint8) * np.uint8(255))
 
 
-def _mixed(alpha: Picture) -> Iterator[tuple[slice, NDArray[np.bool_], Floats]]:
+def _mixed(alpha: UInt8Array) -> Iterator[tuple[slice, BoolArray, FloatArray]]:
     """Yield, strip by strip, its rows, which of its pixels are fractional, and their alphas (n, 1) in 0..1."""
     for rows in strips(*alpha.shape):
         mixed = (alpha[rows] > 0) & (alpha[rows] < 255)

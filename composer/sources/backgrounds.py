@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from ..base.arrays import UInt8Array
 from ..base.errors import PlanError, SourceError
 from ..recipe import (
     FolderBackgrounds,
@@ -22,7 +23,6 @@ from ..recipe import (
 from .coco import coco_names, picture_identity, pictures_showing
 from .drawn.backgrounds import BACKGROUND_KINDS, draw_background
 from .drawn.canvas import DRAWN_BACKGROUNDS, drawn_names, drawn_rng, drawn_size
-from .foregrounds import Array
 from .image_io import picture_size, read_rgb, safe_path
 from .listings import list_pictures, read_list
 
@@ -39,7 +39,7 @@ class BackgroundLayout(Protocol):
     def size(self, name: str) -> tuple[int, int]:
         """Return (height, width) px, from the header only."""
 
-    def load(self, name: str) -> tuple[Array, str]:
+    def load(self, name: str) -> tuple[UInt8Array, str]:
         """Read a background, (H, W, 3) uint8 RGB, and the SHA-256 of where it came from."""
 
 
@@ -87,7 +87,7 @@ class Photographs:
         """See `BackgroundLayout`."""
         return picture_size(self.files(name)[0], name, self.table.max_pixels, self.reading)
 
-    def load(self, name: str) -> tuple[Array, str]:
+    def load(self, name: str) -> tuple[UInt8Array, str]:
         """See `BackgroundLayout`."""
         return read_rgb(self.files(name)[0], name, self.table.max_pixels, self.reading)
 
@@ -111,7 +111,7 @@ class DrawnBackgrounds:
         """See `BackgroundLayout`."""
         return drawn_size(self.table.sides, drawn_rng(self.seed, DRAWN_BACKGROUNDS, name))
 
-    def load(self, name: str) -> tuple[Array, str]:
+    def load(self, name: str) -> tuple[UInt8Array, str]:
         """See `BackgroundLayout`."""
         rng = drawn_rng(self.seed, DRAWN_BACKGROUNDS, name)
         size = drawn_size(self.table.sides, rng)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..base.errors import PlanError, SourceError
 from ..recipe import (
@@ -31,8 +30,6 @@ from .drawn.canvas import DRAWN_FOREGROUNDS, drawn_names, drawn_rng, drawn_size
 from .drawn.foregrounds import FOREGROUND_KINDS, draw_foreground
 from .image_io import Foreground, composed_size, limit_side, picture_size, read_cutout, read_pair, safe_path
 from .listings import list_pictures, read_list
-
-Array = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

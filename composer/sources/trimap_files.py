@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..base.arrays import UInt8Array
 from ..base.errors import SourceError
 from ..dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
 from ..recipe import Recipe, foregrounds_root
 from .image_io import read_alpha, safe_path
-
-Array = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class SuppliedTrimaps:
         """Return the file of a composite's trimap."""
         return safe_path(self.root, self.name(key, variant))
 
-    def load(self, key: str, variant: int, size: tuple[int, ...]) -> Array:
+    def load(self, key: str, variant: int, size: tuple[int, ...]) -> UInt8Array:
         """Read the trimap of a composite of (H, W) px.
 
         Returns

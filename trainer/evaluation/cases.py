@@ -9,18 +9,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ...composer.base.arrays import UInt8Array
 from ...composer.base.errors import MattingComposeError
 from ...composer.dataset.dataset import Dataset, open_dataset
 from ...composer.sources.image_io import MAX_PIXELS, picture_size, read_grey, read_image
 from ..inference.files import list_pictures
 
 __all__ = ["Case", "CaseError", "DatasetCase", "FolderCase", "Material", "dataset_cases", "folder_cases"]
-
-Picture = NDArray[np.uint8]
-
 
 SHOWN = 8  # names listed in an error
 
@@ -33,9 +28,9 @@ class CaseError(MattingComposeError):
 class Material:
     """What a case holds: truth (H, W) uint8, trimap (H, W) uint8 or None, image (H, W, 3) uint8 RGB or None."""
 
-    truth: Picture
-    trimap: Picture | None
-    image: Picture | None
+    truth: UInt8Array
+    trimap: UInt8Array | None
+    image: UInt8Array | None
 
 
 class Case(Protocol):

@@ -13,6 +13,7 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
+from ...composer.base.arrays import UInt8Array
 from ...composer.sources.image_io import read_grey
 from ..inference.cutout import side_by_side
 from ..inference.files import list_pictures
@@ -22,9 +23,6 @@ from ..metrics import METRICS
 from .cases import Case, CaseError, Material
 
 __all__ = ["PERFECT", "Competitor", "Evaluation", "Failure", "Interval", "Score", "Summary", "evaluate"]
-
-Picture = NDArray[np.uint8]
-
 
 PERFECT: Final = "perfect-mask"  # the truth, thresholded: no segmentation can do better
 
@@ -204,7 +202,7 @@ def _score(task: _Task, settings: Settings, whole: bool, with_picture: bool) -> 
     return score, _picture(material, prediction) if with_picture else b""
 
 
-def _predict(task: _Task, material: Material, settings: Settings) -> Picture:
+def _predict(task: _Task, material: Material, settings: Settings) -> UInt8Array:
     method, name = task.competitor.method, task.case.name
     if method == PERFECT:
         return np.where(material.truth >= 128, np.uint8(255), np.uint8(0))
@@ -214,7 +212,7 @@ def _predict(task: _Task, material: Material, settings: Settings) -> Picture:
     return to_bytes(make_matte(str(method), material.image, trimap, settings))
 
 
-def _picture(material: Material, prediction: Picture) -> bytes:
+def _picture(material: Material, prediction: UInt8Array) -> bytes:
     """Code image, trimap, truth, prediction and error side by side, as JPEG."""
     error = np.asarray(cv2.absdiff(prediction, material.truth), np.uint8)
     parts = [material.image, material.trimap, material.truth, prediction, error]

@@ -7,19 +7,14 @@ from typing import Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from ...composer.base.arrays import FloatArray, UInt8Array
 from ...composer.compositing.blending import blend, fit_background, place_background
 from ...composer.extraction.foreground import estimate_layers, extend_colours
 from ...composer.sources.image_io import composed_size
 from .methods import to_bytes
 
 __all__ = ["estimate_foreground", "on_background", "panel", "side_by_side"]
-
-Picture = NDArray[np.uint8]
-
-
-Matte = NDArray[np.float32]
 
 
 CELL: Final = 640  # px, the longer side of a panel's pictures
@@ -31,7 +26,7 @@ GAP: Final = 8  # px
 SQUARE: Final = 16  # px, of the checkerboard
 
 
-def estimate_foreground(image: Picture, alpha: Matte) -> Picture:
+def estimate_foreground(image: UInt8Array, alpha: FloatArray) -> UInt8Array:
     """Estimate the foreground's own colours, which in the image are mixed with the background's, and extend them.
 
     Parameters
@@ -50,7 +45,7 @@ def estimate_foreground(image: Picture, alpha: Matte) -> Picture:
     return extend_colours(estimate_layers(image, alpha).foreground, to_bytes(alpha))
 
 
-def on_background(foreground: Picture, alpha: Picture, background: Picture) -> Picture:
+def on_background(foreground: UInt8Array, alpha: UInt8Array, background: UInt8Array) -> UInt8Array:
     """Blend over a new background, which is scaled until it just covers, and centred.
 
     Parameters
@@ -69,7 +64,7 @@ def on_background(foreground: Picture, alpha: Picture, background: Picture) -> P
     return blend(foreground, alpha, fit_background(background, size, placement))
 
 
-def panel(image: Picture, trimap: Picture, alpha: Picture, *more: Picture) -> Picture:
+def panel(image: UInt8Array, trimap: UInt8Array, alpha: UInt8Array, *more: UInt8Array) -> UInt8Array:
     """Lay a result out side by side: image, trimap, alpha, the cut-out of the first of `more` on a checkerboard (or of
     the image itself), and the rest of `more` as they are. Large pictures are reduced.
 
@@ -87,7 +82,7 @@ def panel(image: Picture, trimap: Picture, alpha: Picture, *more: Picture) -> Pi
     return side_by_side((image, trimap, alpha, cut, *more[1:]), CELL)
 
 
-def side_by_side(pictures: Sequence[Picture], cell: int) -> Picture:
+def side_by_side(pictures: Sequence[UInt8Array], cell: int) -> UInt8Array:
     """Lay pictures of one size out in a row on white, reduced where they are larger than a cell.
 
     Parameters
@@ -109,7 +104,7 @@ def side_by_side(pictures: Sequence[Picture], cell: int) -> Picture:
     return sheet
 
 
-def _checkerboard(size: tuple[int, ...]) -> Picture:
+def _checkerboard(size: tuple[int, ...]) -> UInt8Array:
     """Draw a checkerboard whose squares keep their size when the picture is reduced to a cell."""
     square = max(SQUARE, SQUARE * max(size) // CELL)
     y, x = (np.arange(side) // square for side in size)

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ...composer.base.errors import FileError
 from ...composer.sources.image_io import ENDINGS
 
 __all__ = ["list_pictures"]
-
-Picture = NDArray[np.uint8]
 
 
 def list_pictures(place: Path) -> dict[str, Path]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from ...composer.base.arrays import FloatArray, UInt8Array
 from ...composer.base.errors import MattingComposeError
 from ...composer.dataset.rows import BACKGROUND, FOREGROUND
 from ...composer.extraction.foreground import pymatting
@@ -35,11 +35,6 @@ __all__ = [
     "prepare",
     "to_bytes",
 ]
-
-Picture = NDArray[np.uint8]
-
-
-Matte = NDArray[np.float32]
 
 
 NETWORK: Final = ("mnet", "segmentation")  # these need a checkpoint
@@ -79,7 +74,7 @@ class Settings:
     max_side: int | None = None
 
 
-def make_matte(method: str, image: Picture, trimap: Picture, settings: Settings) -> Matte:
+def make_matte(method: str, image: UInt8Array, trimap: UInt8Array, settings: Settings) -> FloatArray:
     """Make a matte by one of `METHODS`.
 
     Parameters
@@ -122,7 +117,7 @@ def prepare(method: str, settings: Settings) -> None:
         pymatting()
 
 
-def to_bytes(alpha: Matte) -> Picture:
+def to_bytes(alpha: FloatArray) -> UInt8Array:
     """Round a matte to (H, W) uint8."""
     return np.rint(alpha * 255).astype(np.uint8)
 
@@ -163,7 +158,7 @@ def _load(path: Path, device: str) -> MNet:
         raise MatteError(f"device '{device}' cannot be used: {str(error).splitlines()[0]}") from None
 
 
-def _classical(method: str, image: Picture, trimap: Picture, max_side: int | None) -> Matte:
+def _classical(method: str, image: UInt8Array, trimap: UInt8Array, max_side: int | None) -> FloatArray:
     if not ((trimap == FOREGROUND).any() and (trimap == BACKGROUND).any()):
         raise MatteError(f"{method} needs known foreground and known background, and the trimap lacks one of them")
     estimate = getattr(pymatting(), CLASSICAL[method])

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ...composer.base.arrays import UInt8Array
 from ...composer.base.errors import FileError, SourceError
 from ...composer.sources.image_io import read_grey, read_image, read_image_alpha, write_picture
 from .cutout import estimate_foreground, on_background, panel
@@ -16,8 +16,6 @@ from .methods import Settings, make_matte, to_bytes
 from .user_trimaps import RADIUS, checked_trimap, trimap_from_alpha
 
 __all__ = ["Job", "Wanted", "plan_jobs", "run_job"]
-
-Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def plan_jobs(images: list[Path], trimap: Path | None, mask: Path | None, out: P
 
 
 def run_job(job: Job, wanted: Wanted) -> list[str]:
-    """Matte one picture and write what is wanted.
+    """FloatArray one picture and write what is wanted.
 
     Returns
     -------
@@ -126,7 +124,7 @@ def run_job(job: Job, wanted: Wanted) -> list[str]:
     write_picture(job.out, np.rint(matte * np.float32(65_535)).astype(np.uint16) if deep else alpha)
     if wanted.trimap:
         write_picture(job.product("trimap", ".png"), trimap)
-    pictures: list[Picture] = []
+    pictures: list[UInt8Array] = []
     if wanted.cutout or wanted.background or wanted.panel:
         pictures.append(estimate_foreground(image, matte))
     if wanted.cutout:
@@ -139,7 +137,7 @@ def run_job(job: Job, wanted: Wanted) -> list[str]:
     return warnings
 
 
-def _read(job: Job, radius: float) -> tuple[Picture, Picture, list[str]]:
+def _read(job: Job, radius: float) -> tuple[UInt8Array, UInt8Array, list[str]]:
     """Read the image and its trimap, or draw one."""
     name = job.image.name
     if job.trimap is not None:

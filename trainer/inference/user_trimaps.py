@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ...composer.base.arrays import UInt8Array
 from ...composer.base.errors import MattingComposeError
 from ...composer.compositing.trimaps import subject_size, trimap_strategy
 from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
 from ...composer.recipe import Trimap
 
 __all__ = ["RADIUS", "TrimapError", "checked_trimap", "trimap_from_alpha"]
-
-Picture = NDArray[np.uint8]
-
 
 RADIUS: Final = 20.0  # thousandths of the subject's size: 20 px for one of 1000 × 1000 px
 
@@ -36,7 +33,7 @@ class TrimapError(MattingComposeError):
     """A picture is no trimap, or none can be drawn from it."""
 
 
-def checked_trimap(picture: Picture, size: tuple[int, int], name: str) -> tuple[Picture, list[str]]:
+def checked_trimap(picture: UInt8Array, size: tuple[int, int], name: str) -> tuple[UInt8Array, list[str]]:
     """Make sure that a picture is a trimap for an image; mend what is plainly meant.
 
     Levels within 10 of 0, 128 and 255 are taken for these, as compression makes them. Up to 2 % of other levels count
@@ -85,7 +82,7 @@ def checked_trimap(picture: Picture, size: tuple[int, int], name: str) -> tuple[
     return trimap, warnings
 
 
-def trimap_from_alpha(alpha: Picture, name: str, radius: float = RADIUS) -> Picture:
+def trimap_from_alpha(alpha: UInt8Array, name: str, radius: float = RADIUS) -> UInt8Array:
     """Draw a trimap from a mask or a rough alpha: what is fractional, and all within a radius of it, is unknown.
 
     Parameters

@@ -7,8 +7,8 @@ import math
 import cv2
 import numpy as np
 
+from ...base.arrays import UInt8Array
 from .canvas import (
-    Array,
     Field,
     Points,
     Rng,
@@ -27,7 +27,7 @@ from .canvas import (
 BACKGROUND_KINDS: tuple[str, ...] = ("landscape", "bokeh", "bricks", "wood", "marble", "foliage")
 
 
-def draw_background(kind: str, size: Size, rng: Rng) -> Array:
+def draw_background(kind: str, size: Size, rng: Rng) -> UInt8Array:
     """Draw one background.
 
     Args:
@@ -46,7 +46,7 @@ def draw_background(kind: str, size: Size, rng: Rng) -> Array:
     return _BACKGROUNDS[kind](size, rng)
 
 
-def _landscape(size: Size, rng: Rng) -> Array:
+def _landscape(size: Size, rng: Rng) -> UInt8Array:
     h, w = size
     horizon, dusk = rng.uniform(0.4, 0.62), rng.random() < 0.5
     high = random_colour(rng, (0.6, 0.95) if dusk else (0.55, 0.62), (0.4, 0.75), (0.35, 0.8))
@@ -68,7 +68,7 @@ def _landscape(size: Size, rng: Rng) -> Array:
     return _finish(picture, rng, 0.9, 0.12)
 
 
-def _bokeh(size: Size, rng: Rng) -> Array:
+def _bokeh(size: Size, rng: Rng) -> UInt8Array:
     h, w = size
     largest, hue, spread = int(min(size) * 0.11) + 3, rng.uniform(0, 1), rng.uniform(0.05, 0.5)
     first, last = (random_colour(rng, (0, 1), (0.4, 0.9), (0.08, 0.4)) for _ in range(2))
@@ -87,7 +87,7 @@ def _bokeh(size: Size, rng: Rng) -> Array:
     return _finish(lights[largest:-largest, largest:-largest], rng, 0.3, 0.1, rng.uniform(0.002, 0.006))
 
 
-def _bricks(size: Size, rng: Rng) -> Array:
+def _bricks(size: Size, rng: Rng) -> UInt8Array:
     h, w = size
     tall = min(size) * rng.uniform(0.055, 0.1)
     long, joint = tall * rng.uniform(2, 2.8), np.float32(tall * rng.uniform(0.06, 0.11))
@@ -105,7 +105,7 @@ def _bricks(size: Size, rng: Rng) -> Array:
     return _finish(picture, rng, 0.8, 0.15, rng.choice([0, 0.003, 0.008]))
 
 
-def _wood(size: Size, rng: Rng) -> Array:
+def _wood(size: Size, rng: Rng) -> UInt8Array:
     upright = rng.random() < 0.5
     h, w = size[::-1] if upright else size
     planks, timber = int(rng.integers(3, 8)), random_colour(rng, (0.04, 0.1), (0.4, 0.75), (0.3, 0.85))
@@ -122,7 +122,7 @@ def _wood(size: Size, rng: Rng) -> Array:
     return _finish(picture, rng, 0.7, 0.1, rng.choice([0, 0.003]))
 
 
-def _marble(size: Size, rng: Rng) -> Array:
+def _marble(size: Size, rng: Rng) -> UInt8Array:
     stone = random_colour(rng, (0, 1), (0.02, 0.3), (0.75, 0.98))
     vein = random_colour(rng, (0, 1), (0.05, 0.5), (0.2, 0.5))
     if rng.random() < 0.25:
@@ -135,7 +135,7 @@ def _marble(size: Size, rng: Rng) -> Array:
     return _finish(cv2.cvtColor(picture, cv2.COLOR_RGBA2RGB), rng, 0.5, 0.08)
 
 
-def _foliage(size: Size, rng: Rng) -> Array:
+def _foliage(size: Size, rng: Rng) -> UInt8Array:
     h, w = size
     green = random_colour(rng, (0.16, 0.4), (0.35, 0.8), (0.4, 0.9))
     picture = to_bytes(_ramp(size, green * 0.6, green * 0.2, np.linspace(0, 1, h)))
@@ -167,7 +167,7 @@ def _blurred(picture: Field, sigma: float) -> Field:
     return cv2.resize(cv2.GaussianBlur(small, (0, 0), sigma / step), (w, h), interpolation=cv2.INTER_LINEAR)
 
 
-def _finish(picture: Field, rng: Rng, rough: float, grain: float, blur: float = 0) -> Array:
+def _finish(picture: Field, rng: Rng, rough: float, grain: float, blur: float = 0) -> UInt8Array:
     """Add the lens' blur, an uneven light, texture and the sensor's noise."""
     size = picture.shape[0], picture.shape[1]
     light = noise(size, rng, 1.5, 2) * np.float32(0.5) + noise(size, rng, 12, 5, 0.8) * np.float32(rough * 0.2)

@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.uint8]
-
+from ...base.arrays import UInt8Array
 
 Field = NDArray[Any]  # float32; OpenCV's stubs cannot tell the type
 
@@ -40,7 +39,7 @@ class Canvas:
         self.size, self.scale = size, 4 if max(size) <= 256 else 2
         self.unit = float(min(size) * self.scale)
         self.centre = np.array([w, h]) * self.scale / 2 - 0.5
-        self.pixels: Array = np.zeros((h * self.scale, w * self.scale, 4), np.uint8)
+        self.pixels: UInt8Array = np.zeros((h * self.scale, w * self.scale, 4), np.uint8)
 
     def fill(self, outline: Points, colour: ArrayLike, opacity: float = 1) -> None:
         """Paint the inside of `outline` `(N, 2)`; an opacity below 1 replaces what is there, it does not veil it."""
@@ -77,7 +76,7 @@ class Canvas:
         return fixed
 
 
-def unpremultiplied(layer: Field) -> tuple[Array, Array]:
+def unpremultiplied(layer: Field) -> tuple[UInt8Array, UInt8Array]:
     """Un-premultiply, and let the colours flow out to where the alpha is too low to tell them."""
     h, w = layer.shape[:2]
     small = cv2.resize(layer, (max(w // 16, 1), max(h // 16, 1)), interpolation=cv2.INTER_AREA)
@@ -182,7 +181,7 @@ def scalar(colour: Points) -> tuple[float, ...]:
     return tuple(float(c) for c in np.clip(colour, 0, 255))
 
 
-def to_bytes(picture: Field) -> Array:
+def to_bytes(picture: Field) -> UInt8Array:
     """A picture in `uint8`, rounded and saturated."""
     return np.asarray(cv2.convertScaleAbs(np.maximum(picture, 0)), np.uint8)
 

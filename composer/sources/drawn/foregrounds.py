@@ -8,8 +8,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from ...base.arrays import UInt8Array
 from .canvas import (
-    Array,
     Canvas,
     Field,
     Points,
@@ -40,7 +40,7 @@ _SKIN = ((244, 208, 180), (224, 176, 140), (186, 130, 92), (134, 88, 60), (92, 5
 _COAT = ((70, 48, 36), (150, 96, 52), (214, 142, 70), (232, 214, 184), (128, 128, 134), (244, 242, 238), (44, 42, 46))
 
 
-def draw_foreground(kind: str, size: Size, rng: Rng) -> tuple[Array, Array]:
+def draw_foreground(kind: str, size: Size, rng: Rng) -> tuple[UInt8Array, UInt8Array]:
     """Draw one foreground with its exact alpha.
 
     Args:
