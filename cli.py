@@ -14,8 +14,8 @@ import click
 
 from . import __version__
 from .composer.base.errors import RecipeError
-from .composer.base.text import duration, size
-from .composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, Place, explained, progress
+from .composer.base.text import format_duration, format_size
+from .composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, DatasetPath, handle_errors, progress
 
 if TYPE_CHECKING:
     from .composer.building.shares import Share
@@ -82,7 +82,7 @@ def compose() -> None:
 @_recipe_options
 @click.option(
     "--out",
-    type=Place(path_type=Path, file_okay=False),
+    type=DatasetPath(path_type=Path, file_okay=False),
     help="The dataset's folder, or s3://…  [default: named as the recipe]",
 )
 @JOBS
@@ -118,8 +118,8 @@ def build(
       matting-compose build my.toml -j 8 --set trimap.dilate=[1,30] --set shards.packing=solid
       matting-compose build my.toml --out /shared/dataset --shards 3/64
     """
-    with explained():
-        from .composer.base.storage import located
+    with handle_errors():
+        from .composer.base.storage import resolve_path
         from .composer.recipe import load_recipe
 
         if cluster and jobs != -1:
@@ -131,7 +131,7 @@ def build(
         if variants is not None:
             overrides = (f"variants={variants}", *overrides)
         loaded = load_recipe(recipe, overrides, foregrounds=foregrounds, alphas=alphas, backgrounds=backgrounds)
-        out = located(out or Path(Path(recipe).stem if recipe else "dataset"))
+        out = resolve_path(out or Path(Path(recipe).stem if recipe else "dataset"))
         code = _dry_run(loaded, out, jobs, as_json) if dry_run else _build(loaded, out, jobs, part, cluster, as_json)
     sys.exit(code)
 
@@ -162,12 +162,15 @@ def _build(recipe: Recipe, out: Path, jobs: int, share: Share, cluster: str | No
         click.echo(f"share {share}: {len(mine)} shards, {total:,} composites", err=True)
     free = None if is_remote(out) else free_bytes(out)
     if free is not None and plan.estimated_bytes // share.count > free:
-        click.echo(f"warning: it needs about {size(plan.estimated_bytes)}, the disk has {size(free)} free", err=True)
+        click.echo(
+            f"warning: it needs about {format_size(plan.estimated_bytes)}, the disk has {format_size(free)} free",
+            err=True,
+        )
     with progress() as report:
 
         def show(now: Progress) -> None:
             failures = f"  {now.failures:,} failures" if now.failures else ""
-            report("composites", now.composites + now.failures, total, size(now.bytes) + failures)
+            report("composites", now.composites + now.failures, total, format_size(now.bytes) + failures)
 
         result = build(recipe, out, jobs=jobs, share=share, cluster=cluster, on_progress=show)
     if as_json:
@@ -222,7 +225,7 @@ def doctor(
       matting-compose doctor dim431-coco2014 --foregrounds Combined_Dataset/Training_set --backgrounds train2014
       matting-compose doctor --foregrounds cutouts/ --backgrounds photos/ --json
     """
-    with explained("Nothing was written"):
+    with handle_errors("Nothing was written"):
         from .composer.building.doctor import examine
         from .composer.console.printing import print_diagnosis
         from .composer.recipe import load_recipe
@@ -248,11 +251,11 @@ def recipes(name: str | None) -> None:
       matting-compose recipes
       matting-compose recipes demo > my.toml
     """
-    with explained():
-        from .composer.base.settings import shipped_text
+    with handle_errors():
+        from .composer.base.settings import read_shipped
         from .composer.recipe import MANIFESTS, shipped_recipes
 
-        texts = {shipped: shipped_text(shipped, MANIFESTS) for shipped in shipped_recipes()}
+        texts = {shipped: read_shipped(shipped, MANIFESTS) for shipped in shipped_recipes()}
         if name is None:
             for shipped, text in texts.items():
                 click.echo(f"{shipped:20} {text.splitlines()[0].lstrip('# ')}")
@@ -289,7 +292,7 @@ def fetch(corpus: str, out: Path | None, packages: tuple[Path, ...], dry_run: bo
       matting-compose fetch open431
       matting-compose fetch open431 --packages downloads/ --out pictures
     """
-    with explained():
+    with handle_errors():
         from .composer.fetching.corpus import load_corpus
 
         loaded = load_corpus(corpus)
@@ -302,7 +305,7 @@ def _fetch(corpus: Corpus, out: Path, packages: tuple[Path, ...], as_json: bool)
     from .composer.console.printing import print_fetched
     from .composer.fetching.fetch import Progress, fetch
 
-    with progress(size) as report:
+    with progress(format_size) as report:
 
         def show(now: Progress) -> None:
             pictures = f"{now.pictures:,}/{now.total_pictures:,} pictures; {now.what}"
@@ -361,7 +364,7 @@ def extract(
       matting-compose extract P3M-10k/ --layout p3m10k --out cutouts --dry-run
       matting-compose extract downloaded/ --out cutouts
     """
-    with explained():
+    with handle_errors():
         if alphas and layout:
             raise click.UsageError("--alphas and --layout exclude each other: a layout knows where its alphas lie")
         from .composer.extraction.pairs import list_mattes
@@ -401,7 +404,7 @@ def _dry_extract(mattes: list[Matte], out: Path, jobs: int, as_json: bool) -> in
 
 
 @compose.command(epilog=LOOK_CODES)
-@click.argument("dataset", type=Place(path_type=Path))
+@click.argument("dataset", type=DatasetPath(path_type=Path))
 @click.option("--full", is_flag=True, help="Look at every composite's pixels, not at a sample.")
 @click.option("--verify", is_flag=True, help="Prove that every byte and every composite is as planned.")
 @click.option(
@@ -412,7 +415,7 @@ def _dry_extract(mattes: list[Matte], out: Path, jobs: int, as_json: bool) -> in
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="With --show: write a picture file."
 )
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write one self-contained HTML file.")
-@click.option("--diff", "other", type=Place(path_type=Path), help="Say what differs from another dataset.")
+@click.option("--diff", "other", type=DatasetPath(path_type=Path), help="Say what differs from another dataset.")
 @JOBS
 @AS_JSON
 def inspect(
@@ -438,7 +441,7 @@ def inspect(
       matting-compose inspect dataset --diff other        what differs; exit code 1 if anything does
       matting-compose inspect dataset --verify --repair   and make room for what a build will mend
     """
-    with explained():
+    with handle_errors():
         if repair and not verify:
             raise click.UsageError("--repair goes with --verify")
         if output and name is None:
@@ -522,12 +525,12 @@ def _report(dataset: Path, path: Path, as_json: bool) -> int:
         summary = write_report(dataset, path, on_progress=report)
     if as_json:
         click.echo(json.dumps(asdict(summary)))
-    click.echo(f"{path}: {size(path.stat().st_size)}, in {duration(time.monotonic() - start)}", err=True)
+    click.echo(f"{path}: {format_size(path.stat().st_size)}, in {format_duration(time.monotonic() - start)}", err=True)
     return CLEAN
 
 
 @compose.command(epilog=LOOK_CODES)
-@click.argument("dataset", type=Place(path_type=Path))
+@click.argument("dataset", type=DatasetPath(path_type=Path))
 @click.argument("out", type=A_FOLDER)
 @click.option(
     "--to",
@@ -559,7 +562,7 @@ def export(
       matting-compose export dataset pictures --to png --count 100
       matting-compose export dataset tars --to webdataset --split train
     """
-    with explained():
+    with handle_errors():
         from .composer.inspection.export import export as write
 
         with progress() as report:

@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from .base.errors import RecipeError
-from .base.settings import Chance, Chances, Range, Share, Table, explain, override, read_toml, shipped
+from .base.settings import Chance, Chances, Fraction, Range, Table, join_findings, list_shipped, override, read_toml
 
 # ``seen``: as people see it, upright and in sRGB. ``stored``: the pixels as Pillow decodes them, which is what
 # scripts that know neither EXIF nor ICC profiles make of a picture.
@@ -177,7 +177,7 @@ class Looks(Table):
     flip: Chance = Field(0.0, description="how often a look is mirrored, left to right")
     rotate: Annotated[float, Field(ge=0, le=45)] = Field(0.0, description="degrees, at most, to either side")
     scale: Annotated[Range, Field(description="the foreground's size is multiplied by so much")] = (1, 1)
-    jitter: Share = Field(
+    jitter: Fraction = Field(
         0.0, description="colour: each channel's gain is drawn from 1 ± this, and an offset of ± 255·this/2 for all"
     )
     pair: Chance = Field(0.0, description="how often another foreground of the same split stands behind")
@@ -244,7 +244,7 @@ class Shards(Table):
 class Split(Table):
     """Which foregrounds are kept for validation; no foreground is on both sides."""
 
-    validation: Share | tuple[str, ...] = Field(0.0, description="a share of the foregrounds, or their names")
+    validation: Fraction | tuple[str, ...] = Field(0.0, description="a share of the foregrounds, or their names")
 
 
 ForegroundTable = PairsForegrounds | RgbaForegrounds | DimForegrounds | ProceduralForegrounds
@@ -315,7 +315,7 @@ def foregrounds_root(recipe: Recipe) -> Path | None:
 
 def shipped_recipes() -> list[str]:
     """Name the recipes that come with the package, sorted."""
-    return shipped(MANIFESTS)
+    return list_shipped(MANIFESTS)
 
 
 def load_recipe(
@@ -441,7 +441,7 @@ LAYOUTS: dict[str, dict[str, type[Table]]] = {
 
 def _explain(error: ValidationError, origin: str) -> str:
     """Turn pydantic's findings into a line each: the key, what is wrong, what is allowed."""
-    return explain([_explain_one(found) for found in error.errors(include_url=False)], origin, "recipe")
+    return join_findings([_explain_one(found) for found in error.errors(include_url=False)], origin, "recipe")
 
 
 def _explain_one(found: ErrorDetails) -> str:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import __version__
-from ..composer.base.text import duration
-from ..composer.console.terminal import CLEAN, INTERRUPTED, Place, explained
+from ..composer.base.text import format_duration
+from ..composer.console.terminal import CLEAN, INTERRUPTED, DatasetPath, handle_errors
 
 if TYPE_CHECKING:
     from .training.config import Config
@@ -24,7 +24,7 @@ KNOWN_CONFIGS = "cpu-small, demo, dim, modern, shm"
 
 @click.command(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="matting-train")
-@click.argument("dataset", type=Place(path_type=Path))
+@click.argument("dataset", type=DatasetPath(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The run's folder.")
 @click.option(
     "--config",
@@ -60,7 +60,7 @@ def train(
       matting-train dataset --out run --resume
       torchrun --standalone --nproc-per-node 8 -m matting_compose.trainer.cli dataset --out run
     """
-    with explained("Go on with --resume: the last checkpoint is whole"):
+    with handle_errors("Go on with --resume: the last checkpoint is whole"):
         _need_packages()
         if steps is not None:
             overrides = (*overrides, f"steps={steps}")
@@ -111,7 +111,8 @@ def _train(dataset: Path, out: Path, config: Config, resume: bool, device: str, 
         click.echo(json.dumps(asdict(outcome)))
     best = "" if outcome.best_sad is None else f"; best SAD {outcome.best_sad:.3f} at step {outcome.best_step:,}"
     click.echo(
-        f"{out}: {outcome.step:,} steps in {duration(outcome.seconds)}{best}. Look at {out / 'index.html'}", err=True
+        f"{out}: {outcome.step:,} steps in {format_duration(outcome.seconds)}{best}. Look at {out / 'index.html'}",
+        err=True,
     )
     if outcome.stopped:
         click.echo(f"Stopped at step {outcome.step:,} of {outcome.steps:,}, and saved: go on with --resume", err=True)

@@ -13,8 +13,8 @@ import click
 
 from .. import __version__
 from ..composer.base.errors import MattingComposeError
-from ..composer.base.text import duration
-from ..composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, Place, explained, progress
+from ..composer.base.text import format_duration
+from ..composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, DatasetPath, handle_errors, progress
 
 WHOLE = "What is written is whole"  # said where a command is interrupted
 
@@ -115,7 +115,7 @@ def predict(
         raise click.UsageError("--trimap and --mask exclude each other: one of them says what is unknown")
     if tile % 16:
         raise click.UsageError(f"--tile takes a multiple of 16, such as {tile // 16 * 16}")
-    with explained(WHOLE):
+    with handle_errors(WHOLE):
         from .inference.methods import Settings, prepare
         from .inference.predict_files import Wanted, plan_jobs, run_job
 
@@ -137,7 +137,7 @@ def predict(
     written = [str(job.out) for job in jobs if str(job.image) not in failures]
     if as_json:
         click.echo(json.dumps({"written": written, "failures": failures, "method": method, "seconds": seconds}))
-    click.echo(f"{out}: {len(written):,} of {len(jobs):,} mattes in {duration(seconds)}", err=True)
+    click.echo(f"{out}: {len(written):,} of {len(jobs):,} mattes in {format_duration(seconds)}", err=True)
     sys.exit(CLEAN if not failures else WITH_FAILURES if written else FAILED)
 
 
@@ -158,7 +158,9 @@ def _split(inputs: tuple[Path, ...], method: str) -> tuple[Path | None, list[Pat
 @click.option("--truths", type=A_PATH, help="Folder of true alphas.")
 @click.option("--trimaps", type=A_PATH, help="Folder of trimaps: their unknown region is graded.")
 @click.option("--images", type=A_PATH, help="Folder of images, for the methods that make mattes.")
-@click.option("--dataset", type=Place(path_type=Path), help="Instead of folders: a dataset that matting-compose built.")
+@click.option(
+    "--dataset", type=DatasetPath(path_type=Path), help="Instead of folders: a dataset that matting-compose built."
+)
 @click.option(
     "--split",
     type=click.Choice(["auto", "train", "validation", "all"]),
@@ -221,7 +223,7 @@ def evaluate(
     _check_usage(predictions, truths, dataset, methods, checkpoint, jobs)
     if tile % 16:
         raise click.UsageError(f"--tile takes a multiple of 16, such as {tile // 16 * 16}")
-    with explained(WHOLE):
+    with handle_errors(WHOLE):
         from .evaluation.cases import dataset_cases, folder_cases
         from .evaluation.evaluate import Competitor
         from .evaluation.evaluate import evaluate as grade
@@ -303,7 +305,7 @@ def export(checkpoint: Path, out: Path, as_json: bool) -> None:
     """
     if out.suffix not in (".onnx", ".safetensors"):
         raise click.UsageError(f"--out ends in .onnx or .safetensors, not '{out.suffix}'")
-    with explained(WHOLE):
+    with handle_errors(WHOLE):
         from .inference.methods import Settings, network_of
 
         network = network_of(Settings(checkpoint, "cpu"))

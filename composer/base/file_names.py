@@ -23,16 +23,16 @@ def file_name(name: str) -> str:
 
 
 def _safe_part(part: str) -> str:
-    coded = "".join(c if c.isprintable() and c not in UNSAFE else _escaped(c) for c in part)
+    coded = "".join(c if c.isprintable() and c not in UNSAFE else _percent_encode(c) for c in part)
     if not coded or coded[0] in ". " or coded[-1] in ". ":  # hidden, or cut off by some file systems; and . and ..
-        coded = "".join(_escaped(c) if c in ". " else c for c in coded) or "%"
+        coded = "".join(_percent_encode(c) if c in ". " else c for c in coded) or "%"
     if coded.partition(".")[0].rstrip(" ").upper() in DEVICES:
-        coded = _escaped(coded[0]) + coded[1:]
+        coded = _percent_encode(coded[0]) + coded[1:]
     if len(coded.encode()) > LONGEST_NAME:
         digest = hashlib.sha256(coded.encode()).hexdigest()[:16]
         coded = coded.encode()[: LONGEST_NAME - 17].decode(errors="ignore") + "~" + digest
     return coded
 
 
-def _escaped(character: str) -> str:
+def _percent_encode(character: str) -> str:
     return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))

@@ -40,7 +40,7 @@ def temporary_name(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary name to write under; what is there becomes `path` when the body ends well, else it goes.
 
     The folder is made where there is none.
@@ -56,7 +56,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def held_alone(folder: Path, what: str) -> Iterator[None]:
+def lock_exclusively(folder: Path, what: str) -> Iterator[None]:
     """Hold a folder, made where there is none, for this process alone, and clear away what a killed one left.
 
     Raises
@@ -109,7 +109,7 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
         path.write_bytes(data)
         return
     try:
-        with whole(path) as temporary, temporary.open("wb") as file:
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -117,7 +117,7 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
         raise disk_error(error, path.parent) from None
 
 
-def coded(picture: NDArray[np.uint8] | NDArray[np.uint16], ending: str) -> memoryview:
+def encode_picture(picture: NDArray[np.uint8] | NDArray[np.uint16], ending: str) -> memoryview:
     """Code a picture, (H, W) or (H, W, 3 or 4) RGB(A) of 8 or 16 bits, in the format of a file's ending.
 
     Raises

@@ -13,24 +13,24 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from .errors import MattingComposeError
 
 
-def _upright(limits: tuple[float, float]) -> tuple[float, float]:
+def _check_order(limits: tuple[float, float]) -> tuple[float, float]:
     if limits[0] > limits[1]:
         raise ValueError(f"the range [{limits[0]:g}, {limits[1]:g}] is upside down")
     return limits
 
 
 Range = Annotated[
-    tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]], AfterValidator(_upright)
+    tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]], AfterValidator(_check_order)
 ]  # both ends included
 
 
-Share = Annotated[float, Field(ge=0, lt=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 Chance = Annotated[float, Field(ge=0, le=1)]
 
 
-Chances = Annotated[tuple[Chance, Chance], AfterValidator(_upright)]  # both ends included
+Chances = Annotated[tuple[Chance, Chance], AfterValidator(_check_order)]  # both ends included
 
 
 class Table(BaseModel):
@@ -39,7 +39,7 @@ class Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
 
-def shipped(package: str) -> list[str]:
+def list_shipped(package: str) -> list[str]:
     """Name the TOML files that come in a package, sorted, without their ending."""
     folder = resources.files(package)
     return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
@@ -70,14 +70,14 @@ def read_toml(
             raise error(f"{path}: not TOML: {found}") from None
         except OSError as found:
             raise error(f"{path}: cannot be read: {found.strerror}") from None
-    if str(name) not in shipped(package):
+    if str(name) not in list_shipped(package):
         raise error(
-            f"no {noun} is called '{name}'; shipped are {', '.join(shipped(package))}; a file's name ends in .toml"
+            f"no {noun} is called '{name}'; shipped are {', '.join(list_shipped(package))}; a file's name ends in .toml"
         )
-    return tomllib.loads(shipped_text(str(name), package)), Path.cwd()
+    return tomllib.loads(read_shipped(str(name), package)), Path.cwd()
 
 
-def shipped_text(name: str, package: str) -> str:
+def read_shipped(name: str, package: str) -> str:
     """Return a shipped file as it is written."""
     return resources.files(package).joinpath(f"{name}.toml").read_text(encoding="utf-8")
 
@@ -101,6 +101,6 @@ def override(data: dict[str, Any], item: str, error: type[MattingComposeError]) 
     data[last] = value
 
 
-def explain(found: Sequence[str], origin: str, noun: str) -> str:
+def join_findings(found: Sequence[str], origin: str, noun: str) -> str:
     """Make one message of several findings, each on its own line, once."""
     return f"{origin} is not a {noun}:\n" + "\n".join(dict.fromkeys(f"  {line}" for line in found))

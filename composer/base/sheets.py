@@ -20,7 +20,7 @@ GAP = 6
 CHECKERS = 12  # px, a checkerboard's square
 
 
-def sheet(pictures: Sequence[Array], columns: int, gap: int) -> Array:
+def draw_sheet(pictures: Sequence[Array], columns: int, gap: int) -> Array:
     """Lay out pictures of one size on white, line by line, `gap` px apart; at least one."""
     height, width = pictures[0].shape[0] + gap, pictures[0].shape[1] + gap
     lines = -(-len(pictures) // columns)
@@ -31,14 +31,14 @@ def sheet(pictures: Sequence[Array], columns: int, gap: int) -> Array:
     return white
 
 
-def caption(text: str, width: int, height: int) -> Array:
+def draw_caption(text: str, width: int, height: int) -> Array:
     """Write a line of ASCII on a white strip."""
     strip = np.full((height, width, 3), 255, np.uint8)
     cv2.putText(strip, text, (0, height - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 40, 40), 1, cv2.LINE_AA)
     return strip
 
 
-def fit(picture: Array, side: int) -> Array:
+def fit_square(picture: Array, side: int) -> Array:
     """Reduce or enlarge to fit a square, centred on light grey."""
     scale = side / max(picture.shape[:2])
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
@@ -49,12 +49,12 @@ def fit(picture: Array, side: int) -> Array:
     return square
 
 
-def grey(mask: Array) -> Array:
+def grey_to_rgb(mask: Array) -> Array:
     """Show a mask (H, W) as a picture (H, W, 3)."""
     return np.repeat(mask[..., None], 3, axis=2)
 
 
-def cutout(foreground: Array, alpha: Array) -> Array:
+def draw_cutout(foreground: Array, alpha: Array) -> Array:
     """Blend over a checkerboard that stays of one size when the cell is reduced."""
     square = max(1, CHECKERS * max(alpha.shape) // CELL)
     y, x = np.indices(alpha.shape) // square
@@ -63,7 +63,7 @@ def cutout(foreground: Array, alpha: Array) -> Array:
     return np.rint(weight * foreground + (1 - weight) * board).astype(np.uint8)
 
 
-def busiest(change: NDArray[np.float32], side: int) -> tuple[int, int]:
+def find_busiest(change: NDArray[np.float32], side: int) -> tuple[int, int]:
     """Find the square over which a map (H, W) sums to most: its corner (y, x); inside the map."""
     sums = cv2.boxFilter(change, cv2.CV_32F, (side, side), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
     inside = sums[: change.shape[0] - side + 1, : change.shape[1] - side + 1]
@@ -71,7 +71,7 @@ def busiest(change: NDArray[np.float32], side: int) -> tuple[int, int]:
     return int(y), int(x)
 
 
-def enlarged(picture: Array, cell: int) -> Array:
+def enlarge(picture: Array, cell: int) -> Array:
     """Enlarge to fit a cell so that each pixel is seen as a square."""
     factor = max(1, cell // max(picture.shape[:2]))
     return np.asarray(np.repeat(np.repeat(picture, factor, axis=0), factor, axis=1), np.uint8)

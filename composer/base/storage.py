@@ -1,4 +1,4 @@
-"""Store: where a dataset lies: in a folder, or under an address such as ``s3://bucket/dataset``.
+"""Storage: where a dataset lies: in a folder, or under an address such as ``s3://bucket/dataset``.
 
 What lies elsewhere is given as a `UPath`, which has a `Path`'s methods, so that few need to know. Three things differ.
 Whole objects are put and none is renamed, so a file is made here, sent, and read back. HDF5 wants files, so shards are
@@ -36,7 +36,7 @@ DEFAULT_GIGABYTES = 32.0
 PIECE = 8 * 2**20  # bytes moved at once
 
 
-def located(where: str | Path) -> Path:
+def resolve_path(where: str | Path) -> Path:
     """Return where a dataset lies: a `Path` as it is, an address as something that acts like one.
 
     Raises
@@ -55,18 +55,18 @@ def located(where: str | Path) -> Path:
             raise DatasetError(
                 f'{where}: cannot be reached ({error}); object storage needs pip install "matting-compose[remote]"'
             ) from None
-        with _told(cast(Path, found)), contextlib.suppress(FileNotFoundError):
+        with _translate_errors(cast(Path, found)), contextlib.suppress(FileNotFoundError):
             storage.isdir(found.path)  # does anybody answer?
         return cast(Path, found)
     return Path(where) if isinstance(where, str) else where
 
 
 def is_remote(where: Path) -> bool:
-    """Tell whether what `located` gave is no path of this machine."""
+    """Tell whether what `resolve_path` gave is no path of this machine."""
     return not isinstance(where, Path)
 
 
-def sizes(folder: Path) -> dict[str, int]:
+def list_sizes(folder: Path) -> dict[str, int]:
     """Return the files of a folder with their sizes, bytes; none where there is no folder.
 
     Raises
@@ -79,7 +79,7 @@ def sizes(folder: Path) -> dict[str, int]:
             with contextlib.suppress(FileNotFoundError):  # another process' temporary file has just been renamed
                 found[item.name] = item.stat().st_size
         return found
-    with _told(folder):
+    with _translate_errors(folder):
         try:
             items = _fs(folder).ls(_key(folder), detail=True, refresh=True)
         except FileNotFoundError:
@@ -98,7 +98,7 @@ def put(file: Path, final: Path, sha256: str) -> None:
     if not is_remote(final):
         file.replace(final)
         return
-    with _told(final):
+    with _translate_errors(final):
         _fs(final).put_file(str(file), _key(final))
         with _open(final) as sent:
             digest = hashlib.file_digest(sent, "sha256").hexdigest()
@@ -108,7 +108,7 @@ def put(file: Path, final: Path, sha256: str) -> None:
 
 
 @contextlib.contextmanager
-def workplace(folder: Path) -> Iterator[Path]:
+def staging_folder(folder: Path) -> Iterator[Path]:
     """Give a folder on this machine in which files for `folder` are made: itself, if it is here."""
     if not is_remote(folder):
         yield folder
@@ -118,20 +118,20 @@ def workplace(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def borrowed(path: Path) -> Iterator[Path]:
+def copy_locally(path: Path) -> Iterator[Path]:
     """Give a file on this machine while the body runs: itself, or a copy that goes afterwards.
 
     Raises
     ------
     FileNotFoundError : there is none
     """
-    with workplace(path.parent) as folder:
+    with staging_folder(path.parent) as folder:
         if is_remote(path):
             _fetch(path, folder / path.name)
         yield folder / path.name
 
 
-def cached(path: Path, size: int, sha256: str) -> Path:
+def cache_locally(path: Path, size: int, sha256: str) -> Path:
     """Return a file on this machine: itself, or a copy that is kept until room is needed for others.
 
     Copies are proved when they come, and shared by all processes. They lie in the folder that ``MATTING_COMPOSE_CACHE``
@@ -147,7 +147,7 @@ def cached(path: Path, size: int, sha256: str) -> Path:
         raise DatasetError(f"{path}: the index lists it with '{sha256}' for a SHA-256; verify the dataset")
     root = _cache_folder()
     copy = root / f"{sha256[:32]}-{path.name}"
-    with FileLock(_folder(root / "locks") / sha256[:2]):  # one of several processes fetches it, the others wait
+    with FileLock(_make_folder(root / "locks") / sha256[:2]):  # one of several processes fetches it, the others wait
         if not copy.exists() or copy.stat().st_size != size:
             part = root / f"{uuid.uuid4().hex}.part"
             try:
@@ -164,17 +164,17 @@ def cached(path: Path, size: int, sha256: str) -> Path:
     return copy
 
 
-def lock_folder(folder: Path) -> Path:
+def locks_folder(folder: Path) -> Path:
     """Return where a folder's locks lie: in it; or here, for processes of this machine, where it cannot be locked."""
     if not is_remote(folder):
         return folder
-    return _folder(_cache_folder() / "builds" / hashlib.sha256(str(folder).encode()).hexdigest())
+    return _make_folder(_cache_folder() / "builds" / hashlib.sha256(str(folder).encode()).hexdigest())
 
 
 def _fetch(path: Path, to: Path) -> str:
     """Copy a file here; return its SHA-256."""
     digest = hashlib.sha256()
-    with _told(path), _open(path) as source, to.open("wb") as file:
+    with _translate_errors(path), _open(path) as source, to.open("wb") as file:
         while piece := source.read(PIECE):
             digest.update(piece)
             file.write(piece)
@@ -201,7 +201,7 @@ def _cache_folder() -> Path:
     return Path(os.environ.get(CACHE_FOLDER) or Path(base) / "matting-compose")
 
 
-def _folder(path: Path) -> Path:
+def _make_folder(path: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -219,7 +219,7 @@ def _key(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _translate_errors(path: Path) -> Iterator[None]:
     """Tell in a line what a storage's own error, of whatever kind, means."""
     try:
         yield

@@ -19,7 +19,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def in_processes(
+def run_in_processes(
     function: Callable[[Task], Result], tasks: Iterable[Task], count: int, jobs: int, *, ordered: bool = True
 ) -> Iterator[Result]:
     """Yield `function` of every task; with one job, or one task, in this process.
@@ -36,31 +36,31 @@ def in_processes(
     BuildError : a worker process was killed, or has no memory left
     """
     workers = min(joblib.effective_n_jobs(jobs), max(count, 1))
-    here = os.getcwd() if workers_are_ours() else None  # noqa: PTH109  # as text, to be compared with nothing
+    here = os.getcwd() if uses_local_workers() else None  # noqa: PTH109  # as text, to be compared with nothing
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator" if ordered else "generator_unordered")
     try:
-        yield from parallel(joblib.delayed(_run)(here, function, task) for task in tasks)
+        yield from parallel(joblib.delayed(_run_task)(here, function, task) for task in tasks)
     except joblib.externals.loky.process_executor.TerminatedWorkerError:
         raise BuildError(
-            f"a worker process was killed, perhaps for want of memory (fewer --jobs take less). {GOES_ON}"
+            f"a worker process was killed, perhaps for want of memory (fewer --jobs take less). {RESUME_HINT}"
         ) from None
     except MemoryError:
-        raise BuildError(f"there is no memory left for a worker (fewer --jobs take less). {GOES_ON}") from None
+        raise BuildError(f"there is no memory left for a worker (fewer --jobs take less). {RESUME_HINT}") from None
 
 
-def _run(folder: str | None, function: Callable[[Task], Result], task: Task) -> Result:
+def _run_task(folder: str | None, function: Callable[[Task], Result], task: Task) -> Result:
     if folder is not None:
         os.chdir(folder)  # a worker is used again, and would stay where it was started
     return function(task)
 
 
-def workers_are_ours() -> bool:
+def uses_local_workers() -> bool:
     """Tell whether joblib's tasks would run in processes that this one starts, not in a cluster's."""
     return isinstance(joblib.parallel.get_active_backend()[0], joblib.parallel.LokyBackend)
 
 
 @contextlib.contextmanager
-def on_cluster(address: str | None) -> Iterator[None]:
+def use_cluster(address: str | None) -> Iterator[None]:
     """Send joblib's tasks to a Dask cluster while the body runs; without an address, leave them where they run.
 
     Raises
@@ -86,13 +86,13 @@ def on_cluster(address: str | None) -> Iterator[None]:
         with client, joblib.parallel_config(backend="dask"):
             yield
     except CancelledError:
-        raise BuildError(f"the Dask scheduler at {address} is gone. {GOES_ON}") from None
+        raise BuildError(f"the Dask scheduler at {address} is gone. {RESUME_HINT}") from None
     except KilledWorker:
         raise BuildError(
-            f"workers of the cluster were killed again and again, perhaps for want of memory. {GOES_ON}"
+            f"workers of the cluster were killed again and again, perhaps for want of memory. {RESUME_HINT}"
         ) from None
     except TimeoutError:
         raise BuildError(f"the Dask scheduler at {address} has no workers; start some: dask worker {address}") from None
 
 
-GOES_ON = "Nothing finished is lost: run the same command again to go on"
+RESUME_HINT = "Nothing finished is lost: run the same command again to go on"

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from ..base.errors import BuildError
 from ..base.files import TEMPORARY, disk_error, write_json
-from ..base.storage import is_remote, located, lock_folder, sizes
-from ..base.workers import in_processes, on_cluster, workers_are_ours
+from ..base.storage import is_remote, list_sizes, locks_folder, resolve_path
+from ..base.workers import run_in_processes, use_cluster, uses_local_workers
 from ..dataset.checksums import CHECKSUMS, write_checksums
 from ..dataset.dataset import open_dataset
 from ..dataset.documents import FORMAT, INDEX, VERSION
@@ -107,9 +107,9 @@ def build(
         cannot be used
     """
     start = time.monotonic()
-    out = located(out)
-    with held(lock_folder(_folder(out)), share) as alone, on_cluster(cluster), _disk_explained(out):
-        ours = workers_are_ours()
+    out = resolve_path(out)
+    with held(locks_folder(_folder(out)), share) as alone, use_cluster(cluster), _disk_explained(out):
+        ours = uses_local_workers()
         plan = resume_plan(rooted(recipe), out, alone=alone)  # a cluster's workers are in other folders
         shards = _folder(out / "shards")
         mine = share.of(plan.shards)
@@ -213,7 +213,7 @@ def _run(
 ) -> tuple[int, int]:
     """Render the tasks; fill `done` and `inputs`. Return how many composites, and the largest worker's memory."""
     rendered = peak = 0
-    for sidecar, fresh, memory in in_processes(render_shard, tasks, count, jobs, ordered=False):
+    for sidecar, fresh, memory in run_in_processes(render_shard, tasks, count, jobs, ordered=False):
         done[sidecar["index"]] = inputs.take(sidecar)
         slots[sidecar["index"]] = _counts(sidecar)  # a worker on another machine cannot
         rendered += fresh
@@ -258,7 +258,7 @@ def _watched(
 def _finish(plan: Plan, out: Path, share: Share, done: dict[int, dict[str, Any]], *, changed: bool) -> int:
     """Write the index if all shards are finished, else return how many are not. Nobody else writes meanwhile."""
     _remove(out.glob(f".*{TEMPORARY}"))
-    there = sizes(out / "shards").keys()
+    there = list_sizes(out / "shards").keys()
     for shard in share.of(plan.shards):
         if not {shard.name, f"{Path(shard.name).stem}.json"} <= there:
             raise BuildError(

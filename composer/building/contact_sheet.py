@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.files import coded, write_file
-from ..base.sheets import CELL, GAP, Array, cutout, fit, grey, sheet
+from ..base.files import encode_picture, write_file
+from ..base.sheets import CELL, GAP, Array, draw_cutout, draw_sheet, fit_square, grey_to_rgb
 from ..dataset.dataset import Dataset, Sample
 
 
@@ -20,12 +20,12 @@ def contact_sheet(dataset: Dataset, rows: int = 4, columns: int = 6) -> Array:
     """
     count = min(rows * columns, len(dataset))
     picks = [int(i) for i in (np.arange(count) + 0.5) * len(dataset) / count]
-    return sheet([_cell(dataset[index]) for index in picks], columns, GAP)
+    return draw_sheet([_cell(dataset[index]) for index in picks], columns, GAP)
 
 
 def _cell(sample: Sample) -> Array:
-    parts = (grey(sample.trimap), grey(sample.alpha), cutout(sample.foreground, sample.alpha))
-    return np.vstack([fit(sample.image, CELL), np.hstack([fit(part, CELL // 3) for part in parts])])
+    parts = (grey_to_rgb(sample.trimap), grey_to_rgb(sample.alpha), draw_cutout(sample.foreground, sample.alpha))
+    return np.vstack([fit_square(sample.image, CELL), np.hstack([fit_square(part, CELL // 3) for part in parts])])
 
 
 def write_contact_sheet(dataset: Dataset, path: Path) -> None:
@@ -35,4 +35,4 @@ def write_contact_sheet(dataset: Dataset, path: Path) -> None:
     ------
     BuildError : the picture cannot be written
     """
-    write_file(path, coded(contact_sheet(dataset), ".jpg"))
+    write_file(path, encode_picture(contact_sheet(dataset), ".jpg"))

@@ -16,8 +16,8 @@ from typing import TypeVar
 
 from ..base.errors import PlanError, SourceError
 from ..base.progress import OnProgress
-from ..base.text import folded
-from ..base.workers import in_processes
+from ..base.text import fold_name
+from ..base.workers import run_in_processes
 from ..recipe import ListBackgrounds, Recipe
 from ..sources.backgrounds import Photographs, background_layout, select_backgrounds
 from ..sources.coco import coco_names
@@ -181,7 +181,7 @@ class _Case:
         chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
         jobs = 1 if len(items) < FEW else self.jobs
         done = 0
-        for results in in_processes(partial(_look_at_all, look), chunks, len(chunks), jobs):
+        for results in run_in_processes(partial(_look_at_all, look), chunks, len(chunks), jobs):
             done += len(results)
             self.report(what, done, len(items))
             yield from results
@@ -194,7 +194,7 @@ def _look_at_all(look: Callable[[T], R], items: Sequence[T]) -> list[R]:
 def _folded(name: str) -> str:
     """Return what is left of a name when folder, ending, case and the way accents are coded do not count."""
     stem = name.rpartition("/")[2].rpartition(".")[0]
-    return folded(stem)
+    return fold_name(stem)
 
 
 def _examine_counts(case: _Case, entries: list[Entry], names: list[str]) -> None:

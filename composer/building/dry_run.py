@@ -16,8 +16,8 @@ from ..base.errors import SourceError
 from ..base.files import free_bytes
 from ..base.progress import OnProgress
 from ..base.storage import is_remote
-from ..base.text import folded, some
-from ..base.workers import in_processes
+from ..base.text import fold_name, list_briefly
+from ..base.workers import run_in_processes
 from ..compositing.blending import METHODS, STRONG_ENLARGEMENT, enlargement, place_background
 from ..compositing.looks import dress
 from ..compositing.scenes import Stage
@@ -112,7 +112,7 @@ def survey(plan: Plan, out: Path, *, jobs: int = -1, on_progress: OnProgress | N
 
 def _look_at_foregrounds(plan: Plan, jobs: int, report: OnProgress, failing: list[tuple[str, str]]) -> list[str]:
     look = partial(_look, plan.foreground_layout, plan.recipe.trimap, plan.supplied_trimaps)
-    looks = in_processes(look, plan.foregrounds, len(plan.foregrounds), jobs)
+    looks = run_in_processes(look, plan.foregrounds, len(plan.foregrounds), jobs)
     found: dict[str, list[str]] = {}
     for done, (entry, (error, notes)) in enumerate(zip(plan.foregrounds, looks, strict=True), 1):
         if error is not None:
@@ -120,7 +120,7 @@ def _look_at_foregrounds(plan: Plan, jobs: int, report: OnProgress, failing: lis
         for note in notes:
             found.setdefault(note, []).append(entry.image)
         report("foregrounds", done, len(plan.foregrounds))
-    return [f"{note}: {some(names, NAMED)}" for note, names in found.items()]
+    return [f"{note}: {list_briefly(names, NAMED)}" for note, names in found.items()]
 
 
 def _look(
@@ -174,7 +174,7 @@ def _pairing_warnings(plan: Plan, sizes: dict[str, tuple[int, int]]) -> Iterator
             if size and name in sizes and enlargement(sizes[name], size) > STRONG_ENLARGEMENT:
                 strong.append(f"{plan.foregrounds[row.foreground].key}_{variant}")
     if strong:
-        worst = some(strong, NAMED)
+        worst = list_briefly(strong, NAMED)
         yield f"{len(strong):,} composites enlarge their background more than {STRONG_ENLARGEMENT:g}×: {worst}"
 
 
@@ -182,10 +182,10 @@ def _alike_warnings(plan: Plan) -> Iterator[str]:
     """Warn of foregrounds that would be one file where case does not count."""
     alike: dict[str, list[str]] = {}
     for entry in plan.foregrounds:
-        alike.setdefault(folded(entry.key), []).append(entry.image)
+        alike.setdefault(fold_name(entry.key), []).append(entry.image)
     names = [" and ".join(images) for images in alike.values() if len(images) > 1]
     if names:
-        yield f"names that differ by case only, and cannot be exported into one folder: {some(names, NAMED)}"
+        yield f"names that differ by case only, and cannot be exported into one folder: {list_briefly(names, NAMED)}"
 
 
 def _probe(plan: Plan, jobs: int) -> tuple[int, float]:

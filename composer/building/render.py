@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from ..base.errors import BuildError, DatasetError, SourceError
 from ..base.files import REFUSED, disk_error, read_json, temporary_name, write_json
-from ..base.storage import cached, put, workplace
+from ..base.storage import cache_locally, put, staging_folder
 from ..compositing.blending import METHODS, place_background
 from ..compositing.looks import dress
 from ..compositing.scenes import Stage
@@ -105,7 +105,7 @@ def render_shard(task: ShardTask) -> tuple[dict[str, Any], int, int]:
     if previous is not None and not _mended(task, previous[0]):
         return previous[0], 0, _peak_memory()
     try:
-        with workplace(task.folder) as folder:
+        with staging_folder(task.folder) as folder:
             return *_commit(task, final, temporary_name(folder / final.name), previous), _peak_memory()
     except OSError as error:
         raise disk_error(error, task.folder) from None
@@ -325,7 +325,7 @@ def _previous(task: ShardTask, final: Path) -> tuple[dict[str, Any], ShardReader
         return None
     sidecar = read_json(final.with_suffix(".json"))
     try:
-        return (sidecar, ShardReader(cached(final, sidecar["bytes"], sidecar["sha256"]))) if sidecar else None
+        return (sidecar, ShardReader(cache_locally(final, sidecar["bytes"], sidecar["sha256"]))) if sidecar else None
     except DatasetError:
         return None  # rendered afresh
 

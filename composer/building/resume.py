@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..base.errors import BuildError, DatasetError
 from ..base.files import LOCK, TEMPORARY, file_sha256, write_json
-from ..base.storage import sizes
+from ..base.storage import list_sizes
 from ..dataset.checksums import read_checksums
 from ..dataset.documents import load_sidecar
 from ..recipe import Recipe
@@ -81,7 +81,7 @@ def committed_sidecars(inputs: Inputs, plan: Plan, out: Path, shards: Sequence[S
     except DatasetError:
         sums = {}
     done: dict[int, dict[str, Any]] = {}
-    there = sizes(out / "shards")
+    there = list_sizes(out / "shards")
     for shard in shards:
         path = out / "shards" / shard.name
         beside = path.with_suffix(".json")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 
-from ..base.text import duration, shown, size
+from ..base.text import escape, format_duration, format_size
 from ..inspection.panel import Array
 from ..inspection.summary import bars, summary_lines
 
@@ -60,26 +60,26 @@ def headline(plan: Plan) -> str:
 def print_survey(found: Survey) -> None:
     """Print what a build would make, cost and stumble over."""
     smallest, median, largest = (f"{width}×{height}" for width, height in (found.smallest, found.median, found.largest))
-    free = "" if found.free_bytes is None else f", of {size(found.free_bytes)} free"
+    free = "" if found.free_bytes is None else f", of {format_size(found.free_bytes)} free"
     print(f"  validation   {found.validation} foregrounds, kept apart")
     print(f"  sizes        {smallest} to {largest} px, median {median}")
-    print(f"  disk         about {size(found.bytes)}{free}")
-    print(f"  time         about {duration(found.seconds)}")
+    print(f"  disk         about {format_size(found.bytes)}{free}")
+    print(f"  time         about {format_duration(found.seconds)}")
     for kind, items in (("left out", found.excluded), ("will fail", found.failing)):
         for source, reason in items[:SOME]:
-            print(f"  {kind:11}  {shown(source)}: {shown(reason)}")
+            print(f"  {kind:11}  {escape(source)}: {escape(reason)}")
         if len(items) > SOME:
             print(f"  {kind:11}  … {len(items) - SOME:,} more (--json lists all)")
     for warning in found.warnings:
-        print(f"  warning      {shown(warning)}")
+        print(f"  warning      {escape(warning)}")
 
 
 def print_built(result: BuildResult, sheet: Path) -> None:
     """Say what a build has made."""
     rate = result.rendered / max(result.seconds, 1e-9)
     _tell(
-        f"{result.out}: {result.composites:,} composites in {result.shards} shards, {size(result.bytes)};"
-        f" {result.rendered:,} rendered in {duration(result.seconds)} ({rate:,.0f}/s)"
+        f"{result.out}: {result.composites:,} composites in {result.shards} shards, {format_size(result.bytes)};"
+        f" {result.rendered:,} rendered in {format_duration(result.seconds)} ({rate:,.0f}/s)"
     )
     if result.missing:
         _tell(f"{result.missing:,} shards of other shares are missing; the last to finish writes the index")
@@ -92,7 +92,7 @@ def print_missing(failures: Sequence[FailureRecord], index: Path) -> None:
     by_source = Counter((failure.cause, failure.source, failure.detail) for failure in failures)
     _tell(f"{len(failures):,} composites are missing, because of {len(by_source)} pictures:")
     for (cause, source, detail), number in list(by_source.items())[:SOME]:
-        _tell(f"  {number:5} × {cause}: {shown(source)}: {shown(detail)}")
+        _tell(f"  {number:5} × {cause}: {escape(source)}: {escape(detail)}")
     if len(by_source) > SOME:
         _tell(f"  … and {len(by_source) - SOME} more, all in {index}")
     _tell("Mend them and run the same command: only what is missing will be rendered")
@@ -105,7 +105,7 @@ def print_diagnosis(found: Diagnosis) -> None:
         print(f"  {'problem' if finding.problem else 'note'}  {finding.text}")
         some = finding.names[: SOME if finding.problem else 3]
         for name in some:
-            print(f"             {shown(name)}")
+            print(f"             {escape(name)}")
         if len(finding.names) > len(some):
             print(f"             … and {len(finding.names) - len(some):,} more (--json lists all)")
     if found.composites is None or found.lost is None:
@@ -118,25 +118,25 @@ def print_errand(errand: Errand, out: Path, free: int) -> None:
     """Print what a fetch would bring, and from where."""
     print(f"{out}: {errand.present:,} of {errand.pictures:,} pictures are there")
     for source in errand.sources:
-        print(f"  {source.package.name:28} {size(source.bytes):>9}  {source.origin}")
-    room = f"room needed {size(errand.room)}, of {size(free)} free"
-    print(f"  {len(errand.sources)} packages; to download {size(errand.download_bytes)}; {room}")
+        print(f"  {source.package.name:28} {format_size(source.bytes):>9}  {source.origin}")
+    room = f"room needed {format_size(errand.room)}, of {format_size(free)} free"
+    print(f"  {len(errand.sources)} packages; to download {format_size(errand.download_bytes)}; {room}")
 
 
 def print_fetched(done: Fetched) -> None:
     """Say what a fetch has brought."""
     there = f"{done.present + done.fetched:,} of {done.pictures:,} pictures"
-    _tell(f"{done.out}: {there}; {done.fetched:,} fetched in {duration(done.seconds)}")
+    _tell(f"{done.out}: {there}; {done.fetched:,} fetched in {format_duration(done.seconds)}")
     for note in done.notes:
-        _tell(f"note: {shown(note)}")
+        _tell(f"note: {escape(note)}")
     for name, reason in done.failures:
-        _tell(f"failed: {shown(name)}: {shown(reason)}")
+        _tell(f"failed: {escape(name)}: {escape(reason)}")
 
 
 def print_extraction(done: Extraction, sheet: Path) -> None:
     """Say what an extraction has made, and how good it is."""
     there = f"{done.made + done.present:,} of {done.pictures:,} cut-outs"
-    _tell(f"{done.out}: {there}; {done.made:,} made in {duration(done.seconds)}")
+    _tell(f"{done.out}: {there}; {done.made:,} made in {format_duration(done.seconds)}")
     _tell("colours: " + ", ".join(f"{count:,} {kind}" for kind, count in done.colours.items()))
     for what, figure in (
         ("re-blending error", done.reblending_error),
@@ -155,7 +155,7 @@ def print_extraction(done: Extraction, sheet: Path) -> None:
 def print_failures(failures: Sequence[Failure], rest: str) -> None:
     """Say which pictures failed; `rest` is where all of them are."""
     for failure in failures[:SOME]:
-        _tell(f"failed: {failure.cause}: {shown(failure.source)}: {shown(failure.detail)}")
+        _tell(f"failed: {failure.cause}: {escape(failure.source)}: {escape(failure.detail)}")
     if len(failures) > SOME:
         _tell(f"  … and {len(failures) - SOME:,} more ({rest})")
 
@@ -177,9 +177,9 @@ def print_summary(summary: Summary) -> None:
     table.add_column(overflow="fold")
     table.add_column(no_wrap=True)
     for label, text, spread in summary_lines(summary):
-        table.add_row(f"  {label}", Text(shown(text)), bars(spread) if spread else "")
+        table.add_row(f"  {label}", Text(escape(text)), bars(spread) if spread else "")
     with console.capture() as captured:
-        console.print(Text(f"{shown(summary.path)}: ", "bold") + state)
+        console.print(Text(f"{escape(summary.path)}: ", "bold") + state)
         console.print(table)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
@@ -187,18 +187,18 @@ def print_summary(summary: Summary) -> None:
 def print_verdict(verdict: Verdict) -> None:
     """Print what a verification found: notes, each thing that is wrong, and the verdict in a line."""
     for note in verdict.notes:
-        print(f"note: {shown(note)}")
+        print(f"note: {escape(note)}")
     for problem in verdict.problems[:MOST_LINES]:
-        composite = f" composite {shown(problem.composite)}:" if problem.composite is not None else ""
-        print(f"{shown(problem.file)}: {problem.cause}:{composite} {shown(problem.detail)}")
+        composite = f" composite {escape(problem.composite)}:" if problem.composite is not None else ""
+        print(f"{escape(problem.file)}: {problem.cause}:{composite} {escape(problem.detail)}")
     if len(verdict.problems) > MOST_LINES:
         print(f"… and {len(verdict.problems) - MOST_LINES:,} more (--json lists all)")
-    looked = f"{verdict.composites:,} composites in {verdict.shards:,} shards, {size(verdict.bytes)}"
-    time_taken = f"in {duration(verdict.seconds)}"
+    looked = f"{verdict.composites:,} composites in {verdict.shards:,} shards, {format_size(verdict.bytes)}"
+    time_taken = f"in {format_duration(verdict.seconds)}"
     if not verdict.problems:
-        print(f"{shown(verdict.path)}: all is well: {looked}, every byte checked, {time_taken}")
+        print(f"{escape(verdict.path)}: all is well: {looked}, every byte checked, {time_taken}")
         return
-    print(f"{shown(verdict.path)}: {len(verdict.problems):,} things are wrong ({looked}, {time_taken})")
+    print(f"{escape(verdict.path)}: {len(verdict.problems):,} things are wrong ({looked}, {time_taken})")
     if verdict.moved:
         print(f"moved aside: {', '.join(verdict.moved)}. Run the same build again: it renders them anew")
 
@@ -207,17 +207,19 @@ def print_difference(found: Difference) -> None:
     """Print what differs between two datasets."""
     for kind, changes in (("recipe", found.recipe), ("made with", found.made_with)):
         for change in changes:
-            values = " → ".join(shown(json.dumps(value, ensure_ascii=False)) for value in (change.before, change.after))
-            print(f"{kind}: {shown(change.key)}: {values}")
+            values = " → ".join(
+                escape(json.dumps(value, ensure_ascii=False)) for value in (change.before, change.after)
+            )
+            print(f"{kind}: {escape(change.key)}: {values}")
     if found.only_a or found.only_b:
-        some = ", ".join(shown(key) for key in found.examples)
+        some = ", ".join(escape(key) for key in found.examples)
         print(f"composites: {found.only_a:,} only in the first, {found.only_b:,} only in the second: {some} …")
     for field, count in found.rows.items():
         print(f"rows: {field} differs in {count:,} of {found.shared:,} composites")
     for part, pixels in found.pixels.items():
         print(
             f"pixels: {part} differs in {pixels.share:.1%} of {found.compared:,} composites compared, by up to"
-            f" {pixels.largest} of 255 ({shown(pixels.example)})"
+            f" {pixels.largest} of 255 ({escape(pixels.example)})"
         )
     looked = f"{found.shared:,} composites in both, {found.identical:,} of them in shards of the same bytes"
     print(f"{'the same' if found.same else 'different'}: {looked}, {found.compared:,} compared pixel by pixel")
@@ -233,7 +235,7 @@ def print_panel(row: Row, picture: Array | None) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     fields = {name: value for name, value in asdict(row).items() if name not in ("look", "scene")}
     for field, value in (*fields.items(), *row.drawn()):
-        console.print(Text(f"{field:18}", "dim") + Text(shown(str(value))))
+        console.print(Text(f"{field:18}", "dim") + Text(escape(str(value))))
     if picture is not None:
         for line in half_blocks(picture, min(console.width, MOST_COLUMNS)):
             console.print(line, no_wrap=True)

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import click
 
 from ..base.errors import MattingComposeError, RecipeError
-from ..base.text import duration
-from ..base.workers import GOES_ON
+from ..base.text import format_duration
+from ..base.workers import RESUME_HINT
 
 CLEAN, FAILED, USAGE, WITH_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -31,7 +31,7 @@ REFRESH, LINE_EVERY = 0.1, 10.0  # seconds between two updates on a terminal, an
 STORAGE = {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs"}
 
 
-class Place(click.Path):
+class DatasetPath(click.Path):
     """A dataset's folder, or its address in object storage."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -40,7 +40,7 @@ class Place(click.Path):
 
 
 @contextmanager
-def explained(interrupted: str = GOES_ON) -> Iterator[None]:
+def handle_errors(interrupted: str = RESUME_HINT) -> Iterator[None]:
     """Turn errors into a message and an exit code, and SIGTERM into an interruption, told with a way to go on."""
     stopping = False
 
@@ -105,13 +105,13 @@ class Report(Protocol):
         """Say what is done, how much of it, of how much, and what else is worth knowing."""
 
 
-def counted(number: float) -> str:
+def format_count(number: float) -> str:
     """Say a number of things, or how many a second."""
     return f"{number:,.3g}" if isinstance(number, float) else f"{number:,}"
 
 
 @contextmanager
-def progress(said: Callable[[float], str] = counted) -> Iterator[Report]:
+def progress(said: Callable[[float], str] = format_count) -> Iterator[Report]:
     """Show progress on standard error: a bar on a terminal, else a line now and then, with rate and time left.
 
     Parameters
@@ -156,7 +156,7 @@ def _lines(said: Callable[[float], str]) -> Report:
         if (seconds := time.monotonic() - last) >= LINE_EVERY:
             # Since the last line: what was done earlier is passed in no time, and would promise too much.
             rate = max(done - before, 0) / seconds
-            left = f"{said(rate)}/s  ETA {duration((total - done) / rate)}" if rate else ""
+            left = f"{said(rate)}/s  ETA {format_duration((total - done) / rate)}" if rate else ""
             texts = (f"{what}: {said(done)}/{said(total)}", left, note)
             click.echo("  ".join(filter(None, texts)), err=True)
             last, before = time.monotonic(), done

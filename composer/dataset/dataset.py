@@ -18,7 +18,7 @@ from zstandard import ZstdError
 from ..base import storage as store
 from ..base.errors import DatasetError
 from ..base.progress import OnProgress
-from ..base.storage import sizes
+from ..base.storage import list_sizes
 from .codecs import even_tile
 from .documents import INDEX, Index, expect_type, read_index
 from .reader import Memory, ShardReader
@@ -79,7 +79,7 @@ class Dataset(Sequence[Sample]):
     """
 
     def __init__(self, path: str | Path, remember: int = 0) -> None:
-        self.path = store.located(path)
+        self.path = store.resolve_path(path)
         self._remember = remember
         self._memory = Memory(remember) if remember else None
         self.document = read_index(self.path)
@@ -140,7 +140,7 @@ class Dataset(Sequence[Sample]):
         reader = self._readers.get(shard)
         if reader is None:
             info = self.shards[shard]
-            path = store.cached(self.path / "shards" / info.file, info.bytes, info.sha256)
+            path = store.cache_locally(self.path / "shards" / info.file, info.bytes, info.sha256)
             reader = ShardReader(path, self._memory if self._remember else None)
             if reader.header.plan_sha256 != self.document["plan_sha256"]:
                 raise DatasetError(f"{self.shards[shard].file}: belongs to another dataset; build again to restore it")
@@ -201,7 +201,7 @@ def _shard_info(entry: dict[str, Any]) -> ShardInfo:
 
 def absent_shards(folder: Path, index: Index) -> tuple[str, ...]:
     """Name the shards that are missing, or of another size than the index says."""
-    there = sizes(folder / "shards")
+    there = list_sizes(folder / "shards")
     return tuple(shard.file for shard in index.shards if there.get(shard.file) != shard.bytes)
 
 

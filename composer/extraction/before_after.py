@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from ..base.arrays import UInt8Array
-from ..base.files import coded, write_file
-from ..base.sheets import busiest, caption, enlarged, fit, sheet
+from ..base.files import encode_picture, write_file
+from ..base.sheets import draw_caption, draw_sheet, enlarge, find_busiest, fit_square
 from ..compositing.blending import blend
 
 PICTURES: Final = 16  # on a sheet
@@ -69,7 +69,7 @@ def write_sheet(pictures: Iterable[BeforeAfter], path: Path) -> None:
     panels = [_panel(picture) for picture in pictures]
     if not panels:
         return
-    write_file(path, coded(sheet(panels, COLUMNS, 2 * GAP), ".jpg"))
+    write_file(path, encode_picture(draw_sheet(panels, COLUMNS, 2 * GAP), ".jpg"))
 
 
 def _panel(picture: BeforeAfter) -> UInt8Array:
@@ -79,12 +79,12 @@ def _panel(picture: BeforeAfter) -> UInt8Array:
     both = [blend(colours, alpha, plain) for colours in (picture.image, picture.foreground)]
     change = cv2.absdiff(both[0], both[1]).max(axis=2).astype(np.float32)
     side = min(DETAIL, *alpha.shape)
-    y, x = busiest(change if change.any() else alpha.astype(np.float32), side)
-    details = [enlarged(colours[y : y + side, x : x + side], CELL) for colours in both]
+    y, x = find_busiest(change if change.any() else alpha.astype(np.float32), side)
+    details = [enlarge(colours[y : y + side, x : x + side], CELL) for colours in both]
     figures = "" if picture.halo_before is None else f"  halo {picture.halo_before:.1f} -> {picture.halo_after:.1f}"
     text = picture.name.encode("ascii", "replace").decode() + figures
-    cells = sheet([fit(cell, CELL) for cell in (*both, *details)], 4, GAP)
-    return np.vstack([caption(text, cells.shape[1], CAPTION), cells])
+    cells = draw_sheet([fit_square(cell, CELL) for cell in (*both, *details)], 4, GAP)
+    return np.vstack([draw_caption(text, cells.shape[1], CAPTION), cells])
 
 
 def _contrasting(picture: BeforeAfter) -> tuple[int, int, int]:

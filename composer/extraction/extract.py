@@ -18,10 +18,10 @@ import numpy as np
 
 from ..base.arrays import UInt8Array
 from ..base.errors import MattingComposeError, SourceError
-from ..base.files import disk_error, file_sha256, held_alone, write_json
+from ..base.files import disk_error, file_sha256, lock_exclusively, write_json
 from ..base.progress import OnProgress
-from ..base.text import shown
-from ..base.workers import in_processes
+from ..base.text import escape
+from ..base.workers import run_in_processes
 from ..recipe import PairsForegrounds
 from ..sources.image_io import Foreground, picture_size, read_cutout, read_pair
 from ..sources.listings import CONTACT_SHEET, list_pictures
@@ -199,7 +199,7 @@ def extract(mattes: Sequence[Matte], out: Path, *, jobs: int = -1, on_progress: 
     _refuse_overlap(mattes, out)
     if any(matte.alpha for matte in mattes):
         pymatting()
-    with held_alone(out, "extraction"):
+    with lock_exclusively(out, "extraction"):
         found = list(_in_turn(_extract_one, mattes, out, jobs, on_progress))
         done = [
             (matte, result) for matte, (result, _) in zip(mattes, found, strict=True) if isinstance(result, Extracted)
@@ -230,7 +230,7 @@ def _in_turn(
     function: Any, mattes: Sequence[Matte], out: Path, jobs: int, on_progress: OnProgress | None
 ) -> Iterator[Any]:
     tasks = [_Task(matte, out) for matte in mattes]
-    for done, result in enumerate(in_processes(function, tasks, len(tasks), jobs), start=1):
+    for done, result in enumerate(run_in_processes(function, tasks, len(tasks), jobs), start=1):
         if on_progress:
             on_progress("pictures", done, len(tasks))
         yield result
@@ -242,7 +242,7 @@ def _refuse_overlap(mattes: Sequence[Matte], out: Path) -> None:
     for matte in mattes:
         for path in (matte.image, matte.alpha):
             if path is not None and target in path.resolve().parents:
-                raise ExtractError(f"{out}: holds {shown(matte.name)}, which is to be extracted; choose another --out")
+                raise ExtractError(f"{out}: holds {escape(matte.name)}, which is to be extracted; choose another --out")
 
 
 def _look(task: _Task) -> Failure | int | None:
@@ -260,7 +260,7 @@ def _look(task: _Task) -> Failure | int | None:
             raise SourceError(matte.name, "size-mismatch", f"the picture is {sizes}; they must be of one size")
         return height * width
     except SourceError as error:
-        return Failure(shown(error.source), error.cause, shown(error.detail))
+        return Failure(escape(error.source), error.cause, escape(error.detail))
 
 
 def _extract_one(task: _Task) -> tuple[Extracted | Failure, bool]:
@@ -273,7 +273,7 @@ def _extract_one(task: _Task) -> tuple[Extracted | Failure, bool]:
         _refuse_foreign(task)
         source = _read(task.matte)
     except SourceError as error:
-        return Failure(shown(error.source), error.cause, shown(error.detail)), False
+        return Failure(escape(error.source), error.cause, escape(error.detail)), False
     cutout, figures = _cut_out(source, estimated=task.matte.alpha is not None)
     height, width = source.alpha.shape
     fractional = np.count_nonzero((source.alpha > 0) & (source.alpha < 255)) / source.alpha.size
@@ -287,7 +287,7 @@ def _extract_one(task: _Task) -> tuple[Extracted | Failure, bool]:
 
 
 def _named(task: _Task, width: int, height: int, fractional: float, figures: Figures) -> Extracted:
-    return Extracted(shown(task.matte.name), f"{task.matte.key}.png", width, height, fractional, figures)
+    return Extracted(escape(task.matte.name), f"{task.matte.key}.png", width, height, fractional, figures)
 
 
 def _digests(task: _Task) -> list[str]:
@@ -391,4 +391,4 @@ def _spread(values: Iterable[float | None]) -> Spread | None:
 
 def _foreign(mattes: Sequence[Matte], out: Path) -> tuple[str, ...]:
     own = {f"{matte.key}.png" for matte in mattes}
-    return tuple(shown(name) for name in list_pictures(out) if name not in own)
+    return tuple(escape(name) for name in list_pictures(out) if name not in own)

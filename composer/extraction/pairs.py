@@ -10,7 +10,7 @@ from typing import Final
 
 from ..base.errors import MattingComposeError
 from ..base.file_names import file_name
-from ..base.text import shown
+from ..base.text import escape
 from ..sources.image_io import ENDINGS
 from ..sources.listings import list_pictures
 
@@ -101,7 +101,7 @@ def list_mattes(pictures: Sequence[Path], alphas: Path | None = None, layout: st
         )
     if alphas is not None and not any(matte.alpha for matte in found):
         raise MatteListError(
-            f"{alphas}: no picture has an alpha there (looked for {shown(Path(found[0].name).stem)}.png and the like)"
+            f"{alphas}: no picture has an alpha there (looked for {escape(Path(found[0].name).stem)}.png and the like)"
         )
     _refuse_clashes(found)
     return sorted(found, key=lambda matte: matte.key)
@@ -151,8 +151,8 @@ def _refuse_clashes(mattes: list[Matte]) -> None:
         other = names.setdefault(matte.key.casefold(), matte.name)
         if other is not matte.name:
             raise MatteListError(
-                f"{shown(other)} and {shown(matte.name)} would both be written as {shown(matte.key)}.png; rename one,"
-                " or extract them into folders of their own"
+                f"{escape(other)} and {escape(matte.name)} would both be written as {escape(matte.key)}.png;"
+                " rename one, or extract them into folders of their own"
             )
 
 

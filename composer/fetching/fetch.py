@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ..base.errors import MattingComposeError
-from ..base.files import disk_error, file_sha256, held_alone, whole
+from ..base.files import atomic_write, disk_error, file_sha256, lock_exclusively
 from .apt import AptError, Offer, ask_apt, download
 from .corpus import FOLDERS, Corpus, Package, Picture, lacking, strays
 from .debian import CHUNK, Member, PackageError, package_members
@@ -185,7 +185,7 @@ def fetch(
     """
     start = time.monotonic()
     _own_folder(out)
-    with held_alone(out, "fetch"):
+    with lock_exclusively(out, "fetch"):
         for folder in (*FOLDERS, LICENCES, DOWNLOADS):
             _own_folder(out / folder)
         errand = plan_fetch(corpus, out, packages)
@@ -271,7 +271,7 @@ def _own_folder(path: Path) -> None:
 def _write(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. A power cut may spoil it; the next run would notice by its hash."""
     try:
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(data)
     except OSError as error:
         raise disk_error(error, path.parent) from None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..base.progress import OnProgress
-from ..base.storage import located
+from ..base.storage import resolve_path
 from ..dataset.dataset import Dataset, absent_shards, open_dataset, read_rows
 from ..dataset.documents import Index, load_index
 from ..dataset.rows import Parts, Row
@@ -96,7 +96,7 @@ def compare(a: str | Path, b: str | Path, *, full: bool = False, on_progress: On
     ------
     DatasetError : one of them is no dataset, or a composite cannot be read
     """
-    a, b = located(a), located(b)
+    a, b = resolve_path(a), resolve_path(b)
     indices = load_index(a), load_index(b)
     with closing(open_dataset(a)) as first, closing(open_dataset(b)) as second:
         tables = [

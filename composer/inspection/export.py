@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from ..base.errors import DatasetError
 from ..base.file_names import file_name
-from ..base.files import coded, disk_error, read_json, whole, write_json, write_text
+from ..base.files import atomic_write, disk_error, encode_picture, read_json, write_json, write_text
 from ..base.progress import OnProgress
-from ..base.storage import located
-from ..base.text import folded, shown
-from ..base.workers import in_processes
+from ..base.storage import resolve_path
+from ..base.text import escape, fold_name
+from ..base.workers import run_in_processes
 from ..dataset.dataset import Sample, absent_shards, open_dataset, open_shard, read_rows
 from ..dataset.documents import load_index
 from ..dataset.rows import Parts, Row
@@ -106,7 +106,7 @@ def export(
     DatasetError : the dataset is none or damaged, nothing in it is asked for, or `out` holds something else
     BuildError : `out` cannot be written
     """
-    folder, out = located(folder), Path(out)
+    folder, out = resolve_path(folder), Path(out)
     index = load_index(folder)
     if absent := absent_shards(folder, index):
         raise DatasetError(f"{folder}: {absent[0]} is missing or of another size; build again to restore it")
@@ -126,7 +126,7 @@ def export(
     stores_background = index.settings.shards.background == "full"
     selection = {"split": split, "foregrounds": sorted(foregrounds), "count": count}
     record = {"format": FORMAT, "to": to, "plan_sha256": index.plan_sha256, "selection": selection}
-    notes = [{key: shown(text or "") for key, text in asdict(note).items()} for note in source_notes(index.recipe)]
+    notes = [{key: escape(text or "") for key, text in asdict(note).items()} for note in source_notes(index.recipe)]
     try:
         _begin(out, record)
         written = _run(tasks, jobs, len(chosen), on_progress)
@@ -149,8 +149,8 @@ def _choose(
     known = {row.foreground for row in rows.values()}
     for name in foregrounds:
         if name not in known:
-            some = ", ".join(shown(other) for other in sorted(known)[:5])
-            raise DatasetError(f"no foreground is called '{shown(name)}'; there are {some} …")
+            some = ", ".join(escape(other) for other in sorted(known)[:5])
+            raise DatasetError(f"no foreground is called '{escape(name)}'; there are {some} …")
     wanted = set(foregrounds) or known
     chosen = [n for n, row in rows.items() if row.foreground in wanted and split in (None, splits[n])]
     if not chosen:
@@ -162,10 +162,10 @@ def _choose(
 
 def _refuse_clashes(keys: Iterable[str]) -> None:
     """Make sure that no two composites get one file where a file system does not tell case apart."""
-    names = Counter(folded(file_name(key)) for key in keys)
+    names = Counter(fold_name(file_name(key)) for key in keys)
     if twice := [name for name, count in names.items() if count > 1]:
         raise DatasetError(
-            f"two composites would both be called '{shown(twice[0])}' where case does not count;"
+            f"two composites would both be called '{escape(twice[0])}' where case does not count;"
             " export one of their foregrounds after the other, with --foreground, into different folders"
         )
 
@@ -186,7 +186,7 @@ def _begin(out: Path, record: dict[str, Any]) -> None:
 
 def _run(tasks: list[_Task], jobs: int, total: int, on_progress: OnProgress | None) -> int:
     written = done = 0
-    for fresh, count in in_processes(_export_shard, tasks, len(tasks), jobs):
+    for fresh, count in run_in_processes(_export_shard, tasks, len(tasks), jobs):
         written += fresh
         done += count
         if on_progress:
@@ -231,8 +231,8 @@ def _look_name(row: Row) -> str:
 def _write_pngs(out: Path, sample: Sample, missing: list[str], background: bool) -> None:
     for folder, path in _png_paths(sample.row, background).items():
         if path in missing:
-            with whole(out / path) as temporary:
-                temporary.write_bytes(coded(getattr(sample, FOLDERS[folder]), ".png"))
+            with atomic_write(out / path) as temporary:
+                temporary.write_bytes(encode_picture(getattr(sample, FOLDERS[folder]), ".png"))
 
 
 def _tar_name(task: _Task) -> str:
@@ -244,13 +244,13 @@ def _tar_members(sample: Sample) -> Iterator[tuple[str, bytes | memoryview]]:
     key = file_name(sample.row.key).replace(".", "%2E")
     for part in Parts._fields:
         if (picture := getattr(sample, part)) is not None:
-            yield f"{key}.{part}.png", coded(picture, ".png")
+            yield f"{key}.{part}.png", encode_picture(picture, ".png")
     yield f"{key}.json", json.dumps(asdict(sample.row)).encode()
 
 
 def _write_tar(path: Path, samples: Iterator[Iterator[tuple[str, bytes | memoryview]]]) -> None:
     """Write a tar file whole or not at all; it holds no times and no owners."""
-    with whole(path) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
+    with atomic_write(path) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
         for members in samples:
             for name, data in members:
                 info = tarfile.TarInfo(name)

@@ -25,8 +25,8 @@ from PIL import Image
 from ..base.errors import DatasetError
 from ..base.files import write_text
 from ..base.progress import OnProgress
-from ..base.storage import located
-from ..base.text import shown
+from ..base.storage import resolve_path
+from ..base.text import escape
 from ..dataset.dataset import Dataset, Sample, absent_shards, open_dataset, read_rows
 from ..dataset.documents import Index, load_index
 from ..dataset.rows import Row
@@ -92,7 +92,7 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
         from markupsafe import Markup
     except ImportError:
         raise DatasetError("a report needs jinja2: pip install 'matting-compose[report]'") from None
-    folder = located(folder)
+    folder = resolve_path(folder)
     index = load_index(folder)
     absent = absent_shards(folder, index)
     with closing(open_dataset(folder)) as dataset:
@@ -107,7 +107,7 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
     text = template.render(
         title=f"{folder.resolve().name}: composites for matting",
         summary=summary,
-        lines=[(label, shown(text), spread) for label, text, spread in summary_lines(summary)],
+        lines=[(label, escape(text), spread) for label, text, spread in summary_lines(summary)],
         plots=_plots(summary),
         names=sorted(foregrounds),
         failures=failures,
@@ -239,7 +239,7 @@ def _failures(index: Index) -> tuple[list[dict[str, Any]], int]:
     """Count failures by picture; return the first of them, and how many pictures more there are."""
     counts = Counter((failure.cause, failure.source, failure.detail) for failure in index.failures)
     table = [
-        {"cause": cause, "source": shown(source), "detail": shown(detail), "count": f"{count:,}"}
+        {"cause": cause, "source": escape(source), "detail": escape(detail), "count": f"{count:,}"}
         for (cause, source, detail), count in counts.most_common(MOST_FAILURES)
     ]
     return table, max(0, len(counts) - MOST_FAILURES)

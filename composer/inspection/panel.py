@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import DatasetError
-from ..base.files import coded, write_file
-from ..base.sheets import busiest, caption, cutout, enlarged, fit, grey, sheet
-from ..base.storage import located
-from ..base.text import shown
+from ..base.files import encode_picture, write_file
+from ..base.sheets import draw_caption, draw_cutout, draw_sheet, enlarge, find_busiest, fit_square, grey_to_rgb
+from ..base.storage import resolve_path
+from ..base.text import escape
 from ..dataset.dataset import Sample, open_dataset, read_rows
 from ..dataset.documents import load_index
 from ..dataset.rows import Row
@@ -50,7 +50,7 @@ def read_composite(folder: str | Path, name: str) -> Sample:
     ------
     DatasetError : there is none such, or the dataset is none or damaged
     """
-    folder = located(folder)
+    folder = resolve_path(folder)
     load_index(folder)
     with closing(open_dataset(folder)) as dataset:
         rows = read_rows(dataset)
@@ -68,7 +68,7 @@ def _find(rows: dict[int, Row], name: str) -> int:
     if re.fullmatch(r"-?[0-9]{1,12}", name) and -len(rows) <= int(name) < len(rows):
         return int(name) % len(rows)
     raise DatasetError(
-        f"no composite is called '{shown(name)}': expected a key such as '{shown(rows[0].key)}', a number up to"
+        f"no composite is called '{escape(name)}': expected a key such as '{escape(rows[0].key)}', a number up to"
         f" {len(rows) - 1}, or random"
     )
 
@@ -87,14 +87,14 @@ def panel(sample: Sample) -> Array:
     cv2.rectangle(marked, (x, y), (x + side - 1, y + side - 1), (255, 255, 0), thick)
     cells = (
         ("composite", marked),
-        ("trimap", grey(sample.trimap)),
-        ("alpha", grey(sample.alpha)),
-        ("cut-out", cutout(sample.foreground, sample.alpha)),
-        (f"detail, {side} px", enlarged(sample.image[window], CELL)),
-        ("its alpha", enlarged(grey(sample.alpha[window]), CELL)),
+        ("trimap", grey_to_rgb(sample.trimap)),
+        ("alpha", grey_to_rgb(sample.alpha)),
+        ("cut-out", draw_cutout(sample.foreground, sample.alpha)),
+        (f"detail, {side} px", enlarge(sample.image[window], CELL)),
+        ("its alpha", enlarge(grey_to_rgb(sample.alpha[window]), CELL)),
     )
-    captioned = [np.vstack([fit(picture, CELL), caption(text, CELL, CAPTION)]) for text, picture in cells]
-    return sheet(captioned, 3, GAP)
+    captioned = [np.vstack([fit_square(picture, CELL), draw_caption(text, CELL, CAPTION)]) for text, picture in cells]
+    return draw_sheet(captioned, 3, GAP)
 
 
 def finest_detail(alpha: Array) -> tuple[int, int, int]:
@@ -113,7 +113,7 @@ def finest_detail(alpha: Array) -> tuple[int, int, int]:
     # A second derivative is strong at strands and weak along a soft but straight edge; a hard edge is no strand.
     change = np.abs(cv2.Laplacian(alpha, cv2.CV_32F))
     change[(alpha == 0) | (alpha == 255)] *= HARD
-    return *busiest(change, side), side
+    return *find_busiest(change, side), side
 
 
 def write_panel(picture: Array, path: Path) -> None:
@@ -125,4 +125,4 @@ def write_panel(picture: Array, path: Path) -> None:
     """
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise DatasetError(f"{path}: expected a name that ends in .png, .jpg or .webp")
-    write_file(path, coded(picture, path.suffix.lower()))
+    write_file(path, encode_picture(picture, path.suffix.lower()))

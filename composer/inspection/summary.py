@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.progress import OnProgress
-from ..base.storage import located
-from ..base.text import size
+from ..base.storage import resolve_path
+from ..base.text import format_size
 from ..compositing.blending import STRONG_ENLARGEMENT
 from ..dataset.dataset import Dataset, absent_shards, open_dataset, open_shard, read_mask, read_rows
 from ..dataset.documents import Index, TrimapSettings, load_index
@@ -202,7 +202,7 @@ def summarise(folder: str | Path, *, full: bool = False, on_progress: OnProgress
     ------
     DatasetError : no dataset, an unfinished one, one of a newer version, or a damaged one
     """
-    folder = located(folder)
+    folder = resolve_path(folder)
     index = load_index(folder)
     absent = absent_shards(folder, index)
     with closing(open_dataset(folder)) as dataset:
@@ -342,7 +342,7 @@ def summary_lines(summary: Summary) -> Iterator[tuple[str, str, Distribution | N
     yield "composites", f"{s.composites:,} of {s.planned:,} planned: {matrix}", None
     each = f", {s.bytes / s.composites / 1e3:,.0f} kB a composite" if s.composites else ""
     packing = s.recipe["shards"]["packing"]
-    yield "shards", f"{s.shards:,}, {size(s.bytes)}{each}; packed {s.packing_ratio:.2f} to 1 ({packing})", None
+    yield "shards", f"{s.shards:,}, {format_size(s.bytes)}{each}; packed {s.packing_ratio:.2f} to 1 ({packing})", None
     if s.absent:
         names = ", ".join(s.absent[:3]) + (" …" if len(s.absent) > 3 else "")
         yield "absent", f"{len(s.absent):,} shards are missing or of another size: {names}", None

@@ -14,9 +14,9 @@ from pathlib import Path
 from ..base.errors import DatasetError
 from ..base.files import LOCK, file_sha256
 from ..base.progress import OnProgress
-from ..base.storage import is_remote, located
-from ..base.text import some
-from ..base.workers import in_processes
+from ..base.storage import is_remote, resolve_path
+from ..base.text import list_briefly
+from ..base.workers import run_in_processes
 from ..building.plan import PLAN
 from ..building.plan_file import PlanFile, load_plan
 from ..building.shares import WHOLE, held
@@ -69,7 +69,7 @@ def verify(folder: str | Path, *, jobs: int = -1, on_progress: OnProgress | None
     DatasetError : the folder holds no dataset, an unfinished one, or one of a newer version
     """
     start = time.monotonic()
-    folder = located(folder)
+    folder = resolve_path(folder)
     problems: list[Problem] = []
     sums = _sums(folder, problems)
     problems += _against_sums(folder, sums or {}, shards=False)
@@ -247,7 +247,7 @@ def _prove_shards(
     tasks = _testimonies(folder, index, plan, sidecars, sums)  # one by one: together, their cells would fill the memory
     proofs = []
     done, total = 0, sum(record.composites for record in index.shards)
-    for record, proof in zip(index.shards, in_processes(prove, tasks, len(index.shards), jobs), strict=True):
+    for record, proof in zip(index.shards, run_in_processes(prove, tasks, len(index.shards), jobs), strict=True):
         proofs.append(proof)
         done += record.composites
         if on_progress:
@@ -293,13 +293,13 @@ def _cells(index: Index | None, plan: PlanFile | None, proofs: list[Proof]) -> I
         return
     failed = {failure.key for failure in index.failures}
     if both := failed & seen.keys():
-        yield Problem(INDEX, "disagrees", f"{some(sorted(both), NAMED)} are listed as failures, but are there")
+        yield Problem(INDEX, "disagrees", f"{list_briefly(sorted(both), NAMED)} are listed as failures, but are there")
     unreadable = {proof.file for proof in proofs if not proof.readable}
     for shard in plan.plan.shards:
         if shard.name not in unreadable:  # whose own problem says that all of it is missing
             missing = planned_cells(plan.plan, shard).keys() - seen.keys() - failed
             if missing:
-                which = some(sorted(missing), NAMED)
+                which = list_briefly(sorted(missing), NAMED)
                 detail = f"{len(missing):,} planned composites are neither there nor listed as failures: {which}"
                 yield Problem(f"shards/{shard.name}", "missing-composite", detail)
 
@@ -318,4 +318,4 @@ def _notes(folder: Path, index: Index | None, plan: PlanFile | None, sums: Mappi
     found = {p.relative_to(folder).as_posix() for place in (folder, folder / "shards") for p in place.glob("*")}
     strangers = sorted(found - known)
     if strangers and (plan or index):
-        yield f"{len(strangers):,} files are no part of the dataset: {some(strangers, NAMED)}"
+        yield f"{len(strangers):,} files are no part of the dataset: {list_briefly(strangers, NAMED)}"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.files import file_sha256
-from ..base.storage import borrowed
+from ..base.storage import copy_locally
 from ..building.plan import PLAN, Plan, ShardPlan
 from ..compositing.blending import METHODS
 from ..dataset.documents import INDEX, Settings, ShardRecord, load_sidecar
@@ -92,7 +92,7 @@ def prove(task: Testimony) -> Proof:
     cv2.setNumThreads(1)  # the processes are the parallelism
     name = f"shards/{task.record.file}"
     try:
-        with borrowed(task.path) as path:
+        with copy_locally(task.path) as path:
             return _proved(replace(task, path=path), name)
     except (FileNotFoundError, IsADirectoryError):
         return Proof(task.record.file, [Problem(name, "missing", f"{INDEX} lists it")], [], 0, False)

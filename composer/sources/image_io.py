@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from ..base.errors import FileError, SourceError
-from ..base.files import coded, write_file
+from ..base.files import encode_picture, write_file
 from ..recipe import Reading
 
 __all__ = ["read_grey", "read_image", "read_image_alpha", "write_picture"]
@@ -404,6 +404,6 @@ def write_picture(path: Path, picture: NDArray[np.uint8] | NDArray[np.uint16]) -
     BuildError : it cannot be written
     """
     try:
-        write_file(path, coded(picture, path.suffix.lower()))
+        write_file(path, encode_picture(picture, path.suffix.lower()))
     except cv2.error:
         raise FileError(f"{path}: pictures are not written as '{path.suffix}'; use .png or .jpg") from None

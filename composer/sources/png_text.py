@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.files import coded, whole
+from ..base.files import atomic_write, encode_picture
 
 START: Final = 8 + 25  # bytes: the signature and the header's chunk
 
@@ -41,10 +41,10 @@ def write_noted(path: Path, picture: NDArray[np.uint8], keyword: str, note: dict
     OSError : the disk refuses
     DatasetError : the picture cannot be coded
     """
-    data = coded(picture, ".png")
+    data = encode_picture(picture, ".png")
     text = keyword.encode("ascii") + b"\0" + json.dumps(note, sort_keys=True).encode("ascii")
     chunk = struct.pack(">I", len(text)) + KIND + text + struct.pack(">I", zlib.crc32(KIND + text))
-    with whole(path) as temporary, temporary.open("xb") as file:
+    with atomic_write(path) as temporary, temporary.open("xb") as file:
         for piece in (data[:START], chunk, data[START:]):
             file.write(piece)
 
@@ -65,10 +65,10 @@ def read_note(path: Path, keyword: str) -> dict[str, Any] | None:
         with path.open("rb") as file:
             head = file.read(START + 8 + MOST)
             file.seek(-len(END), os.SEEK_END)
-            whole = file.read() == END
+            complete = file.read() == END
     except OSError:
         return None
-    if not whole or len(head) < START + 8:
+    if not complete or len(head) < START + 8:
         return None
     length, kind = struct.unpack(">I4s", head[START : START + 8])
     name, _, text = head[START + 8 : START + 8 + length].partition(b"\0")

@@ -171,21 +171,21 @@ def test_copies_make_room_for_others(memory: Any, cache: Path, monkeypatch: pyte
         memory.pipe_file(f"/b/shard-{i}.h5", data)
         digests.append(hashlib.sha256(data).hexdigest())
     monkeypatch.setenv("MATTING_COMPOSE_CACHE_GB", "0.000001")  # two of them, not three
-    folder = store.located("memory://b")
-    copies = [store.cached(folder / f"shard-{i}.h5", 400, digests[i]) for i in (0, 1)]
+    folder = store.resolve_path("memory://b")
+    copies = [store.cache_locally(folder / f"shard-{i}.h5", 400, digests[i]) for i in (0, 1)]
     with copies[1].open("rb") as open_one:
         for age, copy in enumerate(copies):
             os.utime(copy, (1e9 - age, 1e9 - age))
-        assert store.cached(folder / "shard-0.h5", 400, digests[0]) == copies[0]
-        store.cached(folder / "shard-2.h5", 400, digests[2])
+        assert store.cache_locally(folder / "shard-0.h5", 400, digests[0]) == copies[0]
+        store.cache_locally(folder / "shard-2.h5", 400, digests[2])
         assert [copy.exists() for copy in copies] == [True, False]
         assert open_one.read() == bytes([1]) * 400
     with pytest.raises(DatasetError, match="is not the shard that the index lists"):
-        store.cached(folder / "shard-3.h5", 400, digests[2][::-1])
+        store.cache_locally(folder / "shard-3.h5", 400, digests[2][::-1])
     with pytest.raises(DatasetError, match="for a SHA-256"):
-        store.cached(folder / "shard-3.h5", 400, "../../etc/passwd")
+        store.cache_locally(folder / "shard-3.h5", 400, "../../etc/passwd")
     with pytest.raises(DatasetError, match="the shard is missing"):
-        store.cached(folder / "shard-9.h5", 400, digests[3])
+        store.cache_locally(folder / "shard-9.h5", 400, digests[3])
     assert len(list(cache.glob("*.*"))) == 2
 
 
@@ -219,6 +219,6 @@ def test_places_that_are_none(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> N
     def nobody(_: str) -> bool:
         raise ConnectionRefusedError("nobody there")
 
-    monkeypatch.setattr(store.located("s3://bucket/none").fs, "isdir", nobody)  # type: ignore[attr-defined]
+    monkeypatch.setattr(store.resolve_path("s3://bucket/none").fs, "isdir", nobody)  # type: ignore[attr-defined]
     with pytest.raises(DatasetError, match=r"does not answer, or refuses \(nobody there"):
         open_dataset("s3://bucket/none")

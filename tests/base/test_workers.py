@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from matting_compose.composer.base.workers import in_processes
+from matting_compose.composer.base.workers import run_in_processes
 
 
 def test_workers_follow_their_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,4 +15,4 @@ def test_workers_follow_their_caller(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (tmp_path / name).mkdir()
         (tmp_path / name / "name.txt").write_text(name)
         monkeypatch.chdir(tmp_path / name)
-        assert list(in_processes(Path.read_text, [Path("name.txt")] * 4, 4, 2)) == [name] * 4
+        assert list(run_in_processes(Path.read_text, [Path("name.txt")] * 4, 4, 2)) == [name] * 4

@@ -107,12 +107,12 @@ def test_an_interruption_is_not_lost() -> None:
     """A signal that comes while a weak reference's callback runs, where Python drops what is raised."""
     code = """
 import signal, time, weakref
-from matting_compose.composer.console.terminal import explained
+from matting_compose.composer.console.terminal import handle_errors
 
 class Thing:
     pass
 
-with explained():
+with handle_errors():
     thing = Thing()
     reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
     del thing
@@ -126,7 +126,7 @@ def test_an_interruption_is_told_without_others_complaints() -> None:
     """Threads that fail because of it say nothing; those that fail before do."""
     code = """
 import signal, threading
-from matting_compose.composer.console.terminal import explained
+from matting_compose.composer.console.terminal import handle_errors
 
 def fail():
     raise KeyError("a thread's")
@@ -136,7 +136,7 @@ def run():
     thread.start()
     thread.join()
 
-with explained():
+with handle_errors():
     {before}
     try:
         signal.raise_signal(signal.SIGINT)

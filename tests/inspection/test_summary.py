@@ -153,9 +153,9 @@ def test_what_is_no_dataset_is_said(tmp_path: Path, name: str) -> None:
 
 def test_names_cannot_speak_to_the_terminal() -> None:
     """Control characters and direction marks in a name are shown as escapes."""
-    from matting_compose.composer.base.text import shown
+    from matting_compose.composer.base.text import escape
 
-    assert shown("a\x1b[31mb\r\u202ec é") == "a\\x1b[31mb\\r\\u202ec é"
+    assert escape("a\x1b[31mb\r\u202ec é") == "a\\x1b[31mb\\r\\u202ec é"
 
 
 def test_licences_travel_with_the_dataset(copied: Path, tmp_path: Path) -> None:

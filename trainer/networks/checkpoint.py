@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...composer.base.errors import BuildError, ExportError, TrainingError
-from ...composer.base.files import whole, write_file
+from ...composer.base.files import atomic_write, write_file
 from ...composer.base.packages import require_packages
 from .mnet import MNet
 
@@ -48,7 +48,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     TrainingError : it cannot be written; what was there before is still there
     """
     try:
-        with whole(path) as temporary, temporary.open("wb") as file:
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
             torch.save({"format": FORMAT, "version": VERSION, **state}, file)
             file.flush()
             os.fsync(file.fileno())

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationEr
 from pydantic_core import ErrorDetails
 
 from ...composer.base.errors import ConfigError
-from ...composer.base.settings import Table, explain, override, read_toml, shipped
+from ...composer.base.settings import Table, join_findings, list_shipped, override, read_toml
 from ..data.crops import Augment
 from ..data.stream import OPEN_SHARDS, SIZES
 from ..networks.losses import LOSSES
@@ -123,7 +123,7 @@ CHANGEABLE = ("steps", "save_every", "keep_every", "log_every", "tensorboard", "
 
 def shipped_configs() -> list[str]:
     """Name the configurations that come with the package, sorted."""
-    return shipped(CONFIGS)
+    return list_shipped(CONFIGS)
 
 
 def load_config(name: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -163,7 +163,7 @@ def parse_config(data: dict[str, Any], origin: str) -> Config:
         return Config.model_validate(data)
     except ValidationError as error:
         found = [_explain_one(one) for one in error.errors(include_url=False)]
-        raise ConfigError(explain(found, origin, "configuration")) from None
+        raise ConfigError(join_findings(found, origin, "configuration")) from None
 
 
 def differences(before: dict[str, Any], after: dict[str, Any], place: str = "") -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ...composer.base.errors import DatasetError, MattingComposeError, TrainingError
-from ...composer.base.files import held_alone
+from ...composer.base.files import lock_exclusively
 from ...composer.dataset.dataset import Dataset, Sample, open_dataset
 from ..data.stream import REMEMBER, Batch, Stream, open_stream
 from ..networks.checkpoint import save_checkpoint
@@ -143,7 +143,7 @@ def train(dataset: str | Path, out: Path, config: Config, place: Place, display:
             stack.enter_context(_explained(out))
             learner = Learner(config, place)  # before there is a folder: its encoder may be missing
             if place.leads:
-                stack.enter_context(held_alone(out, "training"))
+                stack.enter_context(lock_exclusively(out, "training"))
             state = previous_state(out, opened, config, place) if resume else None
             run = _Run(opened, out, config, place, learner, state)
             place.barrier()  # all have looked at the folder before one of them changes it

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ...composer.base.errors import TrainingError
 from ...composer.base.files import write_file, write_text
-from ...composer.base.text import duration
+from ...composer.base.text import format_duration
 from ...composer.sources.image_io import write_picture
 from .config import Config, crops_a_step
 from .learner import Step
@@ -246,12 +246,12 @@ def display(quiet: bool) -> Iterator[Display]:
             yield _Bar(bar)
 
 
-def told(line: Line) -> str:
+def format_line(line: Line) -> str:
     """Say a line in words."""
     parts = "  ".join(f"{name} {value:.4f}" for name, value in line.losses.items())
     return (
         f"loss {line.loss:.4f}  {parts}  rate {line.rate:.2g}  {line.crops_per_second:,.1f} crops/s"
-        f"  waiting {line.waiting:.1%}  {line.memory / 1e9:.1f} GB  ETA {duration(line.left)}"
+        f"  waiting {line.waiting:.1%}  {line.memory / 1e9:.1f} GB  ETA {format_duration(line.left)}"
     )
 
 
@@ -266,7 +266,7 @@ class _Quiet:
 class _Lines:
     def line(self, line: Line) -> None:
         """See `Display`."""
-        print(f"step {line.step:,}/{line.steps:,}  {told(line)}", file=sys.stderr, flush=True)
+        print(f"step {line.step:,}/{line.steps:,}  {format_line(line)}", file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
         """See `Display`."""
@@ -279,7 +279,7 @@ class _Bar:
 
     def line(self, line: Line) -> None:
         """See `Display`."""
-        self._bar.update(self._task, total=line.steps, completed=line.step, description=told(line))
+        self._bar.update(self._task, total=line.steps, completed=line.step, description=format_line(line))
 
     def say(self, text: str) -> None:
         """See `Display`."""
