@@ -1,8 +1,9 @@
-"""What can go wrong, as a small tree. A message says what failed, what was expected and found, and the way out."""
+"""What can go wrong, as a small tree. A message says what failed, what was expected and found, and the way out.
+
+There is a class for what somebody catches by name, or what a command answers otherwise, and no more.
+"""
 
 from __future__ import annotations
-
-__all__ = ["ExportError", "FileError"]
 
 
 class MattingComposeError(Exception):
@@ -10,7 +11,7 @@ class MattingComposeError(Exception):
 
 
 class RecipeError(MattingComposeError):
-    """A recipe cannot be used: an unknown key, a wrong type, an impossible value."""
+    """A recipe or a training configuration cannot be used: an unknown key, a wrong type, an impossible value."""
 
 
 class PlanError(MattingComposeError):
@@ -18,19 +19,19 @@ class PlanError(MattingComposeError):
 
 
 class BuildError(MattingComposeError):
-    """A build cannot start or go on."""
+    """A folder cannot be written, or a build cannot start or go on."""
 
 
 class DatasetError(MattingComposeError):
     """A dataset or a shard is not what it should be."""
 
 
-class ConfigError(RecipeError):
-    """A training configuration cannot be used: an unknown key, a wrong type, an impossible value."""
-
-
 class TrainingError(MattingComposeError):
-    """A training cannot start or go on, or a checkpoint is not what it should be."""
+    """A training cannot start or go on, a checkpoint is not what it should be, or a network cannot be exported."""
+
+
+class FileError(MattingComposeError):
+    """A file or folder that a command was given is not what it needs."""
 
 
 class SourceError(MattingComposeError):
@@ -38,11 +39,14 @@ class SourceError(MattingComposeError):
 
     Parameters
     ----------
-    source : the picture's name as the plan has it, never an absolute path
-    cause : a short, countable word: ``missing``, ``empty``, ``not-an-image``, ``truncated``, ``too-large``,
+    source : str
+        The picture's name as the plan has it, never an absolute path.
+    cause : str
+        A short, countable word: ``missing``, ``empty``, ``not-an-image``, ``truncated``, ``too-large``,
         ``unsupported``, ``size-mismatch``, ``no-alpha``, ``too-small``, ``no-unknown``, ``not-a-trimap`` or
-        ``occupied``
-    detail : what was expected, what was found, and what to do about it
+        ``occupied``.
+    detail : str
+        What was expected, what was found, and what to do about it.
     """
 
     def __init__(self, source: str, cause: str, detail: str) -> None:
@@ -53,14 +57,6 @@ class SourceError(MattingComposeError):
 
     def __reduce__(self) -> tuple[type[SourceError], tuple[str, str, str]]:
         return type(self), (self.source, self.cause, self.detail)
-
-
-class FileError(MattingComposeError):
-    """A file or folder is not what a command needs."""
-
-
-class ExportError(MattingComposeError):
-    """A network cannot be exported, or its export is not the same network."""
 
 
 class UnknownNameError(MattingComposeError, KeyError):

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from ..base.arrays import UInt8Array
-from ..base.errors import MattingComposeError, SourceError
+from ..base.errors import FileError, SourceError
 from ..base.files import disk_error, file_sha256, lock_exclusively, write_json
 from ..base.progress import OnProgress
 from ..base.text import escape
@@ -44,10 +44,6 @@ KEYWORD: Final = "matting-compose extract"
 
 
 MAX_PIXELS: Final[int] = PairsForegrounds.model_fields["max_pixels"].default
-
-
-class ExtractError(MattingComposeError):
-    """Pictures cannot be extracted."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +166,7 @@ def look(mattes: Sequence[Matte], out: Path, *, jobs: int = -1, on_progress: OnP
 
     Raises
     ------
-    ExtractError : `out` holds some of the pictures
+    FileError : `out` holds some of the pictures
     """
     _refuse_overlap(mattes, out)
     found = list(_in_turn(_look, mattes, out, jobs, on_progress))
@@ -191,8 +187,8 @@ def extract(mattes: Sequence[Matte], out: Path, *, jobs: int = -1, on_progress: 
 
     Raises
     ------
-    ExtractError : `out` holds some of the pictures
-    ForegroundError : there are alphas to use, and pymatting is not installed
+    FileError : `out` holds some of the pictures
+    MattingComposeError : there are alphas to use, and pymatting is not installed
     BuildError : another extraction is running in `out`, or it cannot be written
     """
     start = time.monotonic()
@@ -242,7 +238,7 @@ def _refuse_overlap(mattes: Sequence[Matte], out: Path) -> None:
     for matte in mattes:
         for path in (matte.image, matte.alpha):
             if path is not None and target in path.resolve().parents:
-                raise ExtractError(f"{out}: holds {escape(matte.name)}, which is to be extracted; choose another --out")
+                raise FileError(f"{out}: holds {escape(matte.name)}, which is to be extracted; choose another --out")
 
 
 def _look(task: _Task) -> Failure | int | None:

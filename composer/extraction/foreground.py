@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from ..base.arrays import FloatArray, UInt8Array
-from ..base.errors import MattingComposeError
+from ..base.packages import require_packages
 
 OPAQUE: Final = 1 - 0.5 / 255  # rounds to 255
 
@@ -40,10 +40,6 @@ TRUST: Final = 16  # weights from 1/16 are believed wholly: 8 bits tell little o
 REGULARISATION: Final = 1e-5  # pymatting's own
 
 
-class ForegroundError(MattingComposeError):
-    """Foreground colours cannot be estimated."""
-
-
 @dataclass(frozen=True)
 class Layers:
     """What a picture is mixed of.
@@ -63,14 +59,11 @@ def pymatting() -> Any:
 
     Raises
     ------
-    ForegroundError : it is not installed
+    MattingComposeError : it is not installed
     """
-    try:
-        import pymatting as package
-    except ModuleNotFoundError as error:
-        raise ForegroundError(
-            f"this needs {error.name}, which is not installed: pip install 'matting-compose[classical]'"
-        ) from None
+    require_packages("pymatting", extra="classical")
+    import pymatting as package
+
     return package
 
 
@@ -88,7 +81,7 @@ def estimate_layers(image: UInt8Array, alpha: FloatArray) -> Layers:
 
     Raises
     ------
-    ForegroundError : pymatting is not installed
+    MattingComposeError : pymatting is not installed
     """
     layers = Layers(image.copy(), image.copy())
     mixed = (alpha > CLEAR) & (alpha < OPAQUE)

@@ -8,17 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ..base.errors import MattingComposeError
+from ..base.errors import FileError
 from ..base.file_names import file_name
 from ..base.text import escape
 from ..sources.image_io import ENDINGS
 from ..sources.listings import list_pictures
 
 ALPHA_ENDINGS: Final = ("", "_alpha", "_matte", "_mask")  # of an alpha's name, after its picture's
-
-
-class MatteListError(MattingComposeError):
-    """Pictures and alphas cannot be told or matched."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ def list_mattes(pictures: Sequence[Path], alphas: Path | None = None, layout: st
 
     Raises
     ------
-    MatteListError : no picture, no alpha at all, two of one name, or another tree than the layout's
+    FileError : no picture, no alpha at all, two of one name, or another tree than the layout's
     PlanError : a folder is missing
     """
     if layout is None:
@@ -96,11 +92,11 @@ def list_mattes(pictures: Sequence[Path], alphas: Path | None = None, layout: st
     else:
         found = [matte for root in pictures for matte in _of_layout(root, layout)]
     if not found:
-        raise MatteListError(
+        raise FileError(
             f"{', '.join(map(str, pictures))}: no picture was found ({', '.join(sorted(ENDINGS))} are looked for)"
         )
     if alphas is not None and not any(matte.alpha for matte in found):
-        raise MatteListError(
+        raise FileError(
             f"{alphas}: no picture has an alpha there (looked for {escape(Path(found[0].name).stem)}.png and the like)"
         )
     _refuse_clashes(found)
@@ -114,7 +110,7 @@ def _of_layout(root: Path, layout: str) -> Iterator[Matte]:
             parts.setdefault(part.keep, part)
     if not parts:
         tried = "; ".join(f"{part.images} with {part.alphas}" for part in LAYOUTS[layout])
-        raise MatteListError(
+        raise FileError(
             f"{root}: expected {layout}'s folders ({tried}), found none of them; give the folder that holds them"
         )
     for part in parts.values():
@@ -150,7 +146,7 @@ def _refuse_clashes(mattes: list[Matte]) -> None:
     for matte in mattes:
         other = names.setdefault(matte.key.casefold(), matte.name)
         if other is not matte.name:
-            raise MatteListError(
+            raise FileError(
                 f"{escape(other)} and {escape(matte.name)} would both be written as {escape(matte.key)}.png;"
                 " rename one, or extract them into folders of their own"
             )

@@ -14,17 +14,13 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from ..base.errors import MattingComposeError
+from ..base.errors import FileError
 from ..base.files import file_sha256
 
 FOLDERS = ("cutouts", "photographs")
 
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class CorpusError(MattingComposeError):
-    """A corpus cannot be used: there is none of that name, or its tables or its folder are damaged."""
 
 
 class _Row(BaseModel):
@@ -97,7 +93,7 @@ def load_corpus(name: str) -> Corpus:
 
     Raises
     ------
-    CorpusError : no such corpus, or a row that cannot be used, with its line
+    FileError : no such corpus, or a row that cannot be used, with its line
     """
     if name.endswith(".csv"):
         stem = name.removesuffix(".csv")
@@ -107,13 +103,13 @@ def load_corpus(name: str) -> Corpus:
         first, second = (folder.joinpath(f"{name}{end}.csv").read_text(encoding="utf-8") for end in ("", "-packages"))
     else:
         shipped = ", ".join(shipped_corpora())
-        raise CorpusError(f"no corpus is called '{name}'; shipped are {shipped}; a table's name ends in .csv")
+        raise FileError(f"no corpus is called '{name}'; shipped are {shipped}; a table's name ends in .csv")
     pictures = _rows(first, f"{stem}.csv", Picture.model_validate)
     packages = _rows(second, f"{stem}-packages.csv", Package.model_validate)
     if len({picture.name for picture in pictures}) < len(pictures):
-        raise CorpusError(f"{stem}.csv: two pictures have one name")
+        raise FileError(f"{stem}.csv: two pictures have one name")
     if unknown := {picture.package for picture in pictures} - {package.name for package in packages}:
-        raise CorpusError(f"{stem}-packages.csv: no row for {', '.join(sorted(unknown))}")
+        raise FileError(f"{stem}-packages.csv: no row for {', '.join(sorted(unknown))}")
     return Corpus(name=Path(stem).name, packages=packages, pictures=pictures, table=first)
 
 
@@ -122,7 +118,7 @@ def lacking(corpus: Corpus, out: Path) -> list[Picture]:
 
     Raises
     ------
-    CorpusError : a file cannot be read
+    FileError : a file cannot be read
     """
     return [picture for picture in corpus.pictures if not _is_whole(out / picture.name, picture)]
 
@@ -141,14 +137,14 @@ def _is_whole(path: Path, picture: Picture) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise CorpusError(f"{path}: cannot be read: {error.strerror}") from None
+        raise FileError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{path}: expected a corpus' table: {error}") from None
+        raise FileError(f"{path}: expected a corpus' table: {error}") from None
 
 
 Row = TypeVar("Row", Package, Picture)
@@ -162,7 +158,7 @@ def _rows(text: str, place: str, make: Callable[[object], Row]) -> tuple[Row, ..
         except ValidationError as error:
             found = error.errors(include_url=False)[0]
             key = ".".join(map(str, found["loc"]))
-            raise CorpusError(f"{place}, line {number}: {key}: {found['msg']} (found {found['input']!r})") from None
+            raise FileError(f"{place}, line {number}: {key}: {found['msg']} (found {found['input']!r})") from None
     if not rows:
-        raise CorpusError(f"{place}: the table has no rows")
+        raise FileError(f"{place}: the table has no rows")
     return tuple(rows)

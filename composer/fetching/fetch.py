@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from ..base.errors import MattingComposeError
+from ..base.errors import FileError
 from ..base.files import atomic_write, disk_error, file_sha256, lock_exclusively
 from .apt import AptError, Offer, ask_apt, download
 from .corpus import FOLDERS, Corpus, Package, Picture, lacking, strays
@@ -33,10 +33,6 @@ MIRROR = "MIRROR/"  # any of Debian's
 
 
 Failure = tuple[str, str]
-
-
-class FetchError(MattingComposeError):
-    """A corpus cannot be fetched."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +146,7 @@ def plan_fetch(corpus: Corpus, out: Path, packages: Sequence[Path] = ()) -> Erra
 
     Raises
     ------
-    FetchError : a given file does not exist, or is none of the corpus' packages
-    CorpusError : a picture that is there cannot be read
+    FileError : a given file does not exist, or is none of the corpus' packages; a picture cannot be read
     """
     given = _given(corpus, packages)
     wanted = lacking(corpus, out)
@@ -179,7 +174,7 @@ def fetch(
 
     Raises
     ------
-    FetchError : as `plan_fetch`; no package can be had at all
+    FileError : as `plan_fetch`; no package can be had at all
     BuildError : the folder is in use, or not to be written
     AptError : a download broke off
     """
@@ -211,14 +206,14 @@ def _given(corpus: Corpus, paths: Sequence[Path]) -> dict[str, Path]:
     files: list[Path] = []
     for path in paths:
         if not path.exists():
-            raise FetchError(f"{path}: expected a package, or a folder of packages; found nothing")
+            raise FileError(f"{path}: expected a package, or a folder of packages; found nothing")
         files += sorted(path.glob("*.deb")) if path.is_dir() else [path]
     known = {package.name: package for package in corpus.packages}
     found: dict[str, Path] = {}
     for file in files:
         name, version = _name_and_version(file)
         if name not in known and file in paths:
-            raise FetchError(f"{file}: expected {_any(list(known))} with its name as Debian spells it (NAME_VERSION_…)")
+            raise FileError(f"{file}: expected {_any(list(known))} with its name as Debian spells it (NAME_VERSION_…)")
         if name in known and (name not in found or version == known[name].version):
             found[name] = file
     return found
@@ -252,16 +247,14 @@ def _refuse_the_impossible(errand: Errand, out: Path) -> None:
     absent = errand.absent
     if absent and len(absent) == len(errand.sources):
         places = "".join(f"\n  {MIRROR}{quote(package.address)}" for package in absent)
-        raise FetchError(
-            f"{errand.sources[0].reason}. Get the packages by hand, and give them with --packages:{places}"
-        )
+        raise FileError(f"{errand.sources[0].reason}. Get the packages by hand, and give them with --packages:{places}")
     if errand.room > (free := shutil.disk_usage(out).free):
-        raise FetchError(f"{out}: {errand.room / 1e6:,.0f} MB are needed, the disk has {free / 1e6:,.0f} MB free")
+        raise FileError(f"{out}: {errand.room / 1e6:,.0f} MB are needed, the disk has {free / 1e6:,.0f} MB free")
 
 
 def _own_folder(path: Path) -> None:
     if path.is_symlink():
-        raise FetchError(f"{path}: expected a folder, found a link; nothing is written through links")
+        raise FileError(f"{path}: expected a folder, found a link; nothing is written through links")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

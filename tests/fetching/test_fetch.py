@@ -18,9 +18,9 @@ from types import SimpleNamespace
 import pytest
 
 from conftest import COMMAND, Ran, run
-from matting_compose.composer.base.errors import BuildError
+from matting_compose.composer.base.errors import BuildError, FileError
 from matting_compose.composer.fetching import fetch as fetching
-from matting_compose.composer.fetching.corpus import CorpusError, load_corpus
+from matting_compose.composer.fetching.corpus import load_corpus
 from packages import package_of, tar_of, write_corpus
 
 CONTENTS = {
@@ -244,7 +244,7 @@ def test_a_dry_run_writes_nothing(apt: Place) -> None:
 def test_a_full_disk_is_said_beforehand(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is fetched."""
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=100))
-    with pytest.raises(fetching.FetchError, match="MB are needed, the disk has"):
+    with pytest.raises(fetching.FileError, match="MB are needed, the disk has"):
         fetching.fetch(load_corpus(str(place.folder / "s.csv")), place.out, [place.debs])
 
 
@@ -295,7 +295,7 @@ def test_tables_are_not_trusted(place: Place, old: str, new: str, text: str) -> 
     """A table cannot lead outside, nor ask for gigabytes."""
     table = place.folder / "s.csv"
     table.write_text(table.read_text().replace(old, new))
-    with pytest.raises(CorpusError, match=text):
+    with pytest.raises(FileError, match=text):
         load_corpus(str(table))
 
 

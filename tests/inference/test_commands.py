@@ -14,10 +14,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from conftest import photograph, save, soft_disc
+from matting_compose.composer.base.errors import FileError
 from matting_compose.composer.compositing.blending import blend
 from matting_compose.trainer import commands
 from matting_compose.trainer.inference import methods
-from matting_compose.trainer.inference.user_trimaps import TrimapError, checked_trimap, trimap_from_alpha
+from matting_compose.trainer.inference.user_trimaps import checked_trimap, trimap_from_alpha
 
 
 def predict(*arguments: object) -> Result:
@@ -187,7 +188,7 @@ def test_trimaps_are_mended_where_that_is_safe() -> None:
 )
 def test_what_is_no_trimap_is_refused(picture: np.ndarray, size: tuple[int, int], message: str) -> None:
     """Another size, a mask, an alpha: each with what to do."""
-    with pytest.raises(TrimapError, match=message):
+    with pytest.raises(FileError, match=message):
         checked_trimap(picture, size, "t.png")
 
 
@@ -204,7 +205,7 @@ def test_radii_follow_the_subjects_size() -> None:
     soft[0] = 0
     assert (trimap_from_alpha(soft, "m")[1:] == 128).all()
     for flat in (0, 255):
-        with pytest.raises(TrimapError, match="all over"):
+        with pytest.raises(FileError, match="all over"):
             trimap_from_alpha(np.full((9, 9), flat, np.uint8), "m")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="networks need the 'train' extra")
 
-from matting_compose.composer.base.errors import ExportError  # noqa: E402
+from matting_compose.composer.base.errors import MattingComposeError, TrainingError  # noqa: E402
 from matting_compose.trainer.inference.tiled import predict_alpha  # noqa: E402
 from matting_compose.trainer.networks import onnx_export as export  # noqa: E402 (only once torch is known to be there)
 from matting_compose.trainer.networks.onnx_export import check_onnx, export_onnx  # noqa: E402
@@ -52,7 +52,7 @@ def test_an_export_of_another_network_is_caught(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     export_onnx(lively(1), tmp_path / "mnet.onnx")
-    with pytest.raises(ExportError, match="differ from torch's by up to"):
+    with pytest.raises(TrainingError, match="differ from torch's by up to"):
         check_onnx(lively(2), tmp_path / "mnet.onnx")
 
 
@@ -74,5 +74,5 @@ def test_safetensors_bring_the_network_back(tmp_path: Path) -> None:
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With what to install."""
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ExportError, match=r"onnx.*pip install 'matting-compose\[export\]'"):
+    with pytest.raises(MattingComposeError, match=r"onnx.*pip install 'matting-compose\[export\]'"):
         export_onnx(lively(), tmp_path / "mnet.onnx")

@@ -10,18 +10,14 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from ...composer.base.arrays import UInt8Array
-from ...composer.base.errors import MattingComposeError
+from ...composer.base.errors import FileError
 from ...composer.dataset.dataset import Dataset, open_dataset
 from ...composer.sources.image_io import MAX_PIXELS, picture_size, read_grey, read_image
 from ..inference.files import list_pictures
 
-__all__ = ["Case", "CaseError", "DatasetCase", "FolderCase", "Material", "dataset_cases", "folder_cases"]
+__all__ = ["Case", "DatasetCase", "FolderCase", "Material", "dataset_cases", "folder_cases"]
 
 SHOWN = 8  # names listed in an error
-
-
-class CaseError(MattingComposeError):
-    """Predictions, truths, trimaps and images do not belong together."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ def folder_cases(
 
     Raises
     ------
-    CaseError : something is missing, extra, or of another size; the names are in the message
+    FileError : something is missing, extra, or of another size; the names are in the message
     """
     by_truth = list_pictures(truths)
     by_trimap = list_pictures(trimaps) if trimaps else {}
@@ -133,7 +129,7 @@ def dataset_cases(path: Path, split: Literal["auto", "train", "validation", "all
     Raises
     ------
     DatasetError : it is no finished dataset
-    CaseError : the split is empty
+    FileError : the split is empty
     """
     dataset = _dataset(path)
     splits = [shard.split for shard in dataset.shards]
@@ -144,7 +140,7 @@ def dataset_cases(path: Path, split: Literal["auto", "train", "validation", "all
         if split in ("all", splits[dataset.locate(index)[0]]):
             cases.append(DatasetCase(row.key, row.foreground, path, index))
     if not cases:
-        raise CaseError(f"{path}: no composite is in the {split} split; give --split, or build with split.validation")
+        raise FileError(f"{path}: no composite is in the {split} split; give --split, or build with split.validation")
     return cases
 
 
@@ -165,7 +161,7 @@ def _require(folder: Path, what: str, names: list[str], *, extra: bool = False) 
     if names:
         more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
         advice = "remove the extra files" if extra else "pictures are matched by their names without ending"
-        raise CaseError(f"{folder}: no {what} {', '.join(names[:SHOWN])}{more}; {advice}")
+        raise FileError(f"{folder}: no {what} {', '.join(names[:SHOWN])}{more}; {advice}")
 
 
 def _require_size(truth: Path, others: list[Path]) -> None:
@@ -173,7 +169,7 @@ def _require_size(truth: Path, others: list[Path]) -> None:
     for path in others:
         found = picture_size(path, path.name, MAX_PIXELS)
         if found != size:
-            raise CaseError(
+            raise FileError(
                 f"{path}: {found[1]}×{found[0]} px, but its truth {truth.name} is {size[1]}×{size[0]} px;"
                 " scores need pictures of one size"
             )

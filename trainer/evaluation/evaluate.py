@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...composer.base.arrays import UInt8Array
+from ...composer.base.errors import FileError
 from ...composer.sources.image_io import read_grey
 from ..inference.cutout import side_by_side
 from ..inference.files import list_pictures
 from ..inference.methods import MatteError, Settings, make_matte, to_bytes
 from ..inference.user_trimaps import checked_trimap
 from ..metrics import METRICS
-from .cases import Case, CaseError, Material
+from .cases import Case, Material
 
 __all__ = ["PERFECT", "Competitor", "Evaluation", "Failure", "Interval", "Score", "Summary", "evaluate"]
 
@@ -197,7 +198,7 @@ def _score(task: _Task, settings: Settings, whole: bool, with_picture: bool) -> 
     try:
         errors = {key: metric(prediction, material.truth, region) for key, metric in METRICS.items()}
     except ValueError as error:
-        raise CaseError(f"{who} on {name}: {error}") from None
+        raise FileError(f"{who} on {name}: {error}") from None
     score = Score(who, task.case.foreground, name, **errors)
     return score, _picture(material, prediction) if with_picture else b""
 
@@ -207,7 +208,7 @@ def _predict(task: _Task, material: Material, settings: Settings) -> UInt8Array:
     if method == PERFECT:
         return np.where(material.truth >= 128, np.uint8(255), np.uint8(0))
     if material.image is None or material.trimap is None:
-        raise CaseError(f"{method} makes mattes of images and trimaps: give --images and --trimaps, or a dataset")
+        raise FileError(f"{method} makes mattes of images and trimaps: give --images and --trimaps, or a dataset")
     trimap, _ = checked_trimap(material.trimap, material.truth.shape, name)
     return to_bytes(make_matte(str(method), material.image, trimap, settings))
 

@@ -40,7 +40,7 @@ def estimate_foreground(image: UInt8Array, alpha: FloatArray) -> UInt8Array:
 
     Raises
     ------
-    ForegroundError : pymatting is not installed
+    MattingComposeError : pymatting is not installed
     """
     return extend_colours(estimate_layers(image, alpha).foreground, to_bytes(alpha))
 

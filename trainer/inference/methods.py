@@ -89,7 +89,7 @@ def make_matte(method: str, image: UInt8Array, trimap: UInt8Array, settings: Set
     Raises
     ------
     MatteError : the method does not exist, lacks its checkpoint, or cannot work on this trimap
-    ForegroundError : pymatting is not installed
+    MattingComposeError : pymatting is not installed
     """
     if method in NETWORK:
         from .tiled import predict_alpha
@@ -109,7 +109,7 @@ def prepare(method: str, settings: Settings) -> None:
 
     Raises
     ------
-    MatteError, ForegroundError : as `make_matte`
+    MatteError, MattingComposeError : as `make_matte`
     """
     if method in NETWORK:
         network_of(settings)

@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 
 from ...composer.base.arrays import UInt8Array
-from ...composer.base.errors import MattingComposeError
+from ...composer.base.errors import FileError
 from ...composer.compositing.trimaps import subject_size, trimap_strategy
 from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
 from ...composer.recipe import Trimap
 
-__all__ = ["RADIUS", "TrimapError", "checked_trimap", "trimap_from_alpha"]
+__all__ = ["RADIUS", "checked_trimap", "trimap_from_alpha"]
 
 RADIUS: Final = 20.0  # thousandths of the subject's size: 20 px for one of 1000 × 1000 px
 
@@ -27,10 +27,6 @@ FOREIGN_SHARE: Final = 0.02  # of all pixels: antialiased borders stay below it,
 
 
 OPAQUE, CLEAR = 250, 5  # in masks: what JPEG leaves of 255 and 0
-
-
-class TrimapError(MattingComposeError):
-    """A picture is no trimap, or none can be drawn from it."""
 
 
 def checked_trimap(picture: UInt8Array, size: tuple[int, int], name: str) -> tuple[UInt8Array, list[str]]:
@@ -51,12 +47,12 @@ def checked_trimap(picture: UInt8Array, size: tuple[int, int], name: str) -> tup
 
     Raises
     ------
-    TrimapError : wrong size, no unknown region, or too many other levels: an alpha or a photograph
+    FileError : wrong size, no unknown region, or too many other levels: an alpha or a photograph
     """
     if picture.shape != size:
         (height, width), (h, w) = size, picture.shape
         scaled = abs(h / height - w / width) < 0.01
-        raise TrimapError(
+        raise FileError(
             f"{name}: the trimap is {w}×{h} px, its image {width}×{height} px; they must be of one size"
             + (", so enlarge or reduce the trimap by nearest neighbour" if scaled else "; is it another image's?")
         )
@@ -64,12 +60,12 @@ def checked_trimap(picture: UInt8Array, size: tuple[int, int], name: str) -> tup
     trimap = np.where(background, BACKGROUND, np.where(foreground, FOREGROUND, UNKNOWN)).astype(np.uint8)
     share = float((np.abs(picture.astype(np.int16) - trimap) > NEAR).mean())
     if share > FOREIGN_SHARE:
-        raise TrimapError(
+        raise FileError(
             f"{name}: {share:.0%} of its pixels are far from 0, 128 and 255, so it is no trimap; if it is a mask or a"
             " rough alpha, give it with --mask and a trimap is drawn from it"
         )
     if not (trimap == UNKNOWN).any():
-        raise TrimapError(
+        raise FileError(
             f"{name}: no pixel is unknown (128), so nothing is left to matte; if it is a mask, give it with --mask"
         )
     warnings = []
@@ -93,11 +89,11 @@ def trimap_from_alpha(alpha: UInt8Array, name: str, radius: float = RADIUS) -> U
 
     Raises
     ------
-    TrimapError : there is no subject, or it fills the picture
+    FileError : there is no subject, or it fills the picture
     """
     visible, opaque = alpha > CLEAR, alpha >= OPAQUE
     if not visible.any() or opaque.all():
-        raise TrimapError(
+        raise FileError(
             f"{name}: a mask has clear and opaque pixels, but this is {'opaque' if visible.any() else 'clear'} all over"
         )
     pixels = max(SMALLEST_RADIUS, round(subject_size(alpha, CLEAR) * radius / 1000))

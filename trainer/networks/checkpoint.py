@@ -12,7 +12,7 @@ from typing import IO, Any, Final
 import torch
 from torch import Tensor
 
-from ...composer.base.errors import BuildError, ExportError, TrainingError
+from ...composer.base.errors import TrainingError
 from ...composer.base.files import atomic_write, write_file
 from ...composer.base.packages import require_packages
 from .mnet import MNet
@@ -171,16 +171,13 @@ def export_safetensors(network: MNet, path: Path) -> None:
 
     Raises
     ------
-    ExportError : safetensors is not installed, or the file cannot be written
+    TrainingError : safetensors is not installed, or the file cannot be written
     """
     require_packages("safetensors")
     from safetensors.torch import save
 
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    try:
-        write_file(path, save(state, {"format": "pt", "network": json.dumps(network.config)}))
-    except BuildError as error:
-        raise ExportError(str(error)) from None
+    write_file(path, save(state, {"format": "pt", "network": json.dumps(network.config)}))
 
 
 def load_safetensors(path: Path) -> MNet:
@@ -188,7 +185,7 @@ def load_safetensors(path: Path) -> MNet:
 
     Raises
     ------
-    ExportError : safetensors is not installed
+    TrainingError : safetensors is not installed
     ValueError : the file is damaged, or not one of ours
     OSError : it cannot be read
     """

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ...composer.base.errors import BuildError, ExportError
+from ...composer.base.errors import TrainingError
 from ...composer.base.files import write_file
 from ...composer.base.packages import require_packages
 from .mnet import MNet
@@ -62,7 +62,7 @@ def export_onnx(network: MNet, path: Path) -> None:
 
     Raises
     ------
-    ExportError : onnx is not installed, or the file cannot be written
+    TrainingError : onnx is not installed, or the file cannot be written
     """
     require_packages("onnx")
     import onnx
@@ -86,10 +86,7 @@ def export_onnx(network: MNet, path: Path) -> None:
         producer_name="matting-compose",
     )
     onnx.checker.check_model(model)
-    try:
-        write_file(path, model.SerializeToString())
-    except BuildError as error:
-        raise ExportError(str(error)) from None
+    write_file(path, model.SerializeToString())
 
 
 class _Graph:
@@ -171,7 +168,7 @@ def _write_layers(block: nn.Module, x: str, add: _Graph) -> str:
         elif isinstance(layer, nn.ReLU):
             x = add("Relu", x)
         else:
-            raise ExportError(f"a layer of type {type(layer).__name__} cannot be exported")
+            raise TrainingError(f"a layer of type {type(layer).__name__} cannot be exported")
     return x
 
 
@@ -218,7 +215,7 @@ def check_onnx(network: MNet, path: Path, sizes: tuple[tuple[int, int], ...] = S
 
     Raises
     ------
-    ExportError : it is not installed, or alphas differ by more than `TOLERANCE`
+    TrainingError : it is not installed, or alphas differ by more than `TOLERANCE`
     """
     require_packages("onnxruntime")
     import onnxruntime
@@ -234,7 +231,7 @@ def check_onnx(network: MNet, path: Path, sizes: tuple[tuple[int, int], ...] = S
     every = np.concatenate(differences)
     parity = Parity(len(sizes), float(every.max()), float(every.mean()))
     if not parity.largest <= TOLERANCE:
-        raise ExportError(f"{path}: alphas differ from torch's by up to {parity.largest:.2g}; do not use this export")
+        raise TrainingError(f"{path}: alphas differ from torch's by up to {parity.largest:.2g}; do not use this export")
     return parity
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
-from ...composer.base.errors import ConfigError
+from ...composer.base.errors import RecipeError
 from ...composer.base.settings import Table, join_findings, list_shipped, override, read_toml
 from ..data.crops import Augment
 from ..data.stream import OPEN_SHARDS, SIZES
@@ -136,14 +136,14 @@ def load_config(name: str | Path | None = None, overrides: Sequence[str] = ()) -
 
     Raises
     ------
-    ConfigError : naming the key's path, what was found and what is allowed
+    RecipeError : naming the key's path, what was found and what is allowed
     """
     if name is not None and Path(name).suffix == ".json":
         data = _read_json(Path(name))
     else:
-        data, _ = read_toml(name, CONFIGS, "configuration", ConfigError)
+        data, _ = read_toml(name, CONFIGS, "configuration", RecipeError)
     for item in overrides:
-        override(data, item, ConfigError)
+        override(data, item, RecipeError)
     return parse_config(data, str(name or "the command line"))
 
 
@@ -151,9 +151,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); give a configuration by --config") from None
+        raise RecipeError(f"{path}: cannot be read ({error}); give a configuration by --config") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a configuration, found a {type(data).__name__}")
+        raise RecipeError(f"{path}: expected a configuration, found a {type(data).__name__}")
     return data
 
 
@@ -163,7 +163,7 @@ def parse_config(data: dict[str, Any], origin: str) -> Config:
         return Config.model_validate(data)
     except ValidationError as error:
         found = [_explain_one(one) for one in error.errors(include_url=False)]
-        raise ConfigError(join_findings(found, origin, "configuration")) from None
+        raise RecipeError(join_findings(found, origin, "configuration")) from None
 
 
 def differences(before: dict[str, Any], after: dict[str, Any], place: str = "") -> list[str]:
