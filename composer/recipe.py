@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     Discriminator,
     Field,
@@ -19,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from .base.errors import RecipeError
+from .base.errors import RecipeError, UnknownNameError
 from .base.settings import Chance, Chances, Fraction, Range, Table, join_findings, list_shipped, override, read_toml
 
 # ``seen``: as people see it, upright and in sRGB. ``stored``: the pixels as Pillow decodes them, which is what
@@ -228,10 +229,20 @@ class Trimap(Table):
         return self
 
 
+def _check_packing(name: str) -> str:
+    from .dataset.packings import PACKINGS  # which takes OpenCV
+
+    try:
+        PACKINGS[name]
+    except UnknownNameError as error:
+        raise ValueError(str(error)) from None
+    return name
+
+
 class Shards(Table):
     """How the composites are stored."""
 
-    packing: Literal["delta", "solid", "plain", "webp", "jpeg"] = "delta"
+    packing: Annotated[str, AfterValidator(_check_packing)] = "delta"
     megabytes: PositiveInt = Field(128, description="a shard's size, about")
     variants: PositiveInt = Field(50, description="variants of a foreground in one shard, at most")
     tile: Annotated[int, Field(ge=16, le=1024, multiple_of=16)] = 160

@@ -59,7 +59,7 @@ def test_folders_alone_make_a_recipe(tmp_path: Path) -> None:
         ("foo.bar=1", ["foo: unknown key", "seed, variants"]),
         ("trimap.erosion=[1,2]", ["trimap.erosion: unknown key", "erode"]),
         ("foregrounds.roots=x", ["foregrounds.roots: unknown key", "root"]),
-        ("shards.packing=zip", ["shards.packing", "'delta', 'solid', 'plain', 'webp' or 'jpeg'", "'zip'"]),
+        ("shards.packing=zip", ["shards.packing", "delta, solid, plain, webp, jpeg", "'zip'"]),
         ("trimap.erode=[9, 2]", ["trimap", "upside down"]),
         ("trimap.erode=[1.5, 2]", ["trimap", "whole numbers"]),
         ("trimap.erode=3", ["trimap.erode", "found 3"]),

@@ -22,7 +22,7 @@ from ..compositing.blending import METHODS, STRONG_ENLARGEMENT, enlargement, pla
 from ..compositing.looks import dress
 from ..compositing.scenes import Stage
 from ..compositing.trimaps import composite_trimaps
-from ..dataset.codecs import packing
+from ..dataset.packings import load_packing
 from ..dataset.rows import UNKNOWN
 from ..recipe import Trimap
 from ..sources.foregrounds import Entry, ForegroundLayout
@@ -190,7 +190,7 @@ def _alike_warnings(plan: Plan) -> Iterator[str]:
 
 def _probe(plan: Plan, jobs: int) -> tuple[int, float]:
     """Make some composites; return the dataset's estimated bytes and seconds."""
-    codecs = packing(plan.recipe.shards.packing, plan.recipe.shards.quality)
+    codecs = load_packing(plan.recipe.shards.packing, plan.recipe.shards.quality)
     tile = (plan.recipe.shards.tile,) * 2
     pixels, size, seconds, shared_seconds, shared_size = 0, 0, 0.0, 0.0, 0
     entries = {entry.key: entry for entry in plan.foregrounds}

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..base.errors import PlanError, SourceError
 from ..compositing.looks import draw_look, look_size
 from ..compositing.scenes import draw_scene
-from ..dataset.codecs import TYPICAL_BYTES
+from ..dataset.packings import load_packing
 from ..dataset.rows import Look, Scene
 from ..recipe import ForegroundTable, Recipe, plain
 from ..sources.backgrounds import BackgroundLayout, background_layout, select_backgrounds
@@ -274,7 +274,7 @@ class Plan:
     def estimated_bytes(self) -> int:
         """Bytes on disk, by what photographs take; a dry run measures instead."""
         extra = {"none": 0.0, "unknown": 0.1, "full": 0.7}[self.recipe.shards.background]
-        return int(self.pixels * TYPICAL_BYTES[self.recipe.shards.packing] * (1 + extra))
+        return int(self.pixels * load_packing(self.recipe.shards.packing).typical_bytes * (1 + extra))
 
 
 def plan_sha256(document: dict[str, Any]) -> str:
@@ -395,7 +395,7 @@ def _median_pixels(sizes: list[tuple[int, int] | None]) -> int:
 
 def _shape(recipe: Recipe, sizes: list[tuple[int, int] | None], counts: tuple[int, ...]) -> tuple[int, int]:
     # The median, not the sum: a picture that is repaired later must not change the cut.
-    composite = _median_pixels(sizes) * TYPICAL_BYTES[recipe.shards.packing]
+    composite = _median_pixels(sizes) * load_packing(recipe.shards.packing).typical_bytes
     variants = min(recipe.shards.variants, max(-(-count // recipe.looks.count) for count in counts))
     fitting = round(recipe.shards.megabytes * 2**20 / (composite * variants))
     rows = sum(min(recipe.looks.count, count) for count in counts)

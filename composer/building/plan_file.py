@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
 
 from ..base.errors import DatasetError
-from ..dataset.documents import Document, Sha256, Split, first_finding, read_json_object, validated
+from ..dataset.documents import Document, Sha256, Split, describe_first, parse_document, read_json_object
 from ..recipe import Recipe
 from ..sources.foregrounds import Entry
 from .plan import PLAN, Plan, plan_sha256
@@ -56,9 +56,9 @@ def load_plan(folder: Path) -> PlanFile:
     DatasetError : it is missing, damaged, or of another version of the plan's rules
     """
     path = folder / PLAN
-    document = read_json_object(path)
     way_out = "restore it from a copy, or build into another folder"
-    found = validated(_PlanDocument, document, path, way_out)
+    document = read_json_object(path, way_out)
+    found = parse_document(_PlanDocument, document, path, way_out)
     if found.plan_version != PLAN_VERSION:
         raise DatasetError(f"{path}: of plan version {found.plan_version}; this program knows version {PLAN_VERSION}")
     content = {key: value for key, value in document.items() if key != "plan_sha256"}
@@ -68,7 +68,7 @@ def load_plan(folder: Path) -> PlanFile:
     try:
         recipe = Recipe.model_validate({**found.recipe, **anywhere})
     except ValidationError as error:
-        raise DatasetError(f"{path}: damaged (recipe: {first_finding(error)}); {way_out}") from None
+        raise DatasetError(f"{path}: damaged (recipe: {describe_first(error)}); {way_out}") from None
     plan = Plan(
         recipe=recipe,
         foregrounds=tuple(Entry(key=entry[0], image=entry[1]) for entry in found.foregrounds),

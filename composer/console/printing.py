@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..fetching.fetch import Errand, Fetched
     from ..inspection.diff import Difference
     from ..inspection.summary import Summary
-    from ..inspection.verify import Verdict
+    from ..inspection.verify import VerifyResult
 
 WIDTH = 160  # columns where there is no terminal to ask
 
@@ -184,7 +184,7 @@ def print_summary(summary: Summary) -> None:
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def print_verdict(verdict: Verdict) -> None:
+def print_verdict(verdict: VerifyResult) -> None:
     """Print what a verification found: notes, each thing that is wrong, and the verdict in a line."""
     for note in verdict.notes:
         print(f"note: {escape(note)}")
@@ -234,7 +234,7 @@ def print_panel(row: Row, picture: Array | None) -> None:
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     fields = {name: value for name, value in asdict(row).items() if name not in ("look", "scene")}
-    for field, value in (*fields.items(), *row.drawn()):
+    for field, value in (*fields.items(), *row.changes()):
         console.print(Text(f"{field:18}", "dim") + Text(escape(str(value))))
     if picture is not None:
         for line in half_blocks(picture, min(console.width, MOST_COLUMNS)):

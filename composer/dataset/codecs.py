@@ -1,20 +1,7 @@
-"""Packing: how a picture becomes the tiles of a shard, and back. Pure arrays and bytes.
+"""Codecs: how a picture becomes the tiles of a shard, and back. Pure arrays and bytes.
 
-A picture is cut into tiles, each coded alone, so that a window costs only the tiles it touches. What one tile's
-bytes mean is said by its codec; which codec stores what is said by the packing:
-
-========  ==========================================================  ==============  ========
-packing   composites and backgrounds                                  foregrounds     masks
-========  ==========================================================  ==============  ========
-delta     green-subtracted second differences, Zstandard 1            the same        Zstandard
-solid     RGB, Zstandard −3 (any HDF5 viewer with the filter shows)   RGB, Zstandard  Zstandard
-plain     RGB, no filter: for tools that know nothing of us           RGB             bytes
-webp      a lossless WebP per tile: the smallest, slow to make        the same        the same
-jpeg      a JPEG 4:4:4 per tile: lossy, for short disks               as delta        Zstandard
-========  ==========================================================  ==============  ========
-
-With ``delta``, ``solid`` and ``webp`` a composite's opaque pixels are stored as zeros: they are the foreground's, which
-is stored once for all its composites.
+A picture is cut into tiles, each encoded alone, so that a window costs only the tiles it touches. What one tile's bytes
+mean is its codec's business; which codec stores what is the packing's.
 """
 
 from __future__ import annotations
@@ -30,11 +17,8 @@ from typing import Any, ClassVar, Protocol
 import cv2
 import numpy as np
 import zstandard
-from numpy.typing import NDArray
-from PIL import Image
 
-Array = NDArray[np.uint8]
-
+from ..base.arrays import UInt8Array
 
 ZSTANDARD = 32015  # registered HDF5 filter numbers
 
@@ -45,28 +29,32 @@ JPEG = 32019
 WEBP = 511  # of the numbers for private use: nobody has registered a filter for WebP
 
 
-FILTERS = (ZSTANDARD, JPEG, WEBP)
+Hdf5Layout = tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]  # shape, chunk shape, filter for `create_dataset`
 
 
 class Codec(Protocol):
-    """Code a picture (H, W) or (H, W, 3) uint8 as tiles of a fixed size; tiles at the far edges are filled up.
+    """Encode pictures, (H, W) or (H, W, 3) uint8, as tiles of a fixed size; tiles at the far edges are filled up.
+
+    `TileCodec` does all of it but for one tile's bytes.
 
     Attributes
     ----------
-    channels : 3, or 1 for pictures without a third axis
-    bare : tiles are stored as their pixels, row by row, so that some rows can be read alone
+    channels : int
+        3, or 1 for pictures without a third axis.
+    bare : bool
+        Tiles are stored as their pixels, row by row, so that some rows can be read alone.
     """
 
     @property
     def channels(self) -> int:
-        """A picture's."""
+        """See the class."""
 
     @property
     def bare(self) -> bool:
-        """Whether nothing is coded."""
+        """See the class."""
 
-    def dataset(self, height: int, width: int, tile: int) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
-        """Return a picture's HDF5 shape, its chunk shape and the filter's ``create_dataset`` arguments."""
+    def dataset(self, height: int, width: int, tile: int) -> Hdf5Layout:
+        """Return how a picture of `height` × `width` px lies in HDF5, in tiles of at most `tile` px."""
 
     def corner(self, y: int, x: int) -> tuple[int, ...]:
         """Return the chunk coordinates of the tile whose first pixel is (y, x)."""
@@ -74,11 +62,11 @@ class Codec(Protocol):
     def tile_shape(self, chunk: tuple[int, ...]) -> tuple[int, int]:
         """Return a tile's (height, width) from a chunk's shape."""
 
-    def encode(self, picture: Array, tile: tuple[int, int]) -> list[list[bytes]]:
-        """Cut and code a picture."""
+    def encode(self, picture: UInt8Array, tile: tuple[int, int]) -> list[list[bytes]]:
+        """Cut and encode a picture: the bytes of its tiles, by row and column."""
 
-    def decode(self, data: bytes, tile: tuple[int, int]) -> Array:
-        """Decode one tile to (h, w) or (h, w, 3)."""
+    def decode(self, data: bytes, tile: tuple[int, int]) -> UInt8Array:
+        """Decode one tile to (h, w) or (h, w, 3) uint8; raise ValueError or ZstdError where it is damaged."""
 
 
 @lru_cache(maxsize=8)
@@ -104,8 +92,12 @@ def _decompress(data: bytes, size: int) -> bytes:
     return _decompressor().decompress(data)
 
 
-class _Pixels:
-    """What the codecs share that keep a tile's channels together; how one tile becomes bytes is the subclass's."""
+class TileCodec:
+    """What codecs share that keep a tile's channels together.
+
+    A subclass has `channels`, and says what one tile's bytes are: `encode_tile`, `decode_tile`, and `hdf5_filter`, by
+    which other programs decode them.
+    """
 
     channels: int
 
@@ -114,11 +106,11 @@ class _Pixels:
         """See `Codec`."""
         return False
 
-    def dataset(self, height: int, width: int, tile: int) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
+    def dataset(self, height: int, width: int, tile: int) -> Hdf5Layout:
         """See `Codec`."""
         last = (self.channels,) if self.channels > 1 else ()
         chunk = (even_tile(height, tile), even_tile(width, tile), *last)
-        return (height, width, *last), chunk, self._filter(chunk)
+        return (height, width, *last), chunk, self.hdf5_filter(chunk)
 
     def corner(self, y: int, x: int) -> tuple[int, ...]:
         """See `Codec`."""
@@ -128,32 +120,35 @@ class _Pixels:
         """See `Codec`."""
         return (chunk[-3], chunk[-2]) if self.channels > 1 else (chunk[-2], chunk[-1])
 
-    def encode(self, picture: Array, tile: tuple[int, int]) -> list[list[bytes]]:
+    def encode(self, picture: UInt8Array, tile: tuple[int, int]) -> list[list[bytes]]:
         """See `Codec`."""
         below, right = -picture.shape[0] % tile[0], -picture.shape[1] % tile[1]
         if below or right:  # edges are repeated, not blackened: a black border would ring into a JPEG
             picture = np.asarray(cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_REPLICATE), np.uint8)
         return [
-            [self._pack(picture[y : y + tile[0], x : x + tile[1]]) for x in range(0, picture.shape[1], tile[1])]
+            [self.encode_tile(picture[y : y + tile[0], x : x + tile[1]]) for x in range(0, picture.shape[1], tile[1])]
             for y in range(0, picture.shape[0], tile[0])
         ]
 
-    def decode(self, data: bytes, tile: tuple[int, int]) -> Array:
+    def decode(self, data: bytes, tile: tuple[int, int]) -> UInt8Array:
         """See `Codec`."""
-        return self._unpack(data, (*tile, self.channels) if self.channels > 1 else tile)
+        return self.decode_tile(data, (*tile, self.channels) if self.channels > 1 else tile)
 
-    def _filter(self, chunk: tuple[int, ...]) -> dict[str, Any]:
+    def hdf5_filter(self, chunk: tuple[int, ...]) -> dict[str, Any]:
+        """Return what `create_dataset` is told of the filter, for a chunk of this shape; {} where there is none."""
         raise NotImplementedError
 
-    def _pack(self, pixels: Array) -> bytes:
+    def encode_tile(self, pixels: UInt8Array) -> bytes:
+        """Encode a tile, (h, w) or (h, w, 3) uint8."""
         raise NotImplementedError
 
-    def _unpack(self, data: bytes, shape: tuple[int, ...]) -> Array:
+    def decode_tile(self, data: bytes, shape: tuple[int, ...]) -> UInt8Array:
+        """Decode a tile to this shape; raise ValueError where it is damaged, or no tile of this codec."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Interleaved(_Pixels):
+class Interleaved(TileCodec):
     """Pixels as they are, row by row, in one Zstandard frame a tile; `level` None stores the bare bytes."""
 
     channels: int
@@ -164,14 +159,17 @@ class Interleaved(_Pixels):
         """See `Codec`."""
         return self.level is None
 
-    def _filter(self, chunk: tuple[int, ...]) -> dict[str, Any]:
+    def hdf5_filter(self, chunk: tuple[int, ...]) -> dict[str, Any]:
+        """See `TileCodec`."""
         return {} if self.level is None else _zstandard_filter(self.level)
 
-    def _pack(self, pixels: Array) -> bytes:
+    def encode_tile(self, pixels: UInt8Array) -> bytes:
+        """See `TileCodec`."""
         data = pixels.tobytes()
         return data if self.level is None else _compressor(self.level).compress(data)
 
-    def _unpack(self, data: bytes, shape: tuple[int, ...]) -> Array:
+    def decode_tile(self, data: bytes, shape: tuple[int, ...]) -> UInt8Array:
+        """See `TileCodec`."""
         whole = data if self.level is None else _decompress(data, math.prod(shape))
         return np.frombuffer(whole, np.uint8).reshape(shape)
 
@@ -188,7 +186,7 @@ class Delta:
     channels: ClassVar[int] = 3
     bare: ClassVar[bool] = False
 
-    def dataset(self, height: int, width: int, tile: int) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
+    def dataset(self, height: int, width: int, tile: int) -> Hdf5Layout:
         """See `Codec`."""
         return (3, height, width), (3, even_tile(height, tile), even_tile(width, tile)), _zstandard_filter(self.level)
 
@@ -200,7 +198,7 @@ class Delta:
         """See `Codec`."""
         return chunk[-2], chunk[-1]
 
-    def encode(self, picture: Array, tile: tuple[int, int]) -> list[list[bytes]]:
+    def encode(self, picture: UInt8Array, tile: tuple[int, int]) -> list[list[bytes]]:
         """See `Codec`."""
         height, width = picture.shape[:2]
         planes = np.zeros((3, height + -height % tile[0], width + -width % tile[1]), np.uint8)
@@ -214,7 +212,7 @@ class Delta:
         compress = _compressor(self.level, differences=True).compress
         return [[compress(part.tobytes()) for part in row] for row in _cut(planes, tile)]
 
-    def decode(self, data: bytes, tile: tuple[int, int]) -> Array:
+    def decode(self, data: bytes, tile: tuple[int, int]) -> UInt8Array:
         """See `Codec`."""
         height, width = tile
         stored = np.frombuffer(_decompress(data, 3 * height * width), np.uint8).reshape(3, height, width)
@@ -225,43 +223,50 @@ class Delta:
 
 
 @dataclass(frozen=True)
-class WebP(_Pixels):
+class WebP(TileCodec):
     """A lossless WebP file per tile, and after it its CRC-32 (4 bytes, little-endian), since WebP has no checksum."""
 
     channels: int
 
-    def _filter(self, chunk: tuple[int, ...]) -> dict[str, Any]:
+    def hdf5_filter(self, chunk: tuple[int, ...]) -> dict[str, Any]:
+        """See `TileCodec`."""
         return {"compression": WEBP, "allow_unknown_filter": True}
 
-    def _pack(self, pixels: Array) -> bytes:
-        file = io.BytesIO()  # Pillow's encoder: OpenCV's has its slowest setting only
+    def encode_tile(self, pixels: UInt8Array) -> bytes:
+        """See `TileCodec`."""
+        from PIL import Image  # its encoder: OpenCV's has its slowest setting only; readers need neither
+
+        file = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(pixels)).save(file, "WEBP", lossless=True, method=2, quality=30)
         return file.getvalue() + zlib.crc32(file.getbuffer()).to_bytes(4, "little")
 
-    def _unpack(self, data: bytes, shape: tuple[int, ...]) -> Array:
+    def decode_tile(self, data: bytes, shape: tuple[int, ...]) -> UInt8Array:
+        """See `TileCodec`."""
         # A lossless file begins RIFF····WEBPVP8L···· 0x2f, then 14 bits of width − 1 and 14 of height − 1: read before
-        # the decoder is let loose, which would make room for whatever is declared.
+        # the decoder is let loose, which would make room for whatever is declared, in whatever format.
         sides = int.from_bytes(data[21:25], "little")
         declared = (sides >> 14 & 0x3FFF) + 1, (sides & 0x3FFF) + 1
         whole = zlib.crc32(memoryview(data)[:-4]) == int.from_bytes(data[-4:], "little")
-        if not whole or data[12:16] != b"VP8L" or declared != shape[:2]:
+        if not whole or data[:4] + data[8:16] != b"RIFFWEBPVP8L" or declared != shape[:2]:
             raise ValueError("a WebP tile is damaged")
         pixels = _decode_picture(data[:-4], shape[:2])
         return pixels if self.channels > 1 else pixels[..., 0]
 
 
 @dataclass(frozen=True)
-class Jpeg(_Pixels):
+class Jpeg(TileCodec):
     """A baseline JPEG without chroma subsampling per tile."""
 
     quality: int
     channels: int = 3
 
-    def _filter(self, chunk: tuple[int, ...]) -> dict[str, Any]:
+    def hdf5_filter(self, chunk: tuple[int, ...]) -> dict[str, Any]:
+        """See `TileCodec`."""
         options = (self.quality, chunk[1], chunk[0], 1)  # quality, columns, rows, colour
         return {"compression": JPEG, "compression_opts": options, "allow_unknown_filter": True}
 
-    def _pack(self, pixels: Array) -> bytes:
+    def encode_tile(self, pixels: UInt8Array) -> bytes:
+        """See `TileCodec`."""
         options = [
             cv2.IMWRITE_JPEG_QUALITY,
             self.quality,
@@ -273,51 +278,39 @@ class Jpeg(_Pixels):
             raise ValueError(f"a tile of {pixels.shape} could not be coded as JPEG")
         return bytes(data)
 
-    def _unpack(self, data: bytes, shape: tuple[int, ...]) -> Array:
+    def decode_tile(self, data: bytes, shape: tuple[int, ...]) -> UInt8Array:
+        """See `TileCodec`."""
+        _check_jpeg(data, shape[:2])
         return _decode_picture(data, shape[:2])
 
 
-def _decode_picture(data: bytes, size: tuple[int, ...]) -> Array:
+def _check_jpeg(data: bytes, size: tuple[int, ...]) -> None:
+    """Raise ValueError unless the decoder will find a baseline JPEG of this size, RGB in one scan, and nothing else.
+
+    OpenCV decodes whatever format it recognises, makes room for whatever that declares, and a progressive file may have
+    thousands of scans. Markers and their fields: ITU-T T.81, annex B.
+    """
+    at, frame = 2, b""
+    while data[:3] == b"\xff\xd8\xff" and at + 4 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xC0 and not frame:  # start of frame, baseline: precision, height, width, components
+            frame = data[at + 4 : at + 10]
+        elif marker == 0xDA:  # start of scan: components in it
+            if frame == bytes((8, *size[0].to_bytes(2, "big"), *size[1].to_bytes(2, "big"), 3)) and data[at + 4] == 3:
+                return
+            break
+        elif marker not in (0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0)):  # tables, restart interval, applications' own
+            break
+        at += 2 + length
+    raise ValueError("a JPEG tile is damaged, or no baseline JPEG of its size")
+
+
+def _decode_picture(data: bytes, size: tuple[int, ...]) -> UInt8Array:
     """Decode a tile that is a picture file, to (H, W, 3)."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if pixels is None or pixels.shape != (*size, 3):
         raise ValueError("a tile's picture is damaged")
     return np.asarray(pixels, np.uint8)
-
-
-@dataclass(frozen=True)
-class Packing:
-    """Which codec stores what.
-
-    Attributes
-    ----------
-    image : composites and backgrounds
-    foreground : foregrounds, once for all their composites
-    mask : alphas and trimaps
-    shares_opaque : composites hold zeros where alpha is 255, and a reader puts the foreground there
-    """
-
-    image: Codec
-    foreground: Codec
-    mask: Codec
-    shares_opaque: bool
-
-
-def packing(name: str, quality: int = 95) -> Packing:
-    """Return the packing called `name`; `quality` is JPEG's. The table above says what each does."""
-    masks, delta = Interleaved(1, level=1), Delta()
-    packings = {
-        "delta": Packing(delta, delta, masks, shares_opaque=True),
-        "solid": Packing(Interleaved(3, level=-3), Interleaved(3, level=1), masks, shares_opaque=True),
-        "plain": Packing(Interleaved(3, None), Interleaved(3, None), Interleaved(1, None), shares_opaque=False),
-        "webp": Packing(WebP(3), WebP(3), WebP(1), shares_opaque=True),
-        "jpeg": Packing(Jpeg(quality), delta, masks, shares_opaque=False),
-    }
-    return packings[name]
-
-
-# Bytes per composite pixel, trimap included, of photographs with a quarter of opaque pixels: for estimates only.
-TYPICAL_BYTES = {"delta": 0.75, "solid": 1.45, "plain": 4.0, "webp": 0.65, "jpeg": 0.55}
 
 
 def _zstandard_filter(level: int) -> dict[str, Any]:
@@ -330,7 +323,7 @@ def even_tile(side: int, tile: int) -> int:
     return -(-side // -(-side // tile))
 
 
-def _cut(planes: Array, tile: tuple[int, int]) -> Iterator[Iterator[Array]]:
+def _cut(planes: UInt8Array, tile: tuple[int, int]) -> Iterator[Iterator[UInt8Array]]:
     """Cut (C, H, W) planes into tiles (C, h, w), row by row."""
     height, width = tile
     for y in range(0, planes.shape[1], height):

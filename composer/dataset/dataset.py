@@ -5,27 +5,22 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from zstandard import ZstdError
 
-from ..base import storage as store
+from ..base.arrays import UInt8Array
 from ..base.errors import DatasetError
 from ..base.progress import OnProgress
-from ..base.storage import list_sizes
-from .codecs import even_tile
-from .documents import INDEX, Index, expect_type, read_index
+from ..base.storage import cache_locally, list_sizes, resolve_path
+from .documents import INDEX, FailureRecord, Settings, ShardRecord, load_index
 from .reader import Memory, ShardReader
-from .rows import MASK_TILES, Row, Window
-
-Array = NDArray[np.uint8]
-
+from .rows import Row, Window
 
 OPEN_SHARDS = 32  # files held open at once, if nobody says more: opening one takes as long as reading ten crops
 
@@ -36,120 +31,214 @@ class Sample:
 
     Attributes
     ----------
-    image : (H, W, 3) uint8 RGB, the composite
-    trimap : (H, W) uint8, 0 background, 128 unknown, 255 foreground
-    alpha : (H, W) uint8, 0 clear .. 255 opaque
+    image : (H, W, 3) uint8 RGB
+        The composite.
+    trimap : (H, W) uint8
+        0 background, 128 unknown, 255 foreground.
+    alpha : (H, W) uint8
+        0 clear .. 255 opaque.
     foreground : (H, W, 3) uint8 RGB
-    background : (H, W, 3) uint8 RGB as fitted, or None where the recipe did not store it; with ``unknown`` it is
-        zero outside the unknown region
-    row : key, names, radii, offsets, scale
+        Its colours, also where alpha is 0.
+    background : (H, W, 3) uint8 RGB or None
+        As fitted; None where the recipe did not store it. With ``unknown`` it is zero outside the unknown region.
+    row : Row
+        Key, names, radii, offsets, scale.
     """
 
-    image: Array
-    trimap: Array
-    alpha: Array
-    foreground: Array
-    background: Array | None
+    image: UInt8Array
+    trimap: UInt8Array
+    alpha: UInt8Array
+    foreground: UInt8Array
+    background: UInt8Array | None
     row: Row
 
 
-@dataclass(frozen=True)
-class ShardInfo:
-    """A shard as the index lists it."""
-
-    file: str
-    index: int
-    split: str
-    composites: int
-    bytes: int
-    sha256: str
-
-
 class Dataset(Sequence[Sample]):
-    """A finished dataset: ``len``, index, slice-free iteration, windows.
+    """A finished dataset: ``len``, numbers, slices, iteration, windows.
 
-    Safe to hand to other processes, forked or spawned: files are opened where they are read, at most
-    `keep_open` at once, and never carried across.
+    Safe to hand to other processes, forked or spawned: files are opened where they are read, at most `keep_open` at
+    once, and never carried across.
 
     Parameters
     ----------
-    path : the folder, or its address in object storage
-    remember : bytes of decoded tiles of alphas, trimaps and foregrounds that each process may keep, for readers that
-        come back to them: a foreground's are the same for all its composites
+    path : str or Path
+        The folder, or its address in object storage.
+    remember : int
+        Bytes of decoded tiles of alphas, trimaps and foregrounds that each process may keep, for readers that come back
+        to them: a foreground's are the same for all its composites.
+
+    Attributes
+    ----------
+    metadata : Index
+        What its `dataset.json` says.
+    shards : tuple of ShardRecord
+        Composites are numbered through them.
+    keep_open : int
+        Who comes back to more shards than these raises it.
     """
 
     def __init__(self, path: str | Path, remember: int = 0) -> None:
-        self.path = store.resolve_path(path)
+        self.path = resolve_path(path)
+        self.metadata = load_index(self.path)
+        self.shards: tuple[ShardRecord, ...] = tuple(self.metadata.shards)
+        self.keep_open = OPEN_SHARDS
         self._remember = remember
         self._memory = Memory(remember) if remember else None
-        self.document = read_index(self.path)
-        self.shards = tuple(_shard_info(entry) for entry in self.document["shards"])
         self._starts = [0, *accumulate(shard.composites for shard in self.shards)]
         self._readers: OrderedDict[int, ShardReader] = OrderedDict()
-        self.keep_open = OPEN_SHARDS  # who comes back to more of them raises it
         self._process = os.getpid()
 
     def __len__(self) -> int:
         return self._starts[-1]
 
     @overload
-    def __getitem__(self, index: int) -> Sample: ...
+    def __getitem__(self, number: int) -> Sample: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+    def __getitem__(self, number: slice) -> list[Sample]: ...
+    def __getitem__(self, number: int | slice) -> Sample | list[Sample]:
         """Read a composite whole."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return self._sample(index, None)
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        return self._sample(number, None)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))
 
-    def window(self, index: int, y: int, x: int, height: int, width: int) -> Sample:
-        """Read only the part of a composite whose top-left px is (y, x).
+    def window(self, number: int, y: int, x: int, height: int, width: int) -> Sample:
+        """Read only a part of a composite.
+
+        Parameters
+        ----------
+        number : int
+            The composite's; negative ones count from the end.
+        y, x : int
+            Its top-left pixel.
+        height, width : int
+            Px.
 
         Raises
         ------
-        ValueError : the window is not inside the composite
-        """
-        return self._sample(index, (y, x, height, width))
+        IndexError
+            There is no such composite.
+        ValueError
+            The window is not inside the composite.
+        DatasetError
+            The shard cannot be read.
 
-    def row(self, index: int) -> Row:
+        Examples
+        --------
+        >>> from matting_compose.composer import build, load_recipe, open_dataset
+        >>> small = ["foregrounds.count=2", "foregrounds.sides=[64,80]", "backgrounds.count=2", "variants=2"]
+        >>> _ = build(load_recipe("demo", small), "small", jobs=1)
+        >>> crop = open_dataset("small").window(0, y=8, x=16, height=32, width=48)
+        >>> crop.image.shape, crop.alpha.shape
+        ((32, 48, 3), (32, 48))
+        """
+        return self._sample(number, (y, x, height, width))
+
+    @property
+    def plan_sha256(self) -> str:
+        """The digest of its plan, which two datasets share only if they hold the same composites."""
+        return self.metadata.plan_sha256
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe that it was built with, as its index has it."""
+        return self.metadata.recipe
+
+    @property
+    def settings(self) -> Settings:
+        """The recipe's keys that looking at a dataset needs."""
+        return self.metadata.settings
+
+    @property
+    def background(self) -> Literal["none", "unknown", "full"]:
+        """How much of each composite's background is stored: nothing, the unknown region, or all."""
+        return self.settings.shards.background
+
+    @property
+    def failures(self) -> Sequence[FailureRecord]:
+        """The composites that were planned and could not be made."""
+        return self.metadata.failures
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that it has shards of, sorted."""
+        return tuple(sorted({shard.split for shard in self.shards}))
+
+    def ranges(self, split: str | None = None) -> list[range]:
+        """List the numbers of the composites of each shard that has some; of one split, or of all."""
+        bounds = zip(self.shards, self._starts, self._starts[1:], strict=False)
+        return [range(start, end) for shard, start, end in bounds if start < end and split in (None, shard.split)]
+
+    def numbers(self, split: str | None = None) -> NDArray[np.int64]:
+        """Return the numbers of the composites of one split, or of all, ascending."""
+        parts = [np.arange(numbers.start, numbers.stop) for numbers in self.ranges(split)]
+        return np.concatenate([np.zeros(0, np.int64), *parts])
+
+    def shard_of(self, number: int) -> ShardRecord:
+        """Return the index's record of the shard that a composite lies in."""
+        return self.shards[self.locate(number)[0]]
+
+    def missing_shards(self) -> tuple[str, ...]:
+        """Name the shards that are missing, or of another size than the index says."""
+        there = list_sizes(self.path / "shards")
+        return tuple(shard.file for shard in self.shards if there.get(shard.file) != shard.bytes)
+
+    def row(self, number: int) -> Row:
         """Return a composite's row; no pixels are read."""
-        shard, place = self.locate(index)
-        return self.reader(shard).rows[place]
+        shard, position = self.locate(number)
+        return self.reader(shard).rows[position]
 
     def rows(self) -> Iterator[Row]:
         """Yield every row, in order."""
         for shard in range(len(self.shards)):
             yield from self.reader(shard).rows
 
-    def locate(self, index: int) -> tuple[int, int]:
-        """Return the shard, and the place in it, of composite `index`."""
+    def read_rows(self, skip: Collection[str] = (), on_progress: OnProgress | None = None) -> dict[int, Row]:
+        """Read the rows of all shards but those to `skip`, by their composites' numbers."""
+        rows: dict[int, Row] = {}
+        for shard, record in enumerate(self.shards):
+            if record.file not in skip:
+                rows |= dict(enumerate(self.reader(shard).rows, self._starts[shard]))
+            if on_progress:
+                on_progress("tables", shard + 1, len(self.shards))
+        return rows
+
+    def read_mask(self, number: int, name: Literal["trimap", "alpha"]) -> UInt8Array:
+        """Read a composite's trimap or alpha without its colours, (H, W) uint8: a hundredth of the work."""
+        shard, position = self.locate(number)
+        reader = self.reader(shard)
+        return reader.read_mask(reader.rows[position], name)
+
+    def locate(self, number: int) -> tuple[int, int]:
+        """Return which shard composite `number` lies in, and at which row of its table.
+
+        Raises
+        ------
+        IndexError
+            There is no such composite.
+        """
         length = len(self)
-        if not -length <= index < length:
-            raise IndexError(f"composite {index} of a dataset of {length}")
-        index %= length
-        shard = bisect_right(self._starts, index) - 1
-        return shard, index - self._starts[shard]
+        if not -length <= number < length:
+            raise IndexError(f"composite {number} of a dataset of {length}")
+        number %= length
+        shard = bisect_right(self._starts, number) - 1
+        return shard, number - self._starts[shard]
 
     def reader(self, shard: int) -> ShardReader:
-        """Return an open shard; the one used longest ago is closed when too many are open."""
+        """Return an open shard; the one used longest ago is closed when too many are open.
+
+        Raises
+        ------
+        DatasetError
+            It is missing, damaged, or not the one that the index lists.
+        """
         if self._process != os.getpid():  # forked: the parent's files are not ours to read or to close
             self._inherited, self._readers, self._process = self._readers, OrderedDict(), os.getpid()
         reader = self._readers.get(shard)
         if reader is None:
-            info = self.shards[shard]
-            path = store.cache_locally(self.path / "shards" / info.file, info.bytes, info.sha256)
-            reader = ShardReader(path, self._memory if self._remember else None)
-            if reader.header.plan_sha256 != self.document["plan_sha256"]:
-                raise DatasetError(f"{self.shards[shard].file}: belongs to another dataset; build again to restore it")
-            if len(reader.rows) != self.shards[shard].composites:
-                raise DatasetError(
-                    f"{self.shards[shard].file}: has {len(reader.rows):,} composites, but {INDEX} says"
-                    f" {self.shards[shard].composites:,}; `inspect --verify` tells which is wrong"
-                )
-            self._readers[shard] = reader
+            reader = self._readers[shard] = self._open(self.shards[shard])
             if len(self._readers) > self.keep_open:
                 self._readers.popitem(last=False)[1].close()
         self._readers.move_to_end(shard)
@@ -160,10 +249,24 @@ class Dataset(Sequence[Sample]):
         while self._readers:
             self._readers.popitem()[1].close()
 
-    def _sample(self, index: int, window: Window | None) -> Sample:
-        shard, place = self.locate(index)
+    def _open(self, record: ShardRecord) -> ShardReader:
+        path = cache_locally(self.path / "shards" / record.file, record.bytes, record.sha256)
+        reader = ShardReader(path, self._memory)
+        if reader.header.plan_sha256 != self.plan_sha256:
+            reader.close()
+            raise DatasetError(f"{record.file}: belongs to another dataset; build again to restore it")
+        if len(reader.rows) != record.composites:
+            reader.close()
+            raise DatasetError(
+                f"{record.file}: has {len(reader.rows):,} composites, but {INDEX} says {record.composites:,};"
+                " `inspect --verify` tells which is wrong"
+            )
+        return reader
+
+    def _sample(self, number: int, window: Window | None) -> Sample:
+        shard, position = self.locate(number)
         reader = self.reader(shard)
-        row = reader.rows[place]
+        row = reader.rows[position]
         return Sample(*reader.read(row, window), row)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -172,75 +275,30 @@ class Dataset(Sequence[Sample]):
 
 
 def open_dataset(path: str | Path, remember: int = 0) -> Dataset:
-    """Open a dataset that `matting-compose build` has finished; see `Dataset` for `remember`.
+    """Open a dataset that `build` has finished.
 
-    >>> ds = open_dataset("demo")                     # doctest: +SKIP
-    >>> sample = ds[0]                                # doctest: +SKIP
-    >>> crop = ds.window(0, y=64, x=64, height=320, width=320)   # doctest: +SKIP
+    Parameters
+    ----------
+    path : str or Path
+        The folder, or its address in object storage, such as ``s3://bucket/dataset``.
+    remember : int
+        See `Dataset`.
 
     Raises
     ------
-    DatasetError : `path` holds no dataset, an unfinished one, or one of a newer version
+    DatasetError
+        `path` holds no dataset, an unfinished one, a damaged one, or one of a newer version.
+
+    Examples
+    --------
+    >>> from matting_compose.composer import build, load_recipe, open_dataset
+    >>> small = ["foregrounds.count=2", "foregrounds.sides=[64,80]", "backgrounds.count=2", "variants=2"]
+    >>> _ = build(load_recipe("demo", small), "small", jobs=1)
+    >>> dataset = open_dataset("small")
+    >>> len(dataset)
+    4
+    >>> sample = dataset[0]
+    >>> sample.image.dtype, sample.image.shape[2], sample.row.variant
+    (dtype('uint8'), 3, 0)
     """
     return Dataset(path, remember)
-
-
-def _shard_info(entry: dict[str, Any]) -> ShardInfo:
-    try:
-        info = ShardInfo(**entry)
-        for field in fields(ShardInfo):
-            expect_type(getattr(info, field.name), {"str": str, "int": int}[str(field.type)], field.name)
-        if info.composites < 0:
-            raise ValueError(f"composites is {info.composites}")
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"{INDEX}: damaged ({error}); run the build again to restore it") from None
-    if info.file != Path(info.file).name or not info.file.startswith("shard-"):
-        raise DatasetError(f"{INDEX}: '{info.file}' is no shard's name; a shard lies in the dataset's own folder")
-    return info
-
-
-def absent_shards(folder: Path, index: Index) -> tuple[str, ...]:
-    """Name the shards that are missing, or of another size than the index says."""
-    there = list_sizes(folder / "shards")
-    return tuple(shard.file for shard in index.shards if there.get(shard.file) != shard.bytes)
-
-
-def read_rows(dataset: Dataset, absent: Sequence[str] = (), on_progress: OnProgress | None = None) -> dict[int, Row]:
-    """Read the rows of all shards but the absent ones, by their composites' numbers."""
-    rows: dict[int, Row] = {}
-    start = 0
-    for number, shard in enumerate(dataset.shards):
-        if shard.file not in absent:
-            rows |= dict(enumerate(open_shard(dataset, number).rows, start))
-        start += shard.composites
-        if on_progress:
-            on_progress("tables", number + 1, len(dataset.shards))
-    return rows
-
-
-def open_shard(dataset: Dataset, number: int) -> ShardReader:
-    """Open a shard; what a damaged or foreign file makes HDF5 say becomes an error that names the file."""
-    try:
-        return dataset.reader(number)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError) as error:
-        raise DatasetError(
-            f"{dataset.shards[number].file}: damaged, or no shard ({error}); --verify tells more"
-        ) from None
-
-
-def read_mask(reader: ShardReader, row: Row, name: str) -> Array:
-    """Read a composite's ``trimap`` or ``alpha`` without its colours, (H, W) uint8: a hundredth of the work.
-
-    Raises
-    ------
-    DatasetError : it is damaged
-    """
-    height, width = row.height, row.width
-    side = reader.header.tile * MASK_TILES
-    tile = even_tile(height, side), even_tile(width, side)
-    try:
-        stored = reader.stored_tiles(row.group, name, row.position if name == "trimap" else None)
-        decode = reader.header.codecs().mask.decode
-        return np.vstack([np.hstack([decode(data, tile) for data in line]) for line in stored])[:height, :width]
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, ZstdError) as error:
-        raise DatasetError(f"{row.key}: its {name} is damaged ({error}); --verify tells more") from None

@@ -6,70 +6,53 @@ What is checked is the shape, not the truth: whether they agree with each other 
 from __future__ import annotations
 
 import json
+import re
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from ..base.errors import DatasetError
+from ..base.files import write_json
 
 INDEX = "dataset.json"
 
 
-FORMAT = "matting-compose/dataset"
+FORMAT: Final = "matting-compose/dataset"
 
 
 VERSION = 1
 
 
-FIELDS = {"version": int, "plan_sha256": str, "recipe": dict, "shards": list, "failures": list}  # that readers need
+MOST_COMPOSITES = 2**28  # of a dataset; readers make room for a number each
 
 
-def expect_type(value: object, kind: type, name: str) -> None:
-    """Raise TypeError where a value is not exactly of a type."""
-    if type(value) is not kind:
-        raise TypeError(f"{name}: expected {kind.__name__}, found {type(value).__name__}")
-
-
-def read_index(path: Path) -> dict[str, Any]:
-    """Read and check a dataset's index.
-
-    Raises
-    ------
-    DatasetError : as `open_dataset`
-    """
-    if not path.is_dir():
-        raise DatasetError(f"{path}: expected a dataset's folder, found {'a file' if path.exists() else 'nothing'}")
-    try:
-        index = json.loads((path / INDEX).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        unfinished = (path / "plan.json").exists()
-        way_out = "run the same build again to finish it" if unfinished else f"it has no {INDEX}"
-        raise DatasetError(f"{path}: {'an unfinished dataset' if unfinished else 'no dataset'}: {way_out}") from None
-    except OSError as error:
-        raise DatasetError(f"{path / INDEX}: cannot be read ({error})") from None
-    except (ValueError, RecursionError) as error:
-        reason = f"damaged, cannot be read ({error})"
-        raise DatasetError(f"{path / INDEX}: {reason}; run the build again to restore it") from None
-    if not isinstance(index, dict) or index.get("format") != FORMAT:
-        raise DatasetError(f"{path / INDEX}: not a dataset's index")
-    version = index.get("version")
-    if isinstance(version, int) and version > VERSION:
-        raise DatasetError(f"{path}: of format version {version}; this program reads up to {VERSION}: update it")
-    try:
-        for name, kind in FIELDS.items():
-            expect_type(index.get(name), kind, name)
-        expect_type(index["recipe"].get("shards"), dict, "recipe.shards")
-        expect_type(index["recipe"]["shards"].get("background"), str, "recipe.shards.background")
-    except TypeError as error:
-        raise DatasetError(f"{path / INDEX}: damaged ({error}); run the build again to restore it") from None
-    return index
+WAY_OUT = "run the build again to restore it"
 
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-ShardName = Annotated[str, Field(pattern=r"^shard-[0-9]{5,9}\.h5$")]
+def _check_shard_name(name: str) -> str:
+    if not SHARD_NAME.fullmatch(name):
+        raise ValueError(f"'{name}' is no shard's name; a shard lies in the dataset's own folder")
+    return name
+
+
+SHARD_NAME = re.compile(r"shard-[0-9]{5,9}\.h5")
+
+
+ShardName = Annotated[str, AfterValidator(_check_shard_name)]
 
 
 Split = Literal["train", "validation"]
@@ -78,14 +61,14 @@ Split = Literal["train", "validation"]
 class Document(BaseModel):
     """Strict about what it knows, and indifferent to what a later writer may add."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, defer_build=True)  # most readers need but two
 
 
 Model = TypeVar("Model", bound=Document)
 
 
 class FailureRecord(Document):
-    """A composite that could not be made: see `render.Failure`."""
+    """A composite that could not be made: its key, the picture at fault, a countable word, and the details."""
 
     key: str
     source: str
@@ -118,10 +101,16 @@ class InputRecord(Document):
     sha256: Sha256
 
 
-class Sidecar(ShardRecord):
-    """What lies beside a shard: the index's line, and what it was made from."""
+class Sidecar(Document):
+    """What lies beside a shard: the index's record of it, and what it was made from."""
 
+    file: ShardName
     plan_sha256: Sha256
+    index: NonNegativeInt
+    split: Split
+    composites: NonNegativeInt
+    bytes: NonNegativeInt
+    sha256: Sha256
     inputs: dict[str, InputRecord]
     failures: list[FailureRecord]
 
@@ -164,7 +153,8 @@ class Settings(Document):
 class Index(Document):
     """A dataset's index, `dataset.json`."""
 
-    version: PositiveInt
+    format: Literal["matting-compose/dataset"] = FORMAT
+    version: PositiveInt = VERSION
     plan_sha256: Sha256
     composites: NonNegativeInt
     planned: NonNegativeInt
@@ -177,66 +167,112 @@ class Index(Document):
     excluded: list[ExcludedRecord]
     made_with: dict[str, str]
 
-    @property
+    @model_validator(mode="after")
+    def _check(self) -> Index:
+        if len({shard.file for shard in self.shards}) < len(self.shards):
+            raise ValueError("a shard is listed twice")
+        if (total := sum(shard.composites for shard in self.shards)) > MOST_COMPOSITES:
+            raise ValueError(f"it lists {total:,} composites")
+        return self
+
+    @cached_property
     def settings(self) -> Settings:
-        """The recipe's keys that are looked at."""
+        """The recipe's keys that looking at a dataset needs."""
         return Settings.model_validate(self.recipe)
 
 
 def load_index(folder: Path) -> Index:
-    """Read a dataset's index.
+    """Read and check a dataset's index.
+
+    Parameters
+    ----------
+    folder : Path
+        The dataset's, as `resolve_path` gives it.
 
     Raises
     ------
-    DatasetError : the folder holds no dataset, an unfinished one, one of a newer version, or a damaged index
+    DatasetError
+        The folder holds no dataset, an unfinished one, one of a newer version, or a damaged index.
     """
-    try:
-        document = read_index(folder)
-    except (KeyError, TypeError, RecursionError) as error:
-        raise DatasetError(f"{folder / INDEX}: damaged ({error!r}); run the build again to restore it") from None
-    index = validated(Index, document, folder / INDEX, "run the build again to restore it")
-    validated(Settings, index.recipe, folder / INDEX, "run the build again to restore it")
-    names = [shard.file for shard in index.shards]
-    if len(set(names)) < len(names):
-        raise DatasetError(f"{folder / INDEX}: damaged (a shard is listed twice); run the build again to restore it")
-    if index.version != VERSION:
-        raise DatasetError(f"{folder / INDEX}: of version {index.version}; this program knows version {VERSION}")
+    path = folder / INDEX
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing"
+        raise DatasetError(f"{folder}: expected a dataset's folder, found {found}")
+    if not path.exists():
+        unfinished = (folder / "plan.json").exists()
+        way_out = "run the same build again to finish it" if unfinished else f"it has no {INDEX}"
+        raise DatasetError(f"{folder}: {'an unfinished dataset' if unfinished else 'no dataset'}: {way_out}")
+    document = read_json_object(path, WAY_OUT)
+    if document.get("format") != FORMAT:
+        raise DatasetError(f"{path}: not a dataset's index")
+    version = document.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise DatasetError(f"{folder}: of format version {version}; this program reads up to {VERSION}: update it")
+    index = parse_document(Index, document, path, WAY_OUT)
+    parse_document(Settings, index.recipe, path, WAY_OUT)
     return index
 
 
 def load_sidecar(path: Path) -> Sidecar:
-    """Read a shard's sidecar.
+    """Read and check a shard's sidecar.
 
     Raises
     ------
-    DatasetError : it is missing or damaged
+    DatasetError
+        It is missing or damaged.
     """
-    return validated(Sidecar, read_json_object(path), path, "build again to render the shard anew")
+    way_out = "build again to render the shard anew"
+    return parse_document(Sidecar, read_json_object(path, way_out), path, way_out)
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object. Raise DatasetError where it does not."""
+def write_document(path: Path, document: Document) -> None:
+    """Write a document whole or not at all, and durably; its keys in the order of its fields.
+
+    Raises
+    ------
+    BuildError
+        It cannot be written; what was there before is still there.
+    """
+    write_json(path, document.model_dump(mode="json"))
+
+
+def read_json_object(path: Path, way_out: str) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises
+    ------
+    DatasetError
+        It is missing, no JSON, or something else; the message ends in the way out.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DatasetError(f"{path}: missing") from None
-    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: missing; {way_out}") from None
+    except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: damaged, cannot be read ({error}); {way_out}") from None
     if not isinstance(value, dict):
-        raise DatasetError(f"{path}: expected a JSON object, found {type(value).__name__}")
+        raise DatasetError(f"{path}: expected a JSON object, found {type(value).__name__}; {way_out}")
     return value
 
 
-def validated(model: type[Model], document: dict[str, Any], path: Path, way_out: str) -> Model:
-    """Check a document's shape. Raise DatasetError, with what is wrong and the way out."""
+def parse_document(model: type[Model], document: dict[str, Any], path: Path, way_out: str) -> Model:
+    """Check a document's shape.
+
+    Raises
+    ------
+    DatasetError
+        With the first thing that is wrong, and the way out.
+    """
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise DatasetError(f"{path}: damaged ({first_finding(error)}); {way_out}") from None
+        raise DatasetError(f"{path}: damaged ({describe_first(error)}); {way_out}") from None
 
 
-def first_finding(error: ValidationError) -> str:
-    """Say pydantic's first finding in a line."""
+def describe_first(error: ValidationError) -> str:
+    """Describe pydantic's first finding in a line: the key, and what is wrong with it."""
     found = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in found["loc"])
-    return f"{place or 'it'}: {found['msg']}"
+    key = ".".join(str(part) for part in found["loc"])
+    return f"{key or 'it'}: {found['msg'].removeprefix('Value error, ')}"

@@ -13,6 +13,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import h5py
@@ -20,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from zstandard import ZstdError
 
+from ..base.arrays import UInt8Array
 from ..base.errors import DatasetError
 from .codecs import Codec
-from .rows import FIRST, FORMAT, HEADER_FIELDS, PLACES, VERSION, Array, Header, Parts, Row, Window, read_table
+from .rows import FIRST_TILE, FORMAT, HEADER_FIELDS, TILE_TABLE, VERSION, Header, Parts, Row, Window, read_table
 
 MOST_PIXELS = 2**29  # of one picture; a file that declares more is hostile
 
@@ -54,16 +56,16 @@ class Memory:
         """Remember at most `limit` bytes; 0 remembers nothing."""
         self._limit = limit
         self._size = 0
-        self._tiles: OrderedDict[Hashable, Array] = OrderedDict()
+        self._tiles: OrderedDict[Hashable, UInt8Array] = OrderedDict()
 
-    def get(self, key: Hashable) -> Array | None:
+    def get(self, key: Hashable) -> UInt8Array | None:
         """Return the tile, if it is still known."""
         tile = self._tiles.get(key)
         if tile is not None:
             self._tiles.move_to_end(key)
         return tile
 
-    def put(self, key: Hashable, tile: Array) -> None:
+    def put(self, key: Hashable, tile: UInt8Array) -> None:
         """Remember a tile, and forget others to make room."""
         if tile.nbytes > self._limit:
             return
@@ -76,11 +78,11 @@ class Memory:
 class _ArrayReader:
     """Read a stack of equally large pictures, or one picture, tile by tile, past HDF5: without its lock and its time.
 
-    `places` says where the tiles lie: offset and size, (tiles, 2), in the order of HDF5's chunks.
+    `tiles` says where they lie: offset and size, (tiles, 2), in the order of HDF5's chunks.
     """
 
     def __init__(
-        self, dataset: h5py.Dataset, codec: Codec, places: NDArray[np.int64], descriptor: int, memory: Memory | None
+        self, dataset: h5py.Dataset, codec: Codec, tiles: NDArray[np.int64], descriptor: int, memory: Memory | None
     ) -> None:
         self._codec, self._descriptor, self._memory = codec, descriptor, memory
         self.size, self.tile = codec.tile_shape(dataset.shape), codec.tile_shape(dataset.chunks)
@@ -89,7 +91,7 @@ class _ArrayReader:
         self._last = (3,) if codec.channels == 3 else ()
         self._token = object()  # what is remembered belongs to this array, and to no later one
         self.grid = -(-self.size[0] // self.tile[0]), -(-self.size[1] // self.tile[1])  # tiles: rows, columns
-        self._places = places.reshape(-1, *self.grid, 2)
+        self._tiles = tiles.reshape(-1, *self.grid, 2)
 
     def stored(self, index: int | None, row: int, column: int, start: int = 0, count: int | None = None) -> bytes:
         """Return a tile's bytes as they are stored, all or `count` from `start` on.
@@ -98,7 +100,7 @@ class _ArrayReader:
         ------
         ValueError : it was never written, or the file ends before it
         """
-        offset, size = self._places[index or 0, row, column].tolist()
+        offset, size = self._tiles[index or 0, row, column].tolist()
         if not size:
             raise ValueError(f"tile ({row}, {column}) was never written")
         if count is not None:
@@ -110,7 +112,7 @@ class _ArrayReader:
             raise ValueError(f"the file ends within tile ({row}, {column})")
         return data
 
-    def decoded(self, index: int | None, row: int, column: int) -> Array:
+    def decoded(self, index: int | None, row: int, column: int) -> UInt8Array:
         """Return a tile's pixels, remembered ones if there are; not to be written to."""
         if self._memory is None:
             return self._codec.decode(self.stored(index, row, column), self.tile)
@@ -121,12 +123,12 @@ class _ArrayReader:
             self._memory.put(key, tile)
         return tile
 
-    def read(self, index: int | None, window: Window, out: Array | None = None) -> Array:
+    def read(self, index: int | None, window: Window, out: UInt8Array | None = None) -> UInt8Array:
         """Decode a window of a picture, into `out` if given."""
         if out is None:
             out = np.empty((*window[2:], *self._last), np.uint8)
-        for i, j, rows, columns, place in self._pieces(window):
-            out[place] = self._rows(index, i, j, rows)[:, columns]
+        for i, j, rows, columns, inside in self._pieces(window):
+            out[inside] = self._rows(index, i, j, rows)[:, columns]
         return out
 
     def pixel(self, index: int | None, y: int, x: int) -> int:
@@ -136,11 +138,11 @@ class _ArrayReader:
             return self.stored(index, row, column, y * self.tile[1] + x, 1)[0]
         return int(self.decoded(index, row, column)[y, x])
 
-    def lay(self, window: Window, where: Array, out: Array) -> None:
+    def lay(self, window: Window, where: UInt8Array, out: UInt8Array) -> None:
         """Decode a window of the one picture onto `out`, where a mask (H, W) is not 0, and only the tiles it takes."""
-        for i, j, rows, columns, place in self._pieces(window):
-            if cv2.hasNonZero(where[place]):
-                cv2.copyTo(self.decoded(None, i, j)[rows, columns], where[place], out[place])
+        for i, j, rows, columns, inside in self._pieces(window):
+            if cv2.hasNonZero(where[inside]):
+                cv2.copyTo(self.decoded(None, i, j)[rows, columns], where[inside], out[inside])
 
     def _pieces(self, window: Window) -> Iterator[tuple[int, int, slice, slice, tuple[slice, slice]]]:
         """Yield the tiles that a window touches: row and column, what it takes of the tile, and where that goes."""
@@ -152,10 +154,10 @@ class _ArrayReader:
             for j in range(x // wide, -(-(x + width) // wide)):
                 beside = j * wide - x
                 left, right = max(-beside, 0), min(width - beside, wide)
-                place = slice(above + top, above + bottom), slice(beside + left, beside + right)
-                yield i, j, slice(top, bottom), slice(left, right), place
+                inside = slice(above + top, above + bottom), slice(beside + left, beside + right)
+                yield i, j, slice(top, bottom), slice(left, right), inside
 
-    def _rows(self, index: int | None, row: int, column: int, rows: slice) -> Array:
+    def _rows(self, index: int | None, row: int, column: int, rows: slice) -> UInt8Array:
         """Return some of a tile's rows."""
         if self._memory is not None or not self._codec.bare:
             return self.decoded(index, row, column)[rows]
@@ -169,12 +171,22 @@ class ShardReader:
 
     Parameters
     ----------
-    path : the file
-    memory : where decoded tiles of alphas and foregrounds are kept: all of a foreground's composites ask for them
+    path : Path
+        The file.
+    memory : Memory or None
+        Where decoded tiles of alphas and foregrounds are kept: all of a foreground's composites ask for them.
+
+    Attributes
+    ----------
+    header : Header
+        What it is part of, and how it is decoded.
+    rows : list of Row
+        Its composites.
 
     Raises
     ------
-    DatasetError : the file is missing, foreign, of a newer version, unfinished or damaged
+    DatasetError
+        The file is missing, foreign, of a newer version, unfinished or damaged.
     """
 
     def __init__(self, path: Path, memory: Memory | None = None) -> None:
@@ -192,7 +204,7 @@ class ShardReader:
             self.header = _read_header(self._file, path.name)
             self._codecs = self.header.codecs()
             self.rows = read_table(self._file["samples"], size)
-            self._tiles = _read_places(self._file[PLACES], size) if PLACES in self._file else None
+            self._tiles = _read_tile_table(self._file[TILE_TABLE], size) if TILE_TABLE in self._file else None
         except DAMAGE as error:
             self._file.close()
             raise DatasetError(f"{path.name}: damaged ({error}); build again to render it anew") from None
@@ -206,8 +218,16 @@ class ShardReader:
         self._file.close()
 
     def read(self, row: Row, window: Window | None = None) -> Parts:
-        """Read a composite, or a window (y, x, height, width) of it, px."""
-        with self._damage_explained(row):
+        """Read a composite, or a window (y, x, height, width) of it, px.
+
+        Raises
+        ------
+        ValueError
+            The window is not inside the composite.
+        DatasetError
+            The composite is damaged.
+        """
+        with self._explain_damage(row):
             self._group_of(row)  # before anything is believed of what the row declares
         y, x, height, width = window or (0, 0, row.height, row.width)
         if min(y, x) < 0 or min(height, width) < 1 or y + height > row.height or x + width > row.width:
@@ -224,15 +244,15 @@ class ShardReader:
         self,
         row: Row,
         corner: tuple[int, int],
-        image: Array,
-        trimap: Array,
-        alpha: Array,
-        foreground: Array | None,
-        background: Array | None,
+        image: UInt8Array,
+        trimap: UInt8Array,
+        alpha: UInt8Array,
+        foreground: UInt8Array | None,
+        background: UInt8Array | None,
     ) -> None:
         """Read a window, from its `corner` (y, x) px on, into arrays of its size; what is None is not read."""
         window = (*corner, *alpha.shape)
-        with self._damage_explained(row):
+        with self._explain_damage(row):
             group = self._group_of(row)
             group["alpha"].read(None, window, alpha)
             group["trimap"].read(row.position, window, trimap)
@@ -245,12 +265,19 @@ class ShardReader:
                 opaque = (alpha == 255).view(np.uint8)
                 group["foreground"].lay(window, opaque, image)
 
+    def read_mask(self, row: Row, name: Literal["trimap", "alpha"]) -> UInt8Array:
+        """Read a composite's trimap or alpha alone, (H, W) uint8. Raise DatasetError where it is damaged."""
+        with self._explain_damage(row):
+            return self._group_of(row)[name].read(
+                row.position if name == "trimap" else None, (0, 0, row.height, row.width)
+            )
+
     def first_of(self, row: Row, value: int, ys: Sequence[int], xs: Sequence[int]) -> tuple[int, int] | None:
         """Return the first of some px (y, x) of which a composite's trimap has this value; None where none has."""
-        with self._damage_explained(row):
+        with self._explain_damage(row):
             array = self._open_group(row.group)["trimap"]
-            places = zip(ys, xs, strict=True)
-            return next(((y, x) for y, x in places if array.pixel(row.position, y, x) == value), None)
+            pixels = zip(ys, xs, strict=True)
+            return next(((y, x) for y, x in pixels if array.pixel(row.position, y, x) == value), None)
 
     def stored_tiles(self, number: int, name: str, position: int | None) -> list[list[bytes]]:
         """Return a picture's tiles as they are stored."""
@@ -264,17 +291,17 @@ class ShardReader:
         return str(attributes["sha256"]), str(attributes.get("partner_sha256", ""))
 
     @contextmanager
-    def _damage_explained(self, row: Row) -> Iterator[None]:
+    def _explain_damage(self, row: Row) -> Iterator[None]:
         try:
             yield
         except DAMAGE as error:
             raise DatasetError(f"{self._path.name}: composite {row.key} is damaged ({error})") from None
 
-    def _places(self, dataset: h5py.Dataset) -> NDArray[np.int64]:
+    def _tiles_of(self, dataset: h5py.Dataset) -> NDArray[np.int64]:
         """Return where a dataset's tiles lie: the file says it, or, an early one, HDF5 does."""
         if self._tiles is None:
-            return tile_places(dataset)
-        first = stored_integer(dataset, FIRST)
+            return tile_offsets(dataset)
+        first = read_integer(dataset, FIRST_TILE)
         count = math.prod(-(-side // tile) for side, tile in zip(dataset.shape, dataset.chunks, strict=True))
         return self._tiles[first : first + count]
 
@@ -301,43 +328,43 @@ class ShardReader:
             for name, (codec, memory) in kinds.items():
                 path = f"groups/{number:05d}/{name}".encode()
                 stored = h5py.Dataset(h5py.h5d.open(self._file.id, path))  # a fifth of the time of h5py's own look-up
-                arrays[name] = _ArrayReader(stored, codec, self._places(stored), descriptor, memory)
+                arrays[name] = _ArrayReader(stored, codec, self._tiles_of(stored), descriptor, memory)
             if len({array.size for array in arrays.values()}) > 1:
                 raise ValueError(f"the arrays of group {number} are of several sizes")
             self._groups[number] = arrays
         return arrays
 
 
-def stored_integer(dataset: h5py.Dataset, name: str) -> int:
+def read_integer(dataset: h5py.Dataset, name: str) -> int:
     """Read an attribute, in a third of the time that h5py takes, which finds out its type first."""
     value = np.empty((), np.int64)
     h5py.h5a.open(dataset.id, name.encode()).read(value)
     return int(value)
 
 
-def tile_places(dataset: h5py.Dataset) -> NDArray[np.int64]:
+def tile_offsets(dataset: h5py.Dataset) -> NDArray[np.int64]:
     """Ask HDF5 where a dataset's tiles lie: offset and size, (tiles, 2), zeros where there is none. 10 µs a tile."""
     found: list[tuple[int, ...]] = []
     dataset.id.chunk_iter(lambda chunk: found.append((*chunk.chunk_offset, chunk.byte_offset, chunk.size)))
     grid = [-(-side // tile) for side, tile in zip(dataset.shape, dataset.chunks, strict=True)]
     if math.prod(grid) > dataset.file.id.get_filesize():  # no tile is empty
         raise ValueError(f"{dataset.name} declares {math.prod(grid):,} tiles")
-    places = np.zeros((math.prod(grid), 2), np.int64)
+    offsets = np.zeros((math.prod(grid), 2), np.int64)
     if found:
         table = np.array(found, np.int64)
         cells = table[:, :-2] // np.array(dataset.chunks)
-        places[np.ravel_multi_index(tuple(cells.T), grid)] = table[:, -2:]
-    return places
+        offsets[np.ravel_multi_index(tuple(cells.T), grid)] = table[:, -2:]
+    return offsets
 
 
-def _read_places(table: h5py.Dataset, size: int) -> NDArray[np.int64]:
+def _read_tile_table(table: h5py.Dataset, size: int) -> NDArray[np.int64]:
     """Read the table of where all tiles lie, of a file of `size` bytes."""
     if table.dtype != np.int64 or table.ndim != 2 or table.size * 8 > size:
         raise ValueError(f"a table of tiles of {table.shape} {table.dtype}")
-    places: NDArray[np.int64] = table[()]
-    if places.size and not 0 <= places.min() <= places.max() <= size:
+    tiles: NDArray[np.int64] = table[()]
+    if tiles.size and not 0 <= tiles.min() <= tiles.max() <= size:
         raise ValueError("its table of tiles leads out of the file")
-    return places
+    return tiles
 
 
 def _read_header(file: h5py.File, name: str) -> Header:

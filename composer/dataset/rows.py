@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from .codecs import Packing, packing
+from ..base.arrays import UInt8Array
+from .packings import Packing, load_packing
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 128, 255
 
@@ -21,15 +22,24 @@ class Look:
 
     Attributes
     ----------
-    number : which of its foreground's looks
-    flip : mirrored, left to right
-    scale : its size is multiplied by so much
-    rotate : degrees, counter-clockwise
-    partner : the key of the foreground that stands behind; empty where none does
-    partner_flip : the partner is mirrored
-    partner_size : 1 where the partner is as large as fits in the frame
-    partner_y, partner_x : where in the room that is left, 0 top or left .. 1 bottom or right
-    red, green, blue, offset : colour c becomes gain · c + offset, of both, cut to 0..255
+    number : int
+        Which of its foreground's looks.
+    flip : bool
+        Mirrored, left to right.
+    scale : float
+        Its size is multiplied by so much.
+    rotate : float
+        Degrees, counter-clockwise.
+    partner : str
+        The key of the foreground that stands behind; empty where none does.
+    partner_flip : bool
+        The partner is mirrored.
+    partner_size : float
+        1 where the partner is as large as fits in the frame.
+    partner_y, partner_x : float
+        Where in the space that is left, 0 top or left .. 1 bottom or right.
+    red, green, blue, offset : float
+        Colour c becomes gain · c + offset, of both foregrounds, cut to 0..255.
     """
 
     number: int = 0
@@ -56,14 +66,21 @@ class Scene:
 
     Attributes
     ----------
-    denoise : its noise is smoothed
-    blur : standard deviation of a Gaussian, px; 0 for none
-    harmonise : how far its brightness goes towards the foreground's, 0..1
-    gamma : what its levels, 0..1, were raised to for that, so that nothing burns out; known when it is rendered,
-        and 1 before
-    shadow : how dark the foreground's shadow on it is, 0 none .. 1 black
-    shadow_y, shadow_x : how far the shadow is moved, down and to the right, in shares of the subject's size
-    shadow_blur : standard deviation of the shadow's blur, in shares of the subject's size
+    denoise : bool
+        Its noise is smoothed.
+    blur : float
+        Standard deviation of a Gaussian, px; 0 for none.
+    harmonise : float
+        How far its brightness goes towards the foreground's, 0..1.
+    gamma : float
+        What its levels, 0..1, were raised to for that, so that nothing burns out; known when it is rendered, and 1
+        before.
+    shadow : float
+        How dark the foreground's shadow on it is, 0 none .. 1 black.
+    shadow_y, shadow_x : float
+        How far the shadow is moved, down and to the right, as fractions of the subject's size.
+    shadow_blur : float
+        Standard deviation of the shadow's blur, as a fraction of the subject's size.
     """
 
     denoise: bool = False
@@ -79,9 +96,6 @@ class Scene:
 UNCHANGED_SCENE = Scene()
 
 
-Array = NDArray[np.uint8]
-
-
 Window = tuple[int, int, int, int]  # y, x, height, width
 
 
@@ -94,10 +108,10 @@ VERSION = 1
 MASK_TILES = 2  # a mask's tile is so many times wider and higher than a picture's
 
 
-PLACES = "tiles"  # the table of where the tiles lie
+TILE_TABLE = "tiles"  # the table of where all tiles lie
 
 
-FIRST = "tiles"  # a dataset's attribute: its first row in that table
+FIRST_TILE = "tiles"  # an array's attribute: its first row in that table
 
 
 @dataclass(frozen=True)
@@ -106,14 +120,28 @@ class Row:
 
     Attributes
     ----------
-    key : unique in the dataset: the foreground's name, ``_``, the variant
-    foreground, variant, background : who meets whom
-    background_sha256 : of the background's file
-    height, width : px
-    scale, offset_y, offset_x : see `composite.Placement`
-    erode, dilate : see `trimap.DrawnTrimap`
-    group, position : where it lies: ``groups/{group:05d}``, at index `position`
-    look, scene : what was done to the foreground and to the background
+    key : str
+        Unique in the dataset: the foreground's name, ``_``, the variant.
+    foreground, background : str
+        Who meets whom: names, below their roots, with forward slashes.
+    variant : int
+        Which of its foreground's, from 0.
+    background_sha256 : str
+        Of the background's file.
+    height, width : int
+        Px.
+    scale : float
+        Background px × scale = composite px.
+    offset_y, offset_x : int
+        The cut's corner, in the background's own px; its size is height/scale × width/scale, rounded.
+    erode, dilate : int
+        Radii, px; kernel sides for the trimap strategies that use kernels.
+    group, position : int
+        Where its pixels lie: ``groups/{group:05d}``, at index `position`.
+    look : Look
+        What was done to the foreground.
+    scene : Scene
+        What was done to the background.
     """
 
     key: str
@@ -137,8 +165,8 @@ class Row:
         """Return it flat: its fields, and ``look_number``, ``scene_blur`` and the like."""
         return {name: getattr(self, name) for name in _ROW_FIELDS} | _flat(vars(self))
 
-    def drawn(self) -> list[tuple[str, Any]]:
-        """Return what is unusual about its look and its scene, by column."""
+    def changes(self) -> list[tuple[str, Any]]:
+        """List what its look and its scene change, by column."""
         return [(name, value) for name, value in _flat(vars(self)).items() if value != _USUAL[name]]
 
 
@@ -155,21 +183,21 @@ class Header:
     background: str
 
     def codecs(self) -> Packing:
-        """Return the codecs that its datasets were written with."""
-        return packing(self.packing, self.quality)
+        """Return the codecs that its pictures were written with."""
+        return load_packing(self.packing, self.quality)
 
 
 class Parts(NamedTuple):
-    """A composite, or a window of one.
+    """A composite and what it was made of, whole or a window of it.
 
     image (H, W, 3), trimap (H, W), alpha (H, W), foreground (H, W, 3), background (H, W, 3) or None; all uint8, RGB.
     """
 
-    image: Array
-    trimap: Array
-    alpha: Array
-    foreground: Array
-    background: Array | None
+    image: UInt8Array
+    trimap: UInt8Array
+    alpha: UInt8Array
+    foreground: UInt8Array
+    background: UInt8Array | None
 
 
 HEADER_FIELDS = tuple(field.name for field in fields(Header))
@@ -230,7 +258,7 @@ def to_table(rows: Sequence[Row]) -> NDArray[np.void]:
 
 
 def from_table(table: NDArray[np.void]) -> list[Row]:
-    """Return a shard's table as rows."""
+    """Return a shard's table as rows; see `to_table`."""
 
     def column(name: str) -> list[Any]:
         values = table[name].tolist()
@@ -249,15 +277,32 @@ _ROW_FIELDS = tuple(field.name for field in fields(Row) if field.name not in _PA
 
 
 def read_table(dataset: h5py.Dataset, most: int) -> list[Row]:
-    """Read the table; one that declares more than `most` bytes, or pointers in place of texts, is not looked at."""
+    """Read a shard's table.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        The table, proved to be in this file.
+    most : int
+        Bytes that it may declare: the file's size.
+
+    Raises
+    ------
+    ValueError
+        It declares more, or columns of other kinds than `to_table` makes: pointers in place of texts are not followed.
+    """
     columns = dataset.dtype  # h5py makes it anew each time
-    names = [*_ROW_FIELDS, *(name for name in _USUAL if name in (columns.names or ()))]
-    kinds = {name: columns[name].kind for name in names}
-    whole = all(kinds[name] in "iu" for name, value in _USUAL.items() if name in kinds and isinstance(value, int))
+    kinds = {name: columns[name].kind for name in [*_ROW_FIELDS, *(n for n in _USUAL if n in (columns.names or ()))]}
     if (
-        dataset.size * columns.itemsize > most
-        or any((kinds[name] == "S") != (name in _TEXT) for name in names)
-        or not whole
+        dataset.ndim != 1
+        or dataset.size * columns.itemsize > most
+        or any(kind not in _allowed_kinds(name) for name, kind in kinds.items())
     ):
         raise ValueError(f"a table of {dataset.size:,} rows, {columns}")
     return from_table(dataset[()])
+
+
+def _allowed_kinds(name: str) -> str:
+    if name in _TEXT:
+        return "S"
+    return "f" if _NUMBERS.get(name) == "<f8" or isinstance(_USUAL.get(name), float) else "iu"

@@ -18,10 +18,23 @@ import cv2
 import h5py
 import numpy as np
 
+from ..base.arrays import UInt8Array
 from ..base.errors import BuildError, DatasetError
-from .codecs import FILTERS, Codec
-from .reader import ShardReader, stored_integer, tile_places
-from .rows import FIRST, FORMAT, HEADER_FIELDS, MASK_TILES, PLACES, VERSION, Array, Header, Row, from_table, to_table
+from .codecs import Codec
+from .packings import Packing
+from .reader import ShardReader, read_integer, tile_offsets
+from .rows import (
+    FIRST_TILE,
+    FORMAT,
+    HEADER_FIELDS,
+    MASK_TILES,
+    TILE_TABLE,
+    VERSION,
+    Header,
+    Row,
+    from_table,
+    to_table,
+)
 
 LIBVER = ("v110", "v110")  # HDF5 of 2016 or newer reads it; its chunk index is a flat table, not a tree
 
@@ -46,7 +59,7 @@ class _ArrayWriter:
         dataset = group.create_dataset(name, shape, "u1", chunks=chunks, track_times=False, **filters)
         return cls(dataset, codec)
 
-    def encode(self, picture: Array) -> list[list[bytes]]:
+    def encode(self, picture: UInt8Array) -> list[list[bytes]]:
         """Code a picture as this array's tiles."""
         return self._codec.encode(picture, self._tile)
 
@@ -64,7 +77,7 @@ class _ArrayWriter:
 
 
 @contextmanager
-def unnamed_filters() -> Iterator[None]:
+def unnamed_filters(packing: Packing) -> Iterator[None]:
     """Hide the filters that decode tiles from HDF5, which writes a filter's name beside its number where it knows one:
     what happens to be installed must not decide a shard's bytes. Our own reading and writing does without them.
 
@@ -72,7 +85,9 @@ def unnamed_filters() -> Iterator[None]:
     ------
     BuildError : a dataset that another program's filter reads is open in this process
     """
-    known = [number for number in FILTERS if h5py.h5z.filter_avail(number)]
+    codecs = packing.image, packing.foreground, packing.mask
+    numbers = {codec.dataset(1, 1, 16)[2].get("compression") for codec in codecs}
+    known = [number for number in numbers if isinstance(number, int) and h5py.h5z.filter_avail(number)]
     folders = [h5py.h5pl.get(i) for i in range(h5py.h5pl.size())]
     try:
         for number in known:
@@ -97,7 +112,7 @@ class ShardWriter:
         self._path = path
         self._header = header
         self._written: dict[tuple[Any, ...], int] = {}
-        self._unnamed = unnamed_filters()
+        self._unnamed = unnamed_filters(header.codecs())
         self._unnamed.__enter__()
         self._file = h5py.File(path, "w", libver=LIBVER)
         self._file.attrs["format"] = FORMAT
@@ -140,7 +155,7 @@ class ShardWriter:
         DatasetError : what is read is not what was written
         """
         self._file.create_dataset("samples", data=to_table(rows), track_times=False)
-        _write_places(self._file, sorted({place[0] for place in self._written}))
+        _write_tile_table(self._file, sorted({key[0] for key in self._written}))
         self._file.attrs["composites"] = len(rows)
         self._file.attrs["complete"] = True
         self._file.close()
@@ -176,15 +191,15 @@ class GroupWriter:
         self._background = header.background
         self._shares_opaque = codecs.shares_opaque
         self._written = written
-        self._mixed: Array = np.zeros(size, np.uint8)
+        self._mixed: UInt8Array = np.zeros(size, np.uint8)
 
-    def write_foreground(self, foreground: Array, alpha: Array) -> None:
+    def write_foreground(self, foreground: UInt8Array, alpha: UInt8Array) -> None:
         """Write the foreground (H, W, 3) RGB and its alpha (H, W)."""
         self._mixed = (alpha != 255).view(np.uint8)
         self._write("alpha", None, alpha)
         self._write("foreground", None, foreground)
 
-    def write_composite(self, position: int, image: Array, trimap: Array, background: Array) -> None:
+    def write_composite(self, position: int, image: UInt8Array, trimap: UInt8Array, background: UInt8Array) -> None:
         """Write a composite (H, W, 3) RGB, its trimap (H, W) and, as far as the header says, its background."""
         if self._shares_opaque:
             image = np.asarray(cv2.copyTo(image, self._mixed), np.uint8)
@@ -206,17 +221,17 @@ class GroupWriter:
             if name not in ("alpha", "foreground"):
                 array.write(position, source.stored_tiles(number, name, position), self._written)
 
-    def _write(self, name: str, index: int | None, picture: Array) -> None:
+    def _write(self, name: str, index: int | None, picture: UInt8Array) -> None:
         array = self._arrays[name]
         array.write(index, array.encode(picture), self._written)
 
 
-def _write_places(file: h5py.File, names: Sequence[str]) -> None:
+def _write_tile_table(file: h5py.File, names: Sequence[str]) -> None:
     """Write where all tiles lie into one table, and into each dataset from which row on its own are."""
-    tables = [tile_places(file[name]) for name in names]
+    tables = [tile_offsets(file[name]) for name in names]
     for name, start in zip(names, accumulate(map(len, tables), initial=0), strict=False):
-        file[name].attrs[FIRST] = start
-    file.create_dataset(PLACES, data=np.concatenate([np.zeros((0, 2), np.int64), *tables]), track_times=False)
+        file[name].attrs[FIRST_TILE] = start
+    file.create_dataset(TILE_TABLE, data=np.concatenate([np.zeros((0, 2), np.int64), *tables]), track_times=False)
 
 
 def _read_back(path: Path, written: dict[tuple[Any, ...], int], rows: Sequence[Row]) -> str:
@@ -225,9 +240,9 @@ def _read_back(path: Path, written: dict[tuple[Any, ...], int], rows: Sequence[R
     with path.open("rb", buffering=0) as raw, h5py.File(path, "r") as file:
         if from_table(file["samples"][()]) != list(rows):
             raise DatasetError(f"{path.name}: the table that was read back differs from what was written")
-        for name in sorted({place[0] for place in written}):
-            first, places = stored_integer(file[name], FIRST), tile_places(file[name])
-            if not np.array_equal(file[PLACES][first : first + len(places)], places):
+        for name in sorted({key[0] for key in written}):
+            first, tiles = read_integer(file[name], FIRST_TILE), tile_offsets(file[name])
+            if not np.array_equal(file[TILE_TABLE][first : first + len(tiles)], tiles):
                 raise DatasetError(f"{path.name}: the table of the tiles of {name} was read back different")
 
             def check(chunk: Any, name: str = name) -> None:

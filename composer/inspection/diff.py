@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 
 from ..base.progress import OnProgress
-from ..base.storage import resolve_path
-from ..dataset.dataset import Dataset, absent_shards, open_dataset, read_rows
-from ..dataset.documents import Index, load_index
+from ..dataset.dataset import Dataset, open_dataset
 from ..dataset.rows import Parts, Row
 
 SAMPLE = 500  # composites whose pixels are compared unless all are asked for
 
 
-PLACE = ("group", "position")  # where a composite lies says nothing about what it is
+LOCATION = ("group", "position")  # where a composite lies says nothing about what it is
 
 
 NAMED = 5
@@ -96,29 +94,24 @@ def compare(a: str | Path, b: str | Path, *, full: bool = False, on_progress: On
     ------
     DatasetError : one of them is no dataset, or a composite cannot be read
     """
-    a, b = resolve_path(a), resolve_path(b)
-    indices = load_index(a), load_index(b)
     with closing(open_dataset(a)) as first, closing(open_dataset(b)) as second:
-        tables = [
-            read_rows(dataset, absent_shards(dataset.path, index))
-            for dataset, index in zip((first, second), indices, strict=True)
-        ]
+        tables = [dataset.read_rows(dataset.missing_shards()) for dataset in (first, second)]
         numbers = [{row.key: number for number, row in rows.items()} for rows in tables]
         shared = [key for key in numbers[0] if key in numbers[1]]
-        twins = _twins(indices)
-        differing = [key for key in shared if first.shards[first.locate(numbers[0][key])[0]].sha256 not in twins]
+        twins = {shard.sha256 for shard in first.shards} & {shard.sha256 for shard in second.shards}
+        differing = [key for key in shared if first.shard_of(numbers[0][key]).sha256 not in twins]
         pairs = [(numbers[0][key], numbers[1][key]) for key in differing]
         picked = _sample(pairs, None if full else SAMPLE)
         pixels = _pixels(first, second, picked, on_progress)
     rows = Counter(field for key in shared for field in _fields(tables[0][numbers[0][key]], tables[1][numbers[1][key]]))
     only = [key for key in numbers[0] if key not in numbers[1]], [key for key in numbers[1] if key not in numbers[0]]
-    recipe = tuple(_changes(indices[0].recipe, indices[1].recipe))
+    recipe = tuple(_changes(first.recipe, second.recipe))
     return Difference(
-        a=str(a),
-        b=str(b),
+        a=str(first.path),
+        b=str(second.path),
         same=not (recipe or any(only) or rows or pixels),
         recipe=recipe,
-        made_with=tuple(_changes(indices[0].made_with, indices[1].made_with)),
+        made_with=tuple(_changes(first.metadata.made_with, second.metadata.made_with)),
         only_a=len(only[0]),
         only_b=len(only[1]),
         examples=(*only[0][:NAMED], *only[1][:NAMED]),
@@ -128,12 +121,6 @@ def compare(a: str | Path, b: str | Path, *, full: bool = False, on_progress: On
         identical=len(shared) - len(differing),
         pixels=pixels,
     )
-
-
-def _twins(indices: tuple[Index, Index]) -> set[str]:
-    """Return the digests of shards that both datasets have, byte for byte."""
-    first, second = ({shard.sha256 for shard in index.shards} for index in indices)
-    return first & second
 
 
 def _sample(pairs: list[tuple[int, int]], count: int | None) -> list[tuple[int, int]]:
@@ -176,17 +163,17 @@ def _distance(one: np.ndarray[Any, Any] | None, other: np.ndarray[Any, Any] | No
 def _fields(one: Row, other: Row) -> Iterator[str]:
     """Yield the fields in which two rows differ, but for where their pixels lie."""
     before, after = asdict(one), asdict(other)
-    return (field for field in before if field not in PLACE and before[field] != after[field])
+    return (field for field in before if field not in LOCATION and before[field] != after[field])
 
 
-def _changes(before: Any, after: Any, place: str = "") -> Iterator[Change]:
+def _changes(before: Any, after: Any, path: str = "") -> Iterator[Change]:
     """Yield what differs between two values of JSON, by dotted key."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in [*before, *(key for key in after if key not in before)]:
-            inner = f"{place}.{key}" if place else str(key)
+            inner = f"{path}.{key}" if path else str(key)
             if key in before and key in after:
                 yield from _changes(before[key], after[key], inner)
             else:
                 yield Change(inner, before.get(key), after.get(key))
     elif before != after:
-        yield Change(place, before, after)
+        yield Change(path, before, after)

@@ -10,7 +10,7 @@ import io
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,11 +24,9 @@ from ..base.errors import DatasetError
 from ..base.file_names import file_name
 from ..base.files import atomic_write, disk_error, encode_picture, read_json, write_json, write_text
 from ..base.progress import OnProgress
-from ..base.storage import resolve_path
 from ..base.text import escape, fold_name
 from ..base.workers import run_in_processes
-from ..dataset.dataset import Sample, absent_shards, open_dataset, open_shard, read_rows
-from ..dataset.documents import load_index
+from ..dataset.dataset import Sample, open_dataset
 from ..dataset.rows import Parts, Row
 from .summary import source_notes
 
@@ -106,13 +104,12 @@ def export(
     DatasetError : the dataset is none or damaged, nothing in it is asked for, or `out` holds something else
     BuildError : `out` cannot be written
     """
-    folder, out = resolve_path(folder), Path(out)
-    index = load_index(folder)
-    if absent := absent_shards(folder, index):
-        raise DatasetError(f"{folder}: {absent[0]} is missing or of another size; build again to restore it")
+    out = Path(out)
     with closing(open_dataset(folder)) as dataset:
-        rows = read_rows(dataset)
-        splits = {number: dataset.shards[dataset.locate(number)[0]].split for number in rows}
+        if missing := dataset.missing_shards():
+            raise DatasetError(f"{dataset.path}: {missing[0]} is missing or of another size; build again to restore it")
+        rows = dataset.read_rows()
+        splits = {number: dataset.shard_of(number).split for number in rows}
         chosen = _choose(rows, splits, split, foregrounds, count)
         _refuse_clashes(rows[number].key for number in chosen)
         _refuse_clashes({rows[number].group: _look_name(rows[number]) for number in chosen}.values())
@@ -120,13 +117,13 @@ def export(
         for number in chosen:
             by_shard.setdefault(dataset.locate(number)[0], []).append(number)
         tasks = [
-            _Task(folder, out, to, shard, dataset.shards[shard].split, tuple(numbers))
+            _Task(dataset.path, out, to, shard, dataset.shards[shard].split, tuple(numbers))
             for shard, numbers in by_shard.items()
         ]
-    stores_background = index.settings.shards.background == "full"
+    stores_background = dataset.background == "full"
     selection = {"split": split, "foregrounds": sorted(foregrounds), "count": count}
-    record = {"format": FORMAT, "to": to, "plan_sha256": index.plan_sha256, "selection": selection}
-    notes = [{key: escape(text or "") for key, text in asdict(note).items()} for note in source_notes(index.recipe)]
+    record = {"format": FORMAT, "to": to, "plan_sha256": dataset.plan_sha256, "selection": selection}
+    notes = [{key: escape(text or "") for key, text in asdict(note).items()} for note in source_notes(dataset.recipe)]
     try:
         _begin(out, record)
         written = _run(tasks, jobs, len(chosen), on_progress)
@@ -140,7 +137,7 @@ def export(
 
 def _choose(
     rows: dict[int, Row],
-    splits: dict[int, str],
+    splits: Mapping[int, str],
     split: str | None,
     foregrounds: Sequence[str],
     count: int | None,
@@ -198,16 +195,14 @@ def _export_shard(task: _Task) -> tuple[int, int]:
     """Export one shard; return how many composites were written, and how many there are."""
     cv2.setNumThreads(1)  # the processes are the parallelism
     with closing(open_dataset(task.dataset)) as dataset:
-        rows = open_shard(dataset, task.shard).rows
-        start = sum(shard.composites for shard in dataset.shards[: task.shard])
-        chosen = [(number, rows[number - start]) for number in task.numbers]
+        chosen = [(number, dataset.row(number)) for number in task.numbers]
         if task.to == "webdataset":
             tar = task.out / _tar_name(task)
             if tar.is_file():
                 return 0, len(chosen)
             _write_tar(tar, (_tar_members(dataset[number]) for number, _ in chosen))
             return len(chosen), len(chosen)
-        full = dataset.reader(task.shard).header.background == "full"
+        full = dataset.background == "full"
         written = 0
         for number, row in chosen:
             missing = [path for path in _png_paths(row, full).values() if not (task.out / path).is_file()]

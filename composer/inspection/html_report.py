@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from importlib import resources
@@ -25,12 +26,11 @@ from PIL import Image
 from ..base.errors import DatasetError
 from ..base.files import write_text
 from ..base.progress import OnProgress
-from ..base.storage import resolve_path
 from ..base.text import escape
-from ..dataset.dataset import Dataset, Sample, absent_shards, open_dataset, read_rows
-from ..dataset.documents import Index, load_index
+from ..dataset.dataset import Dataset, Sample, open_dataset
+from ..dataset.documents import FailureRecord
 from ..dataset.rows import Row
-from .summary import Distribution, Looks, Summary, look, spread, summary_lines, summary_of
+from .summary import Distribution, MaskFigures, Summary, make_summary, measure_masks, spread, summary_lines
 
 Array = NDArray[np.uint8]
 
@@ -92,28 +92,26 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
         from markupsafe import Markup
     except ImportError:
         raise DatasetError("a report needs jinja2: pip install 'matting-compose[report]'") from None
-    folder = resolve_path(folder)
-    index = load_index(folder)
-    absent = absent_shards(folder, index)
     with closing(open_dataset(folder)) as dataset:
-        rows = read_rows(dataset, absent, on_progress)
-        looks = look(dataset, rows, index.settings.trimap, sample=None, on_progress=on_progress)
-        summary = summary_of(folder, index, absent, rows, looks)
-        cells, foregrounds = _cells(dataset, index, rows, looks, on_progress)
-    failures, more = _failures(index)
+        missing = dataset.missing_shards()
+        rows = dataset.read_rows(missing, on_progress)
+        masks = measure_masks(dataset, rows, sample=None, on_progress=on_progress)
+        summary = make_summary(dataset, missing, rows, masks)
+        cells, foregrounds = _cells(dataset, rows, masks, on_progress)
+    failures, more = _failures(dataset.failures)
     script, style = (resources.files(__package__).joinpath(f"report.{end}").read_text("utf-8") for end in ("js", "css"))
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(resources.files(__package__).joinpath("report.html.j2").read_text("utf-8"))
     text = template.render(
-        title=f"{folder.resolve().name}: composites for matting",
+        title=f"{dataset.path.resolve().name}: composites for matting",
         summary=summary,
         lines=[(label, escape(text), spread) for label, text, spread in summary_lines(summary)],
         plots=_plots(summary),
         names=sorted(foregrounds),
         failures=failures,
         more_failures=more,
-        recipe=json.dumps(index.recipe, ensure_ascii=False, indent=1),
-        data={"composites": f"{index.composites:,}", "cells": cells, "foregrounds": foregrounds},
+        recipe=json.dumps(dataset.recipe, ensure_ascii=False, indent=1),
+        data={"composites": f"{summary.composites:,}", "cells": cells, "foregrounds": foregrounds},
         script=Markup(script),
         style=Markup(style),
         script_hash=_policy_hash(script),
@@ -128,15 +126,15 @@ def _policy_hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def choose(rows: dict[int, Row], looks: Looks) -> dict[int, list[str]]:
+def choose(rows: dict[int, Row], masks: MaskFigures) -> dict[int, list[str]]:
     """Choose composites to show, by number, with why where they are worst cases: those come first.
 
     A worst case is the worst composite of its foreground, so that one difficult foreground does not hide the others.
     Then every foreground is shown, as often as there is room for, each time with another variant.
     """
     chosen: dict[int, list[str]] = {}
-    numbers = [int(number) for number in looks.indices]
-    by_unknown = [numbers[i] for i in np.argsort(looks.unknown, kind="stable")]
+    numbers = [int(number) for number in masks.numbers]
+    by_unknown = [numbers[i] for i in np.argsort(masks.unknown, kind="stable")]
     enlarged = sorted((n for n in numbers if rows[n].scale > 1), key=lambda n: -rows[n].scale)
     kinds = {
         "largest unknown region": by_unknown[::-1],
@@ -163,11 +161,11 @@ def choose(rows: dict[int, Row], looks: Looks) -> dict[int, list[str]]:
 
 
 def _cells(
-    dataset: Dataset, index: Index, rows: dict[int, Row], looks: Looks, on_progress: OnProgress | None
+    dataset: Dataset, rows: dict[int, Row], masks: MaskFigures, on_progress: OnProgress | None
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, str]]]:
     """Make the contact sheet's data: a cell per composite, and what all cells of a group share."""
-    chosen = choose(rows, looks)
-    unknown = dict(zip((int(number) for number in looks.indices), looks.unknown, strict=True))
+    chosen = choose(rows, masks)
+    unknown = dict(zip((int(number) for number in masks.numbers), masks.unknown, strict=True))
     cells: dict[int, dict[str, Any]] = {}
     foregrounds: dict[str, dict[str, str]] = {}
     for done, number in enumerate(sorted(chosen), 1):  # in the order of the shards, each opened once
@@ -175,7 +173,7 @@ def _cells(
         row = sample.row
         if str(row.group) not in foregrounds:
             foregrounds[str(row.group)] = _shared_pictures(sample)
-        split = index.shards[dataset.locate(number)[0]].split
+        split = dataset.shard_of(number).split
         cells[number] = {
             "key": row.key,
             "foreground": row.foreground,
@@ -203,8 +201,8 @@ def _facts(row: Row, number: int, split: str, unknown: float) -> list[tuple[str,
         ("unknown", f"{100 * unknown:.1f} % of its pixels"),
         ("trimap", f"eroded {row.erode} px, dilated {row.dilate} px"),
     ]
-    drawn = (f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.drawn())
-    return [*facts, ("drawn", ", ".join(drawn))] if row.drawn() else facts
+    drawn = (f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.changes())
+    return [*facts, ("drawn", ", ".join(drawn))] if row.changes() else facts
 
 
 def _shared_pictures(sample: Sample) -> dict[str, str]:
@@ -235,9 +233,9 @@ def _coded(picture: Array, **how: Any) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def _failures(index: Index) -> tuple[list[dict[str, Any]], int]:
+def _failures(failures: Sequence[FailureRecord]) -> tuple[list[dict[str, Any]], int]:
     """Count failures by picture; return the first of them, and how many pictures more there are."""
-    counts = Counter((failure.cause, failure.source, failure.detail) for failure in index.failures)
+    counts = Counter((failure.cause, failure.source, failure.detail) for failure in failures)
     table = [
         {"cause": cause, "source": escape(source), "detail": escape(detail), "count": f"{count:,}"}
         for (cause, source, detail), count in counts.most_common(MOST_FAILURES)

@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from ..base.errors import DatasetError
 from ..base.files import encode_picture, write_file
 from ..base.sheets import draw_caption, draw_cutout, draw_sheet, enlarge, find_busiest, fit_square, grey_to_rgb
-from ..base.storage import resolve_path
 from ..base.text import escape
-from ..dataset.dataset import Sample, open_dataset, read_rows
-from ..dataset.documents import load_index
+from ..dataset.dataset import Sample, open_dataset
 from ..dataset.rows import Row
 
 Array = NDArray[np.uint8]
@@ -50,12 +48,10 @@ def read_composite(folder: str | Path, name: str) -> Sample:
     ------
     DatasetError : there is none such, or the dataset is none or damaged
     """
-    folder = resolve_path(folder)
-    load_index(folder)
     with closing(open_dataset(folder)) as dataset:
-        rows = read_rows(dataset)
+        rows = dataset.read_rows()
         if not rows:
-            raise DatasetError(f"{folder}: holds no composite")
+            raise DatasetError(f"{dataset.path}: holds no composite")
         return dataset[_find(rows, name)]
 
 

@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.progress import OnProgress
-from ..base.storage import resolve_path
 from ..base.text import format_size
 from ..compositing.blending import STRONG_ENLARGEMENT
-from ..dataset.dataset import Dataset, absent_shards, open_dataset, open_shard, read_mask, read_rows
-from ..dataset.documents import Index, TrimapSettings, load_index
+from ..dataset.dataset import Dataset, open_dataset
+from ..dataset.documents import TrimapSettings
 from ..dataset.rows import UNKNOWN, Row
 
 Array = NDArray[np.uint8]
@@ -174,17 +173,20 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Looks:
-    """What a look at masks found.
+class MaskFigures:
+    """What was measured on masks.
 
     Attributes
     ----------
-    indices : the composites looked at, ascending
-    unknown : share of each one's unknown region
-    alphas : by group, a foreground's look each
+    numbers : (N,) int64
+        The composites whose masks were read, ascending.
+    unknown : (N,) float64
+        Fraction of each one's pixels in the unknown region.
+    alphas : dict of int to AlphaShares
+        By group, a foreground's look each.
     """
 
-    indices: NDArray[np.int64]
+    numbers: NDArray[np.int64]
     unknown: NDArray[np.float64]
     alphas: dict[int, AlphaShares]
 
@@ -202,45 +204,39 @@ def summarise(folder: str | Path, *, full: bool = False, on_progress: OnProgress
     ------
     DatasetError : no dataset, an unfinished one, one of a newer version, or a damaged one
     """
-    folder = resolve_path(folder)
-    index = load_index(folder)
-    absent = absent_shards(folder, index)
     with closing(open_dataset(folder)) as dataset:
-        rows = read_rows(dataset, absent, on_progress)
-        looks = look(dataset, rows, index.settings.trimap, sample=None if full else SAMPLE, on_progress=on_progress)
-    return summary_of(folder, index, absent, rows, looks)
+        missing = dataset.missing_shards()
+        rows = dataset.read_rows(missing, on_progress)
+        masks = measure_masks(dataset, rows, sample=None if full else SAMPLE, on_progress=on_progress)
+        return make_summary(dataset, missing, rows, masks)
 
 
-def look(
-    dataset: Dataset,
-    rows: dict[int, Row],
-    settings: TrimapSettings,
-    *,
-    sample: int | None,
-    on_progress: OnProgress | None = None,
-) -> Looks:
+def measure_masks(
+    dataset: Dataset, rows: dict[int, Row], *, sample: int | None, on_progress: OnProgress | None = None
+) -> MaskFigures:
     """Read the trimaps of composites, and their foregrounds' alphas once each.
 
     Parameters
     ----------
-    rows : of the composites that can be read, by number
-    sample : how many to look at, drawn evenly; None for all
+    rows : dict of int to Row
+        Of the composites that can be read, by number.
+    sample : int or None
+        How many to read, drawn evenly; None for all.
     """
-    indices = np.fromiter(rows, np.int64, len(rows))
-    if sample is not None and sample < len(indices):
-        # Always the same ones, so that two looks at one dataset agree.
-        indices = np.sort(np.random.default_rng(0).choice(indices, sample, replace=False))
-    unknown = np.empty(len(indices))
+    numbers = np.fromiter(rows, np.int64, len(rows))
+    if sample is not None and sample < len(numbers):
+        # Always the same ones, so that two summaries of one dataset agree.
+        numbers = np.sort(np.random.default_rng(0).choice(numbers, sample, replace=False))
+    unknown = np.empty(len(numbers))
     alphas: dict[int, AlphaShares] = {}
-    for place, index in enumerate(indices):
-        row = rows[int(index)]
-        reader = open_shard(dataset, dataset.locate(int(index))[0])
-        unknown[place] = np.count_nonzero(read_mask(reader, row, "trimap") == UNKNOWN) / (row.height * row.width)
+    for i, number in enumerate(numbers.tolist()):
+        row = rows[number]
+        unknown[i] = np.count_nonzero(dataset.read_mask(number, "trimap") == UNKNOWN) / (row.height * row.width)
         if row.group not in alphas:
-            alphas[row.group] = _alpha_shares(read_mask(reader, row, "alpha"), settings)
+            alphas[row.group] = _alpha_shares(dataset.read_mask(number, "alpha"), dataset.settings.trimap)
         if on_progress:
-            on_progress("masks", place + 1, len(indices))
-    return Looks(indices, unknown, alphas)
+            on_progress("masks", i + 1, len(numbers))
+    return MaskFigures(numbers, unknown, alphas)
 
 
 def _alpha_shares(alpha: Array, settings: TrimapSettings) -> AlphaShares:
@@ -248,8 +244,9 @@ def _alpha_shares(alpha: Array, settings: TrimapSettings) -> AlphaShares:
     return AlphaShares(opaque / alpha.size, clear / alpha.size, (alpha.size - opaque - clear) / alpha.size)
 
 
-def summary_of(folder: Path, index: Index, absent: tuple[str, ...], rows: dict[int, Row], looks: Looks) -> Summary:
-    """Put together what the index, the tables and a look at the masks say."""
+def make_summary(dataset: Dataset, missing: tuple[str, ...], rows: dict[int, Row], masks: MaskFigures) -> Summary:
+    """Put together what the index, the tables and the masks say."""
+    index = dataset.metadata
     table = list(rows.values())
     heights, widths = np.array([row.height for row in table], int), np.array([row.width for row in table], int)
     areas = heights * widths
@@ -257,12 +254,12 @@ def summary_of(folder: Path, index: Index, absent: tuple[str, ...], rows: dict[i
     at = [int(order[i]) for i in (0, len(order) // 2, -1)] if table else []
     smallest, median, largest = [(table[i].width, table[i].height) for i in at] or [(0, 0)] * 3
     enlargement = np.maximum(1.0, [row.scale for row in table])
-    raw = int(areas.sum()) * (UNCOMPRESSED + (3 if index.settings.shards.background != "none" else 0))
-    alphas = list(looks.alphas.values())
+    raw = int(areas.sum()) * (UNCOMPRESSED + (3 if dataset.background != "none" else 0))
+    alphas = list(masks.alphas.values())
     return Summary(
-        path=str(folder),
+        path=str(dataset.path),
         plan_sha256=index.plan_sha256,
-        complete=index.composites == index.planned and not absent,
+        complete=index.composites == index.planned and not missing,
         composites=index.composites,
         planned=index.planned,
         foregrounds=index.foregrounds,
@@ -280,15 +277,15 @@ def summary_of(folder: Path, index: Index, absent: tuple[str, ...], rows: dict[i
         enlargement=Distribution.of(enlargement),
         enlarged=int((enlargement > 1).sum()),
         strongly_enlarged=int((enlargement > STRONG_ENLARGEMENT).sum()),
-        splits=_splits(index, rows),
+        splits=_splits(dataset, rows),
         failures=dict(sorted(Counter(failure.cause for failure in index.failures).items())),
         excluded=len(index.excluded),
-        absent=absent,
+        absent=missing,
         recipe=index.recipe,
         sources=source_notes(index.recipe),
         made_with=index.made_with,
-        looked_at=len(looks.indices),
-        unknown=Distribution.of(looks.unknown),
+        looked_at=len(masks.numbers),
+        unknown=Distribution.of(masks.unknown),
         alpha=_mean(alphas) if alphas else None,
         fractional=Distribution.of([shares.fractional for shares in alphas]),
     )
@@ -299,21 +296,14 @@ def _mean(alphas: list[AlphaShares]) -> AlphaShares:
     return AlphaShares(*(float(figure) for figure in figures))
 
 
-def _splits(index: Index, rows: dict[int, Row]) -> dict[str, SplitCounts]:
-    foregrounds: dict[str, set[str]] = {}
-    start = 0
-    for shard in index.shards:
-        numbers = range(start, start + shard.composites)
-        foregrounds.setdefault(shard.split, set()).update(rows[n].foreground for n in numbers if n in rows)
-        start += shard.composites
-    return {
-        split: SplitCounts(
-            len(names),
-            sum(shard.composites for shard in index.shards if shard.split == split),
-            sum(shard.split == split for shard in index.shards),
-        )
-        for split, names in foregrounds.items()
-    }
+def _splits(dataset: Dataset, rows: dict[int, Row]) -> dict[str, SplitCounts]:
+    counts: dict[str, SplitCounts] = {}
+    for split in dict.fromkeys(shard.split for shard in dataset.shards):
+        numbers = dataset.numbers(split).tolist()
+        foregrounds = {rows[number].foreground for number in numbers if number in rows}
+        shards = sum(shard.split == split for shard in dataset.shards)
+        counts[split] = SplitCounts(len(foregrounds), len(numbers), shards)
+    return counts
 
 
 def source_notes(recipe: dict[str, Any]) -> tuple[SourceNote, ...]:

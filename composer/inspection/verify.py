@@ -1,7 +1,7 @@
 """Verify: prove that a dataset is what its plan says, to the bit; and move aside what is not.
 
-Three witnesses are heard on every shard: the index, its sidecar, and `SHA256SUMS`, which speaks of all other files
-too. Then what the hashes cannot tell: that every planned composite is there, decodes, and makes sense.
+Three files state each shard's digest: the index, its sidecar, and `SHA256SUMS`, which states those of all other files
+too. Then what digests cannot tell: that every planned composite is there, decodes, and makes sense.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ from ..building.plan_file import PlanFile, load_plan
 from ..building.shares import WHOLE, held
 from ..dataset.checksums import CHECKSUMS, read_checksums
 from ..dataset.documents import INDEX, Index, Sidecar, load_index, load_sidecar
+from ..dataset.packings import load_packing
 from ..sources.listings import CONTACT_SHEET
-from .verify_shard import Problem, Proof, Testimony, planned_cells, prove
+from .verify_shard import Problem, ShardResult, VerifyTask, planned_cells, verify_shard
+
+__all__ = ["Problem", "VerifyResult", "move_aside", "verify"]
 
 DAMAGED = "damaged"  # the folder that bad shards are moved to
 
@@ -32,17 +35,23 @@ NAMED = 5  # keys that one problem names
 
 
 @dataclass(frozen=True)
-class Verdict:
+class VerifyResult:
     """What `verify` found.
 
     Attributes
     ----------
-    path : the dataset's folder
-    problems : empty where all is well
-    notes : what could not be proved, or lies about
-    shards, composites, bytes : how much was looked at
-    seconds : how long it took
-    moved : shards that were moved aside
+    path : str
+        The dataset's folder.
+    problems : tuple of Problem
+        Empty where all is well.
+    notes : tuple of str
+        What could not be proved, or is no part of the dataset.
+    shards, composites, bytes : int
+        How much was read.
+    seconds : float
+        How long it took.
+    moved : tuple of str
+        Shards that were moved aside.
     """
 
     path: str
@@ -55,61 +64,94 @@ class Verdict:
     moved: tuple[str, ...] = ()
 
 
-def verify(folder: str | Path, *, jobs: int = -1, on_progress: OnProgress | None = None) -> Verdict:
+@dataclass(frozen=True)
+class _Documents:
+    """What a dataset's documents say, as far as they can be believed: None where they cannot.
+
+    Sidecars, by shard, come without their inputs, which together would fill the memory: see `VerifyTask`.
+    """
+
+    folder: Path
+    sums: Mapping[str, str] | None
+    index: Index | None
+    plan: PlanFile | None
+    sidecars: Mapping[str, Sidecar | None]
+
+
+def verify(folder: str | Path, *, jobs: int = -1, on_progress: OnProgress | None = None) -> VerifyResult:
     """Check a dataset: every byte, every composite, every planned cell.
 
     Parameters
     ----------
-    folder : the dataset's
-    jobs : worker processes; -1 for one per core
-    on_progress : called with what is checked, how much is done, and of how much
+    folder : str or Path
+        The dataset's.
+    jobs : int
+        Worker processes; -1 for one per core.
+    on_progress : callable, optional
+        Called with what is checked, how much is done, and of how much.
 
     Raises
     ------
-    DatasetError : the folder holds no dataset, an unfinished one, or one of a newer version
+    DatasetError
+        The folder holds no dataset, an unfinished one, or one of a newer version.
+
+    Examples
+    --------
+    >>> from matting_compose.composer import build, load_recipe
+    >>> small = ["foregrounds.count=2", "foregrounds.sides=[64,80]", "backgrounds.count=2", "variants=2"]
+    >>> _ = build(load_recipe("demo", small), "dataset", jobs=1)
+    >>> result = verify("dataset", jobs=1)
+    >>> result.problems, result.composites
+    ((), 4)
     """
     start = time.monotonic()
-    folder = resolve_path(folder)
     problems: list[Problem] = []
-    sums = _sums(folder, problems)
-    problems += _against_sums(folder, sums or {}, shards=False)
-    # An index that is known to have changed is not believed: it would put the blame on good shards.
-    index = None if any(problem.file == INDEX for problem in problems) else load_index(folder)
-    if index is None:
-        problems += _against_sums(folder, sums or {}, shards=True)
-    plan = _plan(folder, index, problems)
-    sidecars = _sidecars(folder, index, plan, problems)
-    if index:
-        problems += _index_against(index, plan, sidecars)
-    proofs = _prove_shards(folder, index, plan, sidecars, sums or {}, jobs, on_progress)
-    for proof in proofs:
-        problems += proof.problems
-    problems += _cells(index, plan, proofs)
-    return Verdict(
-        path=str(folder),
+    documents = _read_documents(resolve_path(folder), problems)
+    if documents.index:
+        problems += _check_index(documents.index, documents)
+    results = _verify_shards(documents, jobs, on_progress)
+    for result in results:
+        problems += result.problems
+    problems += _check_coverage(documents, results)
+    return VerifyResult(
+        path=str(documents.folder),
         problems=tuple(dict.fromkeys(problems)),
-        notes=tuple(_notes(folder, index, plan, sums)),
-        shards=len(proofs),
-        composites=sum(len(proof.keys) for proof in proofs),
-        bytes=sum(proof.bytes for proof in proofs),
+        notes=tuple(_notes(documents)),
+        shards=len(results),
+        composites=sum(len(result.keys) for result in results),
+        bytes=sum(result.bytes for result in results),
         seconds=round(time.monotonic() - start, 3),
     )
 
 
-def move_aside(folder: Path, verdict: Verdict) -> Verdict:
+def move_aside(folder: Path, result: VerifyResult) -> VerifyResult:
     """Move the shards that have problems, with their sidecars, so that a build renders them again.
 
     Everything else that can be damaged but the plan, a build writes anew anyway.
 
+    Parameters
+    ----------
+    folder : Path
+        The dataset's.
+    result : VerifyResult
+        What was found in it.
+
+    Returns
+    -------
+    VerifyResult
+        The same, and the shards that were moved.
+
     Raises
     ------
-    BuildError : a build is running in the folder
-    DatasetError : it cannot be written
+    BuildError
+        A build is running in the folder.
+    DatasetError
+        It cannot be written, or is no folder of this machine.
     """
     if is_remote(folder):
         raise DatasetError(f"{folder}: nothing is moved aside in object storage; delete the bad shards' .json there")
     shards = folder / "shards"
-    bad = sorted({Path(p.file).stem for p in verdict.problems if p.file.startswith("shards/")})
+    bad = sorted({Path(p.file).stem for p in result.problems if p.file.startswith("shards/")})
     aside = folder / DAMAGED
     try:
         with held(folder, WHOLE):
@@ -122,7 +164,7 @@ def move_aside(folder: Path, verdict: Verdict) -> Verdict:
                         path.replace(_free_name(aside / path.name))
     except OSError as error:
         raise DatasetError(f"{folder}: shards cannot be moved aside ({error})") from None
-    return replace(verdict, moved=tuple(f"{stem}.h5" for stem in bad))
+    return replace(result, moved=tuple(f"{stem}.h5" for stem in bad))
 
 
 def _free_name(path: Path) -> Path:
@@ -130,7 +172,18 @@ def _free_name(path: Path) -> Path:
     return path if not path.exists() else next(other for other in numbers if not other.exists())
 
 
-def _sums(folder: Path, problems: list[Problem]) -> dict[str, str] | None:
+def _read_documents(folder: Path, problems: list[Problem]) -> _Documents:
+    sums = _read_sums(folder, problems)
+    problems += _compare_sums(folder, sums or {}, shards=False)
+    # An index that is known to have changed is not believed: it would put the blame on good shards.
+    index = None if any(problem.file == INDEX for problem in problems) else load_index(folder)
+    if index is None:
+        problems += _compare_sums(folder, sums or {}, shards=True)
+    plan = _read_plan(folder, index, problems)
+    return _Documents(folder, sums, index, plan, _read_sidecars(folder, index, plan, problems))
+
+
+def _read_sums(folder: Path, problems: list[Problem]) -> dict[str, str] | None:
     try:
         return read_checksums(folder)
     except DatasetError as error:
@@ -138,7 +191,7 @@ def _sums(folder: Path, problems: list[Problem]) -> dict[str, str] | None:
         return {}
 
 
-def _against_sums(folder: Path, sums: Mapping[str, str], *, shards: bool) -> Iterator[Problem]:
+def _compare_sums(folder: Path, sums: Mapping[str, str], *, shards: bool) -> Iterator[Problem]:
     """Compare the shards, or all other files, with the checksums."""
     for name, stated in sums.items():
         path = folder / name
@@ -150,7 +203,7 @@ def _against_sums(folder: Path, sums: Mapping[str, str], *, shards: bool) -> Ite
             yield Problem(name, "changed", f"its SHA-256 is not what {CHECKSUMS} says: it, or that line, has changed")
 
 
-def _plan(folder: Path, index: Index | None, problems: list[Problem]) -> PlanFile | None:
+def _read_plan(folder: Path, index: Index | None, problems: list[Problem]) -> PlanFile | None:
     try:
         plan = load_plan(folder)
     except DatasetError as error:
@@ -160,21 +213,16 @@ def _plan(folder: Path, index: Index | None, problems: list[Problem]) -> PlanFil
         problems.append(Problem(PLAN, "changed", f"its content hashes to {plan.computed}, it says {plan.declared}"))
         return None
     if index and plan.declared != index.plan_sha256:
-        problems.append(
-            Problem(PLAN, "foreign", f"{INDEX} speaks of plan {index.plan_sha256}, this is {plan.declared}")
-        )
+        problems.append(Problem(PLAN, "foreign", f"{INDEX} is of plan {index.plan_sha256}, this is {plan.declared}"))
         return None
     return plan
 
 
-def _sidecars(
+def _read_sidecars(
     folder: Path, index: Index | None, plan: PlanFile | None, problems: list[Problem]
 ) -> dict[str, Sidecar | None]:
-    """Read the sidecars of all planned shards, or of all that the index lists; None for those that cannot be used.
-
-    They come without their inputs, which together would fill the memory: see `proof`.
-    """
-    hashes = {*([plan.declared] if plan else []), *([index.plan_sha256] if index else [])}
+    """Read the sidecars of all planned shards, or of all that the index lists."""
+    digests = {*([plan.declared] if plan else []), *([index.plan_sha256] if index else [])}
     sidecars: dict[str, Sidecar | None] = {}
     for name in _shard_names(index, plan):
         file = f"shards/{Path(name).stem}.json"
@@ -185,10 +233,10 @@ def _sidecars(
             cause = "unreadable" if (folder / file).exists() else "missing"
             problems.append(Problem(file, cause, str(error)))
             continue
-        if sidecar.plan_sha256 not in hashes:
+        if sidecar.plan_sha256 not in digests:
             problems.append(Problem(file, "foreign", f"it belongs to plan {sidecar.plan_sha256}"))
         elif sidecar.file != name:
-            problems.append(Problem(file, "foreign", f"it speaks of {sidecar.file}"))
+            problems.append(Problem(file, "foreign", f"it is of {sidecar.file}"))
         else:
             sidecars[name] = sidecar.model_copy(update={"inputs": {}})
     return sidecars
@@ -201,79 +249,65 @@ def _shard_names(index: Index | None, plan: PlanFile | None) -> list[str]:
     return [shard.file for shard in index.shards] if index else []
 
 
-def _index_against(index: Index, plan: PlanFile | None, sidecars: dict[str, Sidecar | None]) -> Iterator[Problem]:
+def _check_index(index: Index, documents: _Documents) -> Iterator[Problem]:
     """Compare the index with the plan, with the sidecars, and with itself."""
-    sums = {
+    plan, sidecars = documents.plan, documents.sidecars
+    counts = {
         "composites": sum(shard.composites for shard in index.shards),
         "planned": len(plan.plan) if plan else index.planned,
         "foregrounds": len(plan.plan.foregrounds) if plan else index.foregrounds,
         "backgrounds": len(plan.plan.backgrounds) if plan else index.backgrounds,
     }
-    for name, expected in sums.items():
+    for name, expected in counts.items():
         if getattr(index, name) != expected:
             yield Problem(INDEX, "disagrees", f"{name} is {getattr(index, name):,}, but it should be {expected:,}")
     if plan and index.recipe != plan.recipe:
         yield Problem(INDEX, "disagrees", f"its recipe is not {PLAN}'s")
     listed = {shard.file: shard for shard in index.shards}
-    failures = []
-    for name, sidecar in sidecars.items():
-        if sidecar is None:
-            continue
-        failures += sidecar.failures
+    for name in listed.keys() - sidecars.keys():
+        yield Problem(INDEX, "disagrees", f"{name} is listed, but not in {PLAN}")
+    there = {name: sidecar for name, sidecar in sidecars.items() if sidecar}
+    for name, sidecar in there.items():
         if name in listed and sidecar.record() != listed[name]:
             yield Problem(f"shards/{Path(name).stem}.json", "disagrees", f"it and {INDEX} describe {name} differently")
         if name not in listed and sidecar.composites:
             yield Problem(INDEX, "disagrees", f"{name} is not listed, but its sidecar says that it is there")
-    for name in listed.keys() - sidecars.keys():
-        yield Problem(INDEX, "disagrees", f"{name} is listed, but not in {PLAN}")
-    if None not in sidecars.values():
-        if index.failures != failures:
+    if len(there) == len(sidecars):
+        if index.failures != [failure for sidecar in there.values() for failure in sidecar.failures]:
             yield Problem(INDEX, "disagrees", "its failures are not those of the sidecars")
-        if index.bytes != sum(sidecar.bytes for sidecar in sidecars.values() if sidecar):
+        if index.bytes != sum(sidecar.bytes for sidecar in there.values()):
             yield Problem(INDEX, "disagrees", f"bytes is {index.bytes:,}, which is not the shards' sum")
 
 
-def _prove_shards(
-    folder: Path,
-    index: Index | None,
-    plan: PlanFile | None,
-    sidecars: dict[str, Sidecar | None],
-    sums: Mapping[str, str],
-    jobs: int,
-    on_progress: OnProgress | None,
-) -> list[Proof]:
-    if index is None:
+def _verify_shards(documents: _Documents, jobs: int, on_progress: OnProgress | None) -> list[ShardResult]:
+    if documents.index is None:
         return []
-    tasks = _testimonies(folder, index, plan, sidecars, sums)  # one by one: together, their cells would fill the memory
-    proofs = []
-    done, total = 0, sum(record.composites for record in index.shards)
-    for record, proof in zip(index.shards, run_in_processes(prove, tasks, len(index.shards), jobs), strict=True):
-        proofs.append(proof)
+    shards = documents.index.shards
+    tasks = _tasks(documents.index, documents)  # one by one: together, their cells would fill the memory
+    results = []
+    done, total = 0, sum(record.composites for record in shards)
+    for record, result in zip(shards, run_in_processes(verify_shard, tasks, len(shards), jobs), strict=True):
+        results.append(result)
         done += record.composites
         if on_progress:
             on_progress("composites", done, total)
-    return proofs
+    return results
 
 
-def _testimonies(
-    folder: Path,
-    index: Index,
-    plan: PlanFile | None,
-    sidecars: dict[str, Sidecar | None],
-    sums: Mapping[str, str],
-) -> Iterator[Testimony]:
+def _tasks(index: Index, documents: _Documents) -> Iterator[VerifyTask]:
+    plan = documents.plan
     planned = {shard.name: shard for shard in plan.plan.shards} if plan else {}
     for record in index.shards:
-        path, sidecar = folder / "shards" / record.file, sidecars.get(record.file)
+        path, sidecar = documents.folder / "shards" / record.file, documents.sidecars.get(record.file)
         stated = {
             INDEX: record.sha256,
             "its sidecar": sidecar.sha256 if sidecar else "",
-            CHECKSUMS: sums.get(f"shards/{record.file}", ""),
+            CHECKSUMS: (documents.sums or {}).get(f"shards/{record.file}", ""),
         }
-        yield Testimony(
+        yield VerifyTask(
             path=path,
             record=record,
-            stated={witness: digest for witness, digest in stated.items() if digest},
+            stated={source: digest for source, digest in stated.items() if digest},
             plan_sha256=index.plan_sha256,
             settings=index.settings,
             cells=planned_cells(plan.plan, planned[record.file]) if plan and record.file in planned else None,
@@ -281,20 +315,21 @@ def _testimonies(
         )
 
 
-def _cells(index: Index | None, plan: PlanFile | None, proofs: list[Proof]) -> Iterator[Problem]:
+def _check_coverage(documents: _Documents, results: list[ShardResult]) -> Iterator[Problem]:
     """Compare all that was found with all that was planned."""
     seen: dict[str, str] = {}
-    for proof in proofs:
-        for key in dict.fromkeys(proof.keys):
+    for result in results:
+        for key in dict.fromkeys(result.keys):
             if key in seen:
-                yield Problem(f"shards/{proof.file}", "duplicate-key", f"it is in {seen[key]} too", key)
-            seen[key] = proof.file
+                yield Problem(f"shards/{result.file}", "duplicate-key", f"it is in {seen[key]} too", key)
+            seen[key] = result.file
+    index, plan = documents.index, documents.plan
     if index is None or plan is None:
         return
     failed = {failure.key for failure in index.failures}
     if both := failed & seen.keys():
         yield Problem(INDEX, "disagrees", f"{list_briefly(sorted(both), NAMED)} are listed as failures, but are there")
-    unreadable = {proof.file for proof in proofs if not proof.readable}
+    unreadable = {result.file for result in results if not result.readable}
     for shard in plan.plan.shards:
         if shard.name not in unreadable:  # whose own problem says that all of it is missing
             missing = planned_cells(plan.plan, shard).keys() - seen.keys() - failed
@@ -304,18 +339,20 @@ def _cells(index: Index | None, plan: PlanFile | None, proofs: list[Proof]) -> I
                 yield Problem(f"shards/{shard.name}", "missing-composite", detail)
 
 
-def _notes(folder: Path, index: Index | None, plan: PlanFile | None, sums: Mapping[str, str] | None) -> Iterator[str]:
-    if sums is None:
+def _notes(documents: _Documents) -> Iterator[str]:
+    folder, index, plan = documents.folder, documents.index, documents.plan
+    if documents.sums is None:
         yield f"no {CHECKSUMS}: what only one file says could not be checked; the same build again writes it"
     if index is None:
         yield f"without a sound {INDEX} composites were not decoded: run the same build again, then verify again"
     if index and index.failures:
         yield f"{len(index.failures):,} composites were never made; {INDEX} lists each with its cause"
-    if index and index.settings.shards.packing == "jpeg":
-        yield "packing jpeg is lossy: composites were not compared with the blend of their parts"
+    packing = index.settings.shards.packing if index else ""
+    if packing and load_packing(packing).lossy:
+        yield f"packing {packing} is lossy: composites were not compared with the blend of their parts"
     known = {INDEX, PLAN, CHECKSUMS, CONTACT_SHEET, LOCK, DAMAGED, "shards"}
     known |= {f"shards/{Path(name).stem}{end}" for name in _shard_names(index, plan) for end in (".h5", ".json")}
-    found = {p.relative_to(folder).as_posix() for place in (folder, folder / "shards") for p in place.glob("*")}
+    found = {path.relative_to(folder).as_posix() for where in (folder, folder / "shards") for path in where.glob("*")}
     strangers = sorted(found - known)
     if strangers and (plan or index):
         yield f"{len(strangers):,} files are no part of the dataset: {list_briefly(strangers, NAMED)}"

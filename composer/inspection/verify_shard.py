@@ -1,24 +1,24 @@
-"""Proof: one shard against what its witnesses and its plan say. What a worker process does."""
+"""Verify a shard: one shard against what the documents and the plan say of it. What a worker process does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from ..base.arrays import UInt8Array
 from ..base.files import file_sha256
 from ..base.storage import copy_locally
 from ..building.plan import PLAN, Plan, ShardPlan
 from ..compositing.blending import METHODS
 from ..dataset.documents import INDEX, Settings, ShardRecord, load_sidecar
+from ..dataset.packings import load_packing
 from ..dataset.reader import ShardReader
 from ..dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN, Look, Parts, Row, Scene
-
-Array = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,15 @@ class Problem:
 
     Attributes
     ----------
-    file : relative to the dataset's folder
-    cause : a short, countable word: ``missing``, ``changed``, ``unreadable``, ``foreign``, ``disagrees``,
-        ``missing-composite``, ``unplanned-composite``, ``duplicate-key``, ``damaged-composite``, ``wrong-pixels``
-    detail : what was expected and what was found
-    composite : its key, where the problem is one composite's
+    file : str
+        Relative to the dataset's folder.
+    cause : str
+        A short, countable word: ``missing``, ``changed``, ``unreadable``, ``foreign``, ``disagrees``,
+        ``missing-composite``, ``unplanned-composite``, ``duplicate-key``, ``damaged-composite``, ``wrong-pixels``.
+    detail : str
+        What was expected and what was found.
+    composite : str or None
+        Its key, where the problem is one composite's.
     """
 
     file: str
@@ -40,31 +44,47 @@ class Problem:
     composite: str | None = None
 
 
-Planned = tuple[int, int, str, Look, Scene]  # group, position, background, look, scene
+class PlannedCell(NamedTuple):
+    """What the plan says of a composite."""
+
+    group: int
+    position: int
+    background: str
+    look: Look
+    scene: Scene
 
 
-def planned_cells(plan: Plan, shard: ShardPlan) -> dict[str, Planned]:
+def planned_cells(plan: Plan, shard: ShardPlan) -> dict[str, PlannedCell]:
     """Map a shard's keys to what the plan says of them."""
-    cells: dict[str, Planned] = {}
+    cells: dict[str, PlannedCell] = {}
     for strip in shard.strips:
         key, look = plan.foregrounds[strip.foreground].key, plan.look(strip.group)
         for position, variant in enumerate(strip.variants):
             cell = plan.cell(strip.foreground, variant)
-            cells[f"{key}_{variant}"] = cell.group, position, cell.background, look, cell.scene
+            cells[f"{key}_{variant}"] = PlannedCell(cell.group, position, cell.background, look, cell.scene)
     return cells
 
 
 @dataclass(frozen=True)
-class Testimony:
-    """One shard to look at, and what is said of it; it travels to a worker by pickle.
+class VerifyTask:
+    """One shard to verify, and what is stated of it; it travels to a worker by pickle.
 
     Attributes
     ----------
-    path, record : the file, and the index's line on it
-    stated : its SHA-256 by whom states one
-    plan_sha256, settings : of the index
-    cells : what the plan says of its composites, by key; None where no plan can be read
-    sidecar : the file that says what it was made from; None where that is not to be believed
+    path : Path
+        The file.
+    record : ShardRecord
+        The index's record of it.
+    stated : dict of str to str
+        Its SHA-256, by what states one.
+    plan_sha256 : str
+        Of the index.
+    settings : Settings
+        Of the index.
+    cells : dict of str to PlannedCell, or None
+        What the plan says of its composites, by key; None where no plan can be read.
+    sidecar : Path or None
+        The file that says what it was made from; None where that is not to be believed.
     """
 
     path: Path
@@ -72,12 +92,12 @@ class Testimony:
     stated: dict[str, str]
     plan_sha256: str
     settings: Settings
-    cells: dict[str, Planned] | None
+    cells: dict[str, PlannedCell] | None
     sidecar: Path | None
 
 
 @dataclass(frozen=True)
-class Proof:
+class ShardResult:
     """What was found in a shard; `keys` are of the composites in it."""
 
     file: str
@@ -87,25 +107,25 @@ class Proof:
     readable: bool
 
 
-def prove(task: Testimony) -> Proof:
-    """Look at every byte and every composite of one shard."""
+def verify_shard(task: VerifyTask) -> ShardResult:
+    """Check every byte and every composite of one shard."""
     cv2.setNumThreads(1)  # the processes are the parallelism
     name = f"shards/{task.record.file}"
     try:
         with copy_locally(task.path) as path:
-            return _proved(replace(task, path=path), name)
+            return _verify_file(replace(task, path=path), name)
     except (FileNotFoundError, IsADirectoryError):
-        return Proof(task.record.file, [Problem(name, "missing", f"{INDEX} lists it")], [], 0, False)
+        return ShardResult(task.record.file, [Problem(name, "missing", f"{INDEX} lists it")], [], 0, False)
 
 
-def _proved(task: Testimony, name: str) -> Proof:
+def _verify_file(task: VerifyTask, name: str) -> ShardResult:
     problems = list(_hash_problems(task, name))
     size = task.path.stat().st_size
     try:
         reader = ShardReader(task.path)
     except Exception as error:  # whatever a damaged file makes HDF5 raise is a finding
         problems.append(Problem(name, "unreadable", str(error)))
-        return Proof(task.record.file, problems, [], size, False)
+        return ShardResult(task.record.file, problems, [], size, False)
     problems += _header_problems(task, reader, name)
     problems += _table_problems(task, reader.rows, name)
     for row in reader.rows:
@@ -114,24 +134,24 @@ def _proved(task: Testimony, name: str) -> Proof:
     reader.close()
     if len(problems) == 1 and problems[0].cause == "changed":
         problems = [replace(problems[0], detail=f"{problems[0].detail}; every composite still decodes")]
-    return Proof(task.record.file, problems, [row.key for row in reader.rows], size, True)
+    return ShardResult(task.record.file, problems, [row.key for row in reader.rows], size, True)
 
 
-def _hash_problems(task: Testimony, name: str) -> Iterator[Problem]:
-    """Hear the witnesses. Where most of them speak for the file, those that do not are wrong."""
+def _hash_problems(task: VerifyTask, name: str) -> Iterator[Problem]:
+    """Compare the digests that are stated. Where most of them agree with the file, those that do not are wrong."""
     digest = file_sha256(task.path)
-    against = [witness for witness, stated in task.stated.items() if stated != digest]
+    against = [source for source, stated in task.stated.items() if stated != digest]
     if not against:
         return
     if 2 * len(against) > len(task.stated) or (INDEX in against and 2 * len(against) == len(task.stated)):
         yield Problem(name, "changed", f"its SHA-256 is {digest}, not what {' and '.join(against)} say")
     else:
-        for witness in against:
-            file = name.replace(".h5", ".json") if witness == "its sidecar" else witness
+        for source in against:
+            file = name.replace(".h5", ".json") if source == "its sidecar" else source
             yield Problem(file, "disagrees", f"it states a SHA-256 of {task.record.file} that others do not")
 
 
-def _header_problems(task: Testimony, reader: ShardReader, name: str) -> Iterator[Problem]:
+def _header_problems(task: VerifyTask, reader: ShardReader, name: str) -> Iterator[Problem]:
     header, record, settings = reader.header, task.record, task.settings
     if header.plan_sha256 != task.plan_sha256:
         yield Problem(name, "foreign", f"it belongs to another dataset, of plan {header.plan_sha256}")
@@ -146,7 +166,7 @@ def _header_problems(task: Testimony, reader: ShardReader, name: str) -> Iterato
             yield Problem(name, "disagrees", f"its {field} is {found}, but {INDEX} says {expected}")
 
 
-def _table_problems(task: Testimony, rows: list[Row], name: str) -> Iterator[Problem]:
+def _table_problems(task: VerifyTask, rows: list[Row], name: str) -> Iterator[Problem]:
     """Compare a shard's table with the plan, the index and the sidecar."""
     if len(rows) != task.record.composites:
         yield Problem(name, "disagrees", f"{len(rows):,} composites, but {INDEX} says {task.record.composites:,}")
@@ -168,15 +188,15 @@ def _table_problems(task: Testimony, rows: list[Row], name: str) -> Iterator[Pro
             found = f"group {row.group}, position {row.position}, background {row.background}"
             wanted = "group {}, position {}, background {}".format(*cell)
             yield Problem(name, "disagrees", f"it has {found}; planned were {wanted}", row.key)
-        elif cell[3:] != _drawn(row, cell):
-            found, wanted = f"{row.look}, {row.scene}", f"{cell[3]}, {cell[4]}"
+        elif (cell.look, cell.scene) != _as_drawn(row, cell):
+            found, wanted = f"{row.look}, {row.scene}", f"{cell.look}, {cell.scene}"
             yield Problem(name, "disagrees", f"it has {found}; planned were {wanted}", row.key)
 
 
-def _drawn(row: Row, planned: Planned) -> tuple[Look, Scene]:
+def _as_drawn(row: Row, planned: PlannedCell) -> tuple[Look, Scene]:
     """Return a row's look and scene as they were drawn: what pixels decided later is as it was planned."""
-    rotate = planned[3].rotate if row.look.rotate == 0 else row.look.rotate
-    return replace(row.look, rotate=rotate), replace(row.scene, gamma=planned[4].gamma)
+    rotate = planned.look.rotate if row.look.rotate == 0 else row.look.rotate
+    return replace(row.look, rotate=rotate), replace(row.scene, gamma=planned.scene.gamma)
 
 
 def _composite_problem(reader: ShardReader, row: Row, settings: Settings) -> tuple[str, str] | None:
@@ -212,17 +232,17 @@ def wrong_pixels(parts: Parts, settings: Settings) -> str:
         wrong = cv2.bitwise_and(cv2.inRange(alpha, low, high), cv2.inRange(trimap, value, value))
         if count := cv2.countNonZero(wrong):
             return f"its trimap is {value} at {count:,} px where alpha is not {word}"
-    if settings.shards.packing == "jpeg":
+    if load_packing(settings.shards.packing).lossy:
         return ""
-    count = _unlike(image, foreground, alpha, 255)
+    count = _count_differing(image, foreground, alpha, 255)
     if background is not None:
         blended = METHODS[settings.fit.method].blender(foreground, alpha)(background)
         stored = None if settings.shards.background == "full" else UNKNOWN
-        count = max(count, _unlike(image, blended, trimap, stored))
+        count = max(count, _count_differing(image, blended, trimap, stored))
     return f"its image is not the blend of its parts at {count:,} px" if count else ""
 
 
-def _unlike(one: Array, other: Array, mask: Array, value: int | None) -> int:
+def _count_differing(one: UInt8Array, other: UInt8Array, mask: UInt8Array, value: int | None) -> int:
     """Count the pixels of two pictures that differ in any channel, where a mask has a value; None for everywhere."""
     differs = cv2.bitwise_not(cv2.inRange(cv2.absdiff(one, other), (0, 0, 0), (0, 0, 0)))
     if value is not None:

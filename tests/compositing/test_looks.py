@@ -234,7 +234,7 @@ def test_every_option_keeps_the_equation(pictures: Pictures, tmp_path: Path, opt
         share = sample.alpha[..., None] / 255
         blended = np.rint(share * sample.foreground + (1 - share) * sample.background)
         np.testing.assert_array_equal(sample.image, blended, err_msg=sample.row.key)
-    columns = {name for row in dataset.rows() for name, _ in row.drawn()}
+    columns = {name for row in dataset.rows() for name, _ in row.changes()}
     names = {"denoise": "scene_denoise", "jitter": "look_red", "pair": "look_partner", "harmonise": "scene_gamma"}
     for name in OPTIONS if option == "everything" else [option]:
         part = "look" if name in ("flip", "rotate", "scale") else "scene"

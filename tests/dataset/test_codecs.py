@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import photograph
-from matting_compose.composer.dataset.codecs import Codec, Delta, Interleaved, Jpeg, WebP, even_tile, packing
+from matting_compose.composer.dataset.codecs import Codec, Delta, Interleaved, Jpeg, WebP, even_tile
+from matting_compose.composer.dataset.packings import load_packing
 
 LOSSLESS: list[Codec] = [Delta(), Interleaved(3, 1), Interleaved(3, -3), Interleaved(3, None), WebP(3)]
 
@@ -72,5 +73,5 @@ def test_a_flipped_bit_is_noticed(codec: Codec) -> None:
 def test_delta_beats_png() -> None:
     """The default packing is smaller than the same picture as PNG."""
     picture = photograph(256, 256, 1)
-    size = sum(len(tile) for row in packing("delta").image.encode(picture, (128, 128)) for tile in row)
+    size = sum(len(tile) for row in load_packing("delta").image.encode(picture, (128, 128)) for tile in row)
     assert size < 0.9 * len(cv2.imencode(".png", picture)[1])

@@ -17,11 +17,11 @@ from conftest import Pictures, call
 from matting_compose.composer import open_dataset
 from matting_compose.composer.dataset.documents import Settings
 from matting_compose.composer.dataset.rows import Parts
-from matting_compose.composer.inspection.verify import Verdict, verify
+from matting_compose.composer.inspection.verify import VerifyResult, verify
 from matting_compose.composer.inspection.verify_shard import wrong_pixels
 
 
-def causes(verdict: Verdict) -> set[tuple[str, str]]:
+def causes(verdict: VerifyResult) -> set[tuple[str, str]]:
     return {(problem.file, problem.cause) for problem in verdict.problems}
 
 

@@ -14,7 +14,6 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, Final
@@ -126,15 +125,9 @@ class _Crops(IterableDataset[Any]):
     def __init__(self, dataset: Dataset, split: str, settings: _Settings) -> None:
         self.dataset, self.settings = dataset, settings
         self.room = Room(settings.bytes)
-        starts = [0, *accumulate(shard.composites for shard in dataset.shards)]
-        mine = [
-            (start, shard.composites)
-            for start, shard in zip(starts, dataset.shards, strict=False)
-            if shard.split == split and shard.composites
-        ]
-        self.sizes = tuple(size for _, size in mine)
+        self.sizes = tuple(map(len, dataset.ranges(split)))
         self._epoch: tuple[int, NDArray[np.int64]] | None = None
-        self.numbers = np.concatenate([np.arange(start, start + size) for start, size in mine] or [np.zeros(0, int)])
+        self.numbers = dataset.numbers(split)
 
     def __iter__(self) -> Iterator[Filled | MattingComposeError]:
         worker = get_worker_info()
@@ -308,12 +301,11 @@ def open_stream(
     opened.keep_open = max(opened.keep_open, 2 * open_shards)  # those that are mixed, and those that come and go
     crops = _Crops(opened, split, settings)
     if not crops.sizes:
-        splits = sorted({shard.split for shard in opened.shards})
         raise DatasetError(
-            f"{opened.path}: no composite is in the split '{split}', only in {', '.join(splits) or 'none'}"
+            f"{opened.path}: no composite is in the split '{split}', only in {', '.join(opened.splits) or 'none'}"
             + ("; build with --set split.validation=0.1" if split == "validation" else "")
         )
-    if colours and opened.document["recipe"]["shards"]["background"] == "none":
+    if colours and opened.background == "none":
         raise DatasetError(
             f"{opened.path}: a loss that composes needs the backgrounds, and this dataset was built without; build it"
             " with --set shards.background=unknown, or weight only losses on alpha"
@@ -324,8 +316,7 @@ def open_stream(
 
 def _check_sides(dataset: Dataset, split: str, crop: int) -> None:
     """Refuse a crop that is larger than every picture of a shard that stands for all: it would see none sharp."""
-    shard = next(i for i, shard in enumerate(dataset.shards) if shard.split == split and shard.composites)
-    largest = max(min(row.height, row.width) for row in dataset.reader(shard).rows)
+    largest = max(min(row.height, row.width) for row in map(dataset.row, dataset.ranges(split)[0]))
     dataset.close()
     if largest < crop / 2:
         raise DatasetError(

@@ -132,13 +132,11 @@ def dataset_cases(path: Path, split: Literal["auto", "train", "validation", "all
     FileError : the split is empty
     """
     dataset = _dataset(path)
-    splits = [shard.split for shard in dataset.shards]
     if split == "auto":
-        split = "validation" if "validation" in splits else "all"
-    cases = []
-    for index, row in enumerate(dataset.rows()):
-        if split in ("all", splits[dataset.locate(index)[0]]):
-            cases.append(DatasetCase(row.key, row.foreground, path, index))
+        split = "validation" if "validation" in dataset.splits else "all"
+    numbers = dataset.numbers(None if split == "all" else split).tolist()
+    rows = ((number, dataset.row(number)) for number in numbers)
+    cases = [DatasetCase(row.key, row.foreground, path, number) for number, row in rows]
     if not cases:
         raise FileError(f"{path}: no composite is in the {split} split; give --split, or build with split.validation")
     return cases

@@ -100,8 +100,8 @@ def outlook(dataset: str | Path, config: Config, place: Place) -> Outlook:
     warnings = []
     if not validated:
         warnings.append("the dataset has no validation split: nothing will be scored, and there will be no best.pt")
-    if opened.document["failures"]:
-        warnings.append(f"{len(opened.document['failures']):,} composites of the dataset are missing; see its index")
+    if opened.failures:
+        warnings.append(f"{len(opened.failures):,} composites of the dataset are missing; see its index")
     if config.network.encoder == "random" and config.network.width == 1:
         warnings.append("training from random weights; network.encoder=download starts from VGG16's, as the papers do")
     network = config.network
@@ -374,7 +374,7 @@ class _Run:
         if self._place.leads:
             state = self._learner.state() | {
                 "step": self._step, "judged": self._judged, "seconds": self._elapsed(), "best": self._best,
-                "config": self._config.model_dump(mode="json"), "plan_sha256": self._dataset.document["plan_sha256"],
+                "config": self._config.model_dump(mode="json"), "plan_sha256": self._dataset.plan_sha256,
                 "composites": _composites(self._dataset), "crops": crops_a_step(self._config, self._place),
             }  # fmt: skip
             save_checkpoint(self._out / name, state)
@@ -387,7 +387,7 @@ class _Run:
 
 
 def _composites(dataset: Dataset) -> int:
-    return sum(shard.composites for shard in dataset.shards if shard.split == "train")
+    return len(dataset.numbers("train"))
 
 
 @contextmanager

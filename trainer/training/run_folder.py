@@ -47,7 +47,7 @@ def previous_state(out: Path, dataset: Dataset, config: Config, place: Place) ->
     """
     last = out / LAST
     state = load_checkpoint(last)
-    if state["plan_sha256"] != dataset.document["plan_sha256"]:
+    if state["plan_sha256"] != dataset.plan_sha256:
         raise TrainingError(f"{last}: was trained on another dataset than {dataset.path}; go on with that one")
     changed = differences(state["config"], config.model_dump(mode="json"))
     if not changed and state["crops"] != crops_a_step(config, place):

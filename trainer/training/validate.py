@@ -62,12 +62,7 @@ def predict_whole(network: MNet, image: Array, trimap: Array, max_side: int, bf1
 
 def validation_samples(dataset: Dataset, limit: int) -> list[int]:
     """Pick at most `limit` composites spread evenly over the validation split; [] where there is none."""
-    numbers: list[int] = []
-    start = 0
-    for shard in dataset.shards:
-        if shard.split == "validation":
-            numbers += range(start, start + shard.composites)
-        start += shard.composites
+    numbers = dataset.numbers("validation").tolist()
     count = min(limit, len(numbers))
     return [numbers[int((i + 0.5) * len(numbers) / count)] for i in range(count)]
 
