@@ -1,6 +1,7 @@
 # `make demo` and `make test` work on a bare clone: a shell, make and Python 3.11 or newer are all they need.
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -14,9 +15,9 @@ demo: $(VENV)/composing
 	$(BIN)/matting-train demo --out demo-run --config demo $$(test -e demo-run/last.pt && echo --resume)
 	@echo 'Look at demo-run/index.html (mattes and curves) and demo-report.html (the dataset) in a browser'
 
-## test: set up, then check style and types and run every test
+## test: set up, then check style and types and run every test, JOBS at a time
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 check: $(VENV)/developing
 	$(BIN)/ruff check .

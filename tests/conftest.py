@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from filelock import FileLock
 from numpy.typing import NDArray
+
+# Threads that wait for each other make training slow beside other work, and sums over more differ in the last bits.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 Array = NDArray[np.uint8]
 COMMAND = Path(sys.executable).parent / "matting-compose"
@@ -82,21 +87,38 @@ class Pictures:
         ]  # fmt: skip
 
 
+def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that `make` fills once for all processes that test. To be read only."""
+    base = factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, made = base / name, base / f"{name}.made"
+    with FileLock(base / f"{name}.lock"):
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Pictures:
     """Make five cut-outs of different sizes and seven photographs, some smaller than the cut-outs."""
     return Pictures.make(tmp_path / "pictures")
 
 
+def make_finished(folder: Path) -> None:
+    """Build that tree, complete, backgrounds stored whole."""
+    tree = Pictures.make(folder / "pictures")
+    more = ["--set", "shards.tile=48", "--set", "shards.background=full", "--set", 'split.validation=["disc 1"]']
+    done = call(*tree.arguments(folder / "pictures" / "dataset", *more, "-j", "1"))
+    assert done.code == 0, done.err
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build that tree once, complete, backgrounds stored whole. To be read only: see `copied`."""
-    tree = Pictures.make(tmp_path_factory.mktemp("finished") / "pictures")
-    out = tree.root / "dataset"
-    more = ["--set", "shards.tile=48", "--set", "shards.background=full", "--set", 'split.validation=["disc 1"]']
-    done = call(*tree.arguments(out, *more, "-j", "1"))
-    assert done.code == 0, done.err
-    return out
+    return make_once(tmp_path_factory, "finished", make_finished) / "pictures" / "dataset"
 
 
 @pytest.fixture
@@ -111,10 +133,11 @@ def whole(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("torch", reason="training needs the 'train' extra")
     from runs import taught, tiny
 
-    out = tmp_path_factory.mktemp("whole") / "run"
-    outcome = taught(finished, out, tiny())
-    assert (outcome.step, outcome.stopped) == (7, False)
-    return out
+    def make(folder: Path) -> None:
+        outcome = taught(finished, folder / "run", tiny())
+        assert (outcome.step, outcome.stopped) == (7, False)
+
+    return make_once(tmp_path_factory, "whole", make) / "run"
 
 
 @pytest.fixture

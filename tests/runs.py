@@ -78,7 +78,7 @@ def together(*arguments: str, processes: int = 2) -> Ran:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
     done = subprocess.run(
         [*torchrun, f"--nproc-per-node={processes}", "-m", MODULE[-1], *arguments, "--device=cpu"],
-        env=os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"GLOO_SOCKET_IFNAME": "lo"},
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     return Ran(done.returncode, done.stdout, done.stderr)

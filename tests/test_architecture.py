@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from structure import find_modules, import_graph
+
 WINGS = [  # each imports from those before it only
     "composer.base",
     "composer.dataset",
@@ -33,35 +33,8 @@ WINGS = [  # each imports from those before it only
 CONSOLE_ONLY = {"click"}
 
 
-def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-def modules() -> dict[str, Path]:
-    found = [ROOT / "cli.py", *(ROOT / "composer").rglob("*.py"), *(ROOT / "trainer").rglob("*.py")]
-    facades = {"composer", "trainer"}  # they hand on what lies in every wing, when it is asked for
-    return {name: path for path in found if (name := module_name(path)) not in facades}
-
-
-def imports(name: str, path: Path, known: set[str]) -> set[str]:
-    """List what a module imports, wherever in it: modules of ours by their dotted names, others by their first one."""
-    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            found.add((node.module or "").partition(".")[0])
-        elif isinstance(node, ast.ImportFrom):
-            base = [*package[: len(package) - node.level + 1], *([node.module] if node.module else [])]
-            for alias in node.names:
-                inside = ".".join([*base, alias.name])
-                found.add(inside if inside in known else ".".join(base))
-    return found
-
-
-MODULES = modules()
-GRAPH = {name: imports(name, path, set(MODULES)) for name, path in MODULES.items()}
+MODULES = find_modules(Path(__file__).parent.parent)
+GRAPH = import_graph(MODULES)
 
 
 def wing(name: str) -> str | None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from adobe_tree import make_adobe
-from conftest import COMMAND, Cluster, photograph, save, soft_disc
+from conftest import COMMAND, Cluster, make_once, photograph, save, soft_disc
 from matting_compose.composer.compositing.blending import blend
 from matting_compose.composer.fetching.corpus import load_corpus
 from packages import write_corpus
@@ -41,6 +41,7 @@ SHORTER = {
     "bench/stream.py": "bench/stream.py --variants 2 --batch 4 --crop 64 --rounds 1 --seconds 0 --workers",
     "fetch open431": "fetch open431.csv --packages debs/",
     "build open431": "build open431 --variants 1",
+    "--set shards.packing=solid --out mine": "--set shards.packing=solid --set variants=4 --out mine",
     "--rounds 15 --steps 10": "--rounds 3 --steps 1",
     "--out demo-run": "--out demo-run --steps 2 --set validation.limit=1",
     "--steps 2000 --set stream.batch=4": "--steps 1 --set validation.limit=1 --set network.width=0.1",
@@ -62,10 +63,32 @@ def commands() -> list[tuple[str, str]]:
     return [(page, line) for page, line in lines if line]
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder with what the docs speak of: cut-outs, pairs, photographs, Adobe's data, the recipe `my.toml`."""
-    folder = tmp_path_factory.mktemp("docs")
+# What several pages take up: each is run once, before them, and each page goes on with a copy.
+SHARED = (
+    "matting-compose build demo --out demo",
+    "matting-compose build --foregrounds cutouts/ --backgrounds photos/ --variants 100 --out dataset",
+    "matting-compose recipes demo > my.toml",
+    "matting-compose extract fg/ --alphas alpha/ --out extracted",
+    "matting-compose fetch open431",
+)
+
+
+def execute(page: str, line: str, folder: Path, cluster: Cluster | None = None) -> None:
+    """Run a command line as a reader of the page does."""
+    environment = {
+        **os.environ, "PATH": f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}", "GLOO_SOCKET_IFNAME": "lo",
+        "MATTING_COMPOSE_CACHE": str(folder / "cache"),
+    }  # fmt: skip
+    if cluster:
+        line = line.replace("tcp://127.0.0.1:8786", cluster.address)
+    for long, short in SHORTER.items():
+        line = line.replace(long, short)
+    done = subprocess.run(line, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{page}: {line}\n{done.stderr}"
+
+
+def make_shared(folder: Path) -> None:
+    """Make what the docs speak of: cut-outs, pairs, photographs, Adobe's data, a network; run the shared commands."""
     for i in range(3):
         foreground, alpha = soft_disc(80, 90, i)
         save(folder / "cutouts" / f"{i}.png", np.dstack([foreground, alpha]))
@@ -80,16 +103,25 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     adobe = make_adobe(folder)
     for root, names in ((adobe.training, adobe.training_names), (adobe.test, adobe.test_names)):
         (root / "two.txt").write_text("\n".join(names[:2]))
-    (folder / "elsewhere").symlink_to(folder / "dataset")  # another copy of what the README builds
+    (folder / "elsewhere").symlink_to("dataset")  # another copy of what the README builds
     write_open431(folder)
     write_matting(folder)
-    return folder
+    for line in SHARED:
+        execute("shared", line, folder)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make it once for all processes that test. To be read only."""
+    return make_once(tmp_path_factory, "docs", make_shared)
 
 
 def write_matting(folder: Path) -> None:
     """Make a trained network, and what it is used and graded on."""
-    networks = pytest.importorskip("networks")
-    networks.checkpoint(folder / "best.pt", networks.lively(width=0.03))
+    pytest.importorskip("torch", reason="the pages on training need the 'train' extra")
+    from small_networks import checkpoint, lively
+
+    checkpoint(folder / "best.pt", lively(width=0.03))
     for i in range(2):
         foreground, alpha = soft_disc(60, 70, i)
         image = blend(foreground, alpha, photograph(60, 70, i))
@@ -130,36 +162,45 @@ def planned(target: str) -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-def test_every_command_runs(place: Path, cluster: Cluster, bucket: object) -> None:
-    """The commands of all pages, in order, each once, in one folder: each exits with 0."""
-    environment = {
-        **os.environ, "PATH": f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}", "GLOO_SOCKET_IFNAME": "lo",
-        "MATTING_COMPOSE_CACHE": str(place / "cache"),
-    }  # fmt: skip
+def commands_of_pages() -> dict[str, list[str]]:
+    """Return the commands of each page, those of `make demo` first; one that comes again belongs to the first page."""
     demo = [line.removeprefix(".fresh/bin/") for line in planned("demo").splitlines() if "/bin/matting-" in line]
-    seen = 0
-    pages: dict[str, str] = {}
+    pages: dict[str, list[str]] = {}
+    seen = {"make demo", "make test"}  # the one is a page of its own here, the other is what is running
     for page, line in [("make demo", line) for line in demo] + commands():
-        pages.setdefault(line, page)
-    for line, page in pages.items():
-        if line in ("make demo", "make test"):
-            continue  # the one was the first, the other is what is running
-        line = line.replace("tcp://127.0.0.1:8786", cluster.address)
-        for long, short in SHORTER.items():
-            line = line.replace(long, short)
-        done = subprocess.run(line, shell=True, cwd=place, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{page}: {line}\n{done.stderr}"
-        seen += 1
-    assert seen >= 7
-    assert len(list((place / "demo" / "shards").glob("*.h5"))) >= 8
-    assert (place / "demo-run" / "index.html").exists()
+        if line not in seen:
+            seen.add(line)
+            pages.setdefault(page, []).append(line)
+    assert seen >= set(SHARED)
+    return pages
 
 
-def test_every_line_of_python_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The README's Python, from top to bottom, on the demo that its first command built."""
-    if not (place / "demo").exists():
-        subprocess.run([str(COMMAND), "build", "demo", "--out", "demo"], cwd=place, check=True, capture_output=True)
-    monkeypatch.chdir(place)
+COMMANDS = commands_of_pages()
+
+
+@pytest.mark.parametrize("page", COMMANDS)
+def test_every_command_runs(page: str, shared: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """The commands of a page, in order, in one folder: each exits with 0."""
+    lines = [line for line in COMMANDS[page] if line not in SHARED]
+    cluster = request.getfixturevalue("cluster") if any("--cluster" in line for line in lines) else None
+    if any("s3://" in line for line in lines):
+        request.getfixturevalue("bucket")
+    folder = Path(shutil.copytree(shared, tmp_path / "folder", symlinks=True))
+    for line in lines:
+        execute(page, line, folder, cluster)
+    if page == "make demo":
+        assert len(list((folder / "demo" / "shards").glob("*.h5"))) >= 8
+        assert (folder / "demo-run" / "index.html").exists()
+
+
+def test_pages_have_commands() -> None:
+    """They are found in most pages."""
+    assert len(COMMANDS) >= 10
+
+
+def test_every_line_of_python_runs(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's Python, from top to bottom, on the demo that its first command builds."""
+    monkeypatch.chdir(shared)
     names: dict[str, object] = {}
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -168,13 +209,13 @@ def test_every_line_of_python_runs(place: Path, monkeypatch: pytest.MonkeyPatch)
     assert printed.getvalue().startswith("480 ")
 
 
-def test_recipes_in_the_docs_are_recipes(place: Path) -> None:
+def test_recipes_in_the_docs_are_recipes(tmp_path: Path) -> None:
     """Every TOML block parses as a recipe."""
     from matting_compose.composer.recipe import load_recipe
 
     for number, (_, block) in enumerate(blocks("toml")):
-        (place / f"block{number}.toml").write_text(block)
-        load_recipe(place / f"block{number}.toml")
+        (tmp_path / f"block{number}.toml").write_text(block)
+        load_recipe(tmp_path / f"block{number}.toml")
 
 
 def test_every_key_is_documented() -> None:
