@@ -5,6 +5,8 @@ There is a class for what somebody catches by name, or what a command answers ot
 
 from __future__ import annotations
 
+RESUME_HINT = "Nothing finished is lost: run the same command again to go on"
+
 
 class MattingComposeError(Exception):
     """The root: every error whose message is meant for the person at the keyboard."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import joblib
 
-from .errors import BuildError
+from .errors import RESUME_HINT, BuildError
 
 Task = TypeVar("Task")
 
@@ -93,6 +93,3 @@ def use_cluster(address: str | None) -> Iterator[None]:
         ) from None
     except TimeoutError:
         raise BuildError(f"the Dask scheduler at {address} has no workers; start some: dask worker {address}") from None
-
-
-RESUME_HINT = "Nothing finished is lost: run the same command again to go on"

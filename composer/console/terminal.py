@@ -14,9 +14,8 @@ from typing import Any, Protocol
 
 import click
 
-from ..base.errors import MattingComposeError, RecipeError
+from ..base.errors import RESUME_HINT, MattingComposeError, RecipeError
 from ..base.text import format_duration
-from ..base.workers import RESUME_HINT
 
 CLEAN, FAILED, USAGE, WITH_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 
