@@ -34,7 +34,8 @@ from matting_compose.composer.compositing.trimaps import trimap_strategy
 from matting_compose.composer.fetching.corpus import load_corpus
 from matting_compose.composer.fetching.debian import package_members
 from matting_compose.composer.recipe import Trimap, load_recipe
-from matting_compose.composer.sources import image_io as sources
+from matting_compose.composer.sources import image_io, mattes, picture_bytes
+from matting_compose.composer.sources.probe import ORIENTATION
 from target import Target, file_of, home
 
 MAX_PIXELS = 1_000_000
@@ -48,8 +49,8 @@ def read_picture(data: bytes) -> None:
     path = file_of(data, "picture")
     for reading in ("seen", "stored"):
         with suppress(MattingComposeError):
-            sources.picture_size(path, "picture", MAX_PIXELS, reading)  # type: ignore[arg-type]
-        for read in (sources.read_rgb, sources.read_alpha, sources.read_cutout):
+            image_io.picture_size(path, "picture", MAX_PIXELS, reading)  # type: ignore[arg-type]
+        for read in (image_io.read_rgb, mattes.read_matte, image_io.read_cutout):
             with suppress(MattingComposeError):
                 read(path, "picture", MAX_PIXELS, reading)  # type: ignore[operator]
 
@@ -61,7 +62,7 @@ def pictures() -> Iterator[bytes]:
     rgba = Image.fromarray(np.dstack([colour, colour[..., :1]]))
     rgb, grey = Image.fromarray(np.asarray(colour, np.uint8)), Image.fromarray(np.asarray(colour[..., 0], np.uint8))
     exif, text = Image.Exif(), PngInfo()
-    exif[sources.ORIENTATION] = 6
+    exif[ORIENTATION] = 6
     text.add_itxt("Comment", "long " * 50, zip=True)
     profile = b"\0" * 36 + b"acsp" + b"\0" * 88
     for picture, kind, options in (
@@ -266,7 +267,7 @@ def make_names(data: bytes) -> None:
         assert part.split(".")[0].upper() not in WINDOWS
         part.encode()
     with suppress(MattingComposeError):
-        assert home() in Path(os.path.normpath(sources.safe_path(home(), text))).parents
+        assert home() in Path(os.path.normpath(picture_bytes.safe_path(home(), text))).parents
 
 
 WINDOWS = {"CON", "PRN", "AUX", "NUL", *(f"{name}{n}" for name in ("COM", "LPT") for n in range(1, 10))}

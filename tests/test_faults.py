@@ -25,8 +25,8 @@ from matting_compose.composer import open_dataset
 from matting_compose.composer.base.errors import DatasetError
 from matting_compose.composer.building import build
 from matting_compose.composer.inspection.verify import verify
-from matting_compose.composer.sources import foregrounds as layouts
-from matting_compose.composer.sources import image_io as sources
+from matting_compose.composer.sources import backgrounds
+from matting_compose.composer.sources import decode as decoding
 from targets import RUN
 
 
@@ -193,11 +193,11 @@ def test_no_memory_is_not_a_bad_picture(
     starved = cv2.error("Failed to allocate 1234 bytes")
     starved.code = cv2.Error.StsNoMem
 
-    def decode(*_: object) -> Any:
+    def decode(*_: object, **__: object) -> Any:
         raise starved if error == "opencv" else MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(sources.cv2, "imdecode", decode)
+        patch.setattr(decoding.simplejpeg, "decode_jpeg", decode)
         done = call(*peace.arguments(tmp_path / "d"))
     assert (done.code, "no memory left" in done.err) == (1, True), done.err
     assert call(*peace.arguments(tmp_path / "d")).code == 0
@@ -211,7 +211,7 @@ def test_a_picture_that_vanishes_in_mid_build(own: Peace, tmp_path: Path, monkey
     """What was made of it before is kept and counts; the rest is listed, and made when it is back."""
     photo = own.pictures.photos / "COCO_000000000003.jpg"
     whole = photo.read_bytes()
-    real = layouts.read_rgb
+    real = backgrounds.read_rgb
 
     def read_and_lose(path: Path, *rest: Any) -> Any:
         result = real(path, *rest)
@@ -220,7 +220,7 @@ def test_a_picture_that_vanishes_in_mid_build(own: Peace, tmp_path: Path, monkey
         return result
 
     with monkeypatch.context() as patch:
-        patch.setattr(layouts, "read_rgb", read_and_lose)
+        patch.setattr(backgrounds, "read_rgb", read_and_lose)
         done = call(*own.arguments(tmp_path / "d", "--json"))
     assert done.code == 3, done.err
     assert 0 < done.json["failures"] < 20

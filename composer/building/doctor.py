@@ -22,7 +22,10 @@ from ..recipe import ListBackgrounds, Recipe
 from ..sources.backgrounds import Photographs, background_layout, select_backgrounds
 from ..sources.coco import coco_names
 from ..sources.foregrounds import Cutouts, Dim, Entry, ForegroundLayout, Pairs, Several, foreground_layout
-from ..sources.image_io import ENDINGS, picture_size, read_alpha, safe_path
+from ..sources.image_io import picture_size
+from ..sources.mattes import read_matte
+from ..sources.picture_bytes import safe_path
+from ..sources.probe import ENDINGS
 from ..sources.trimap_files import SuppliedTrimaps, supplied_trimaps
 from .plan import Plan, make_plan, variant_count
 
@@ -304,7 +307,7 @@ def _look_at_foreground(
         size = picture_size(image, entry.image, limit, part.reading)
         if not _ends_well(image):
             layout.load(entry)
-        alpha, _ = read_alpha(alpha_file, entry.alpha or "", limit, part.reading)
+        alpha, _ = read_matte(alpha_file, entry.alpha or "", limit, part.reading)
         if alpha.shape != size:
             (height, width), (tall, wide) = size, alpha.shape
             text = f"{entry.image}: {width}×{height} px, its alpha {wide}×{tall}"

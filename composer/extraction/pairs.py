@@ -11,8 +11,8 @@ from typing import Final
 from ..base.errors import FileError
 from ..base.file_names import file_name
 from ..base.text import escape
-from ..sources.image_io import ENDINGS
 from ..sources.listings import list_pictures
+from ..sources.probe import ENDINGS
 
 ALPHA_ENDINGS: Final = ("", "_alpha", "_matte", "_mask")  # of an alpha's name, after its picture's
 

@@ -23,8 +23,9 @@ from ..recipe import (
 from .coco import coco_names, picture_identity, pictures_showing
 from .drawn.backgrounds import BACKGROUND_KINDS, draw_background
 from .drawn.canvas import DRAWN_BACKGROUNDS, drawn_names, drawn_rng, drawn_size
-from .image_io import picture_size, read_rgb, safe_path
+from .image_io import picture_size, read_rgb
 from .listings import list_pictures, read_list
+from .picture_bytes import safe_path
 
 
 class BackgroundLayout(Protocol):

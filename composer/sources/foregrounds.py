@@ -28,8 +28,9 @@ from ..recipe import (
 )
 from .drawn.canvas import DRAWN_FOREGROUNDS, drawn_names, drawn_rng, drawn_size
 from .drawn.foregrounds import FOREGROUND_KINDS, draw_foreground
-from .image_io import Foreground, composed_size, limit_side, picture_size, read_cutout, read_pair, safe_path
+from .image_io import Foreground, composed_size, limit_side, picture_size, read_cutout, read_pair
 from .listings import list_pictures, read_list
+from .picture_bytes import safe_path
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..base.errors import PlanError
-from .image_io import ENDINGS
+from .probe import ENDINGS
 
 CONTACT_SHEET = "contact-sheet.jpg"  # this program's own, in folders of pictures that it wrote
 

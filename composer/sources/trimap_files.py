@@ -15,7 +15,8 @@ from ..base.arrays import UInt8Array
 from ..base.errors import SourceError
 from ..dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
 from ..recipe import Recipe, foregrounds_root
-from .image_io import read_alpha, safe_path
+from .mattes import read_matte
+from .picture_bytes import safe_path
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ class SuppliedTrimaps:
 
         Raises
         ------
-        SourceError : as `sources.read_alpha`, and ``size-mismatch``, ``not-a-trimap``
+        SourceError : as `mattes.read_matte`, and ``size-mismatch``, ``not-a-trimap``
         """
         name = self.name(key, variant)
-        trimap, _ = read_alpha(self.path(key, variant), name, self.max_pixels, "stored")
+        trimap, _ = read_matte(self.path(key, variant), name, self.max_pixels, "stored")
         if trimap.shape != size:
             found, expected = (f"{width}×{height} px" for height, width in (trimap.shape, size))
             raise SourceError(name, "size-mismatch", f"the trimap is {found}, its foreground {expected}")

@@ -19,7 +19,8 @@ from matting_compose.composer.building.plan import make_plan
 from matting_compose.composer.compositing.blending import METHODS, AdobeBlender, fit_like_adobe
 from matting_compose.composer.recipe import load_recipe
 from matting_compose.composer.sources.coco import coco_names
-from matting_compose.composer.sources.image_io import read_alpha, read_rgb
+from matting_compose.composer.sources.image_io import read_rgb
+from matting_compose.composer.sources.mattes import read_matte
 
 LIMIT = 1_000_000
 
@@ -126,7 +127,7 @@ def test_stored_pictures_of_every_mode(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_rgb(path, name, LIMIT, "stored")[0], expected)
     Image.fromarray(np.full((20, 24), 40_000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(Exception, match="mode I;16 cannot be taken as stored"):
-        read_alpha(tmp_path / "deep.png", "deep", LIMIT, "stored")
+        read_matte(tmp_path / "deep.png", "deep", LIMIT, "stored")
 
 
 def background_kinds(adobe: Adobe) -> list[Path]:

@@ -88,8 +88,14 @@ def test_without_trimaps_whole_pictures_are_graded(tree: Path) -> None:
         (lambda t: (t / "trimaps/disc 2.png").unlink(), "no case that uses truth disc 2"),
         (lambda t: (t / "blurred/disc 1.png").write_bytes(b"broken"), "disc 1.png: not a picture"),
         (lambda t: save(t / "blurred/disc 1.bmp", np.zeros((9, 9), np.uint8)), "differ by their endings only"),
-        (lambda t: save(t / "trimaps/disc 1.png", np.zeros((48, 90), np.uint8)), "blurred on disc 1: expected an unkn"),
-        (lambda t: save(t / "trimaps/disc 1.png", np.full((48, 90), 90, np.uint8)), "on disc 1: expected only 0, 128"),
+        (
+            lambda t: save(t / "trimaps/disc 1.png", np.zeros((48, 90), np.uint8)),
+            "disc 1.png: no pixel is unknown (128)",
+        ),
+        (
+            lambda t: save(t / "trimaps/disc 1.png", np.full((48, 90), 90, np.uint8)),
+            "disc 1.png: 100% of its pixels are far from 0",
+        ),
     ],
 )
 def test_what_does_not_fit_is_an_error_with_its_name(tree: Path, spoil, text: str) -> None:

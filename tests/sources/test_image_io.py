@@ -18,12 +18,12 @@ from matting_compose.composer.sources.image_io import (
     Foreground,
     limit_side,
     picture_size,
-    read_alpha,
     read_cutout,
     read_pair,
     read_rgb,
-    safe_path,
 )
+from matting_compose.composer.sources.mattes import read_matte
+from matting_compose.composer.sources.picture_bytes import safe_path
 
 LIMIT = 1_000_000
 RNG = np.random.default_rng(7)
@@ -60,7 +60,8 @@ def test_16_bits_are_rounded_to_8(tmp_path: Path, ending: str, channels: int) ->
     expected = np.rint(deep / 257).astype(np.uint8)
     path = tmp_path / f"a.{ending}"
     np.testing.assert_array_equal(rgb(path), np.repeat(expected, 3, axis=2) if channels == 1 else expected[..., :3])
-    np.testing.assert_array_equal(read_alpha(path, "a", LIMIT)[0], expected[..., 0])
+    if channels != 3:
+        np.testing.assert_array_equal(read_matte(path, "a", LIMIT)[0], expected[..., -1])
 
 
 def test_plain_jpeg_is_what_pillow_reads(tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_grey_cmyk_palette_and_one_bit(tmp_path: Path) -> None:
     palette.save(tmp_path / "palette.png")
     np.testing.assert_array_equal(rgb(tmp_path / "palette.png"), np.asarray(palette.convert("RGB")))
     Image.fromarray(GREY > 128).save(tmp_path / "bit.png")
-    np.testing.assert_array_equal(read_alpha(tmp_path / "bit.png", "bit", LIMIT)[0], np.where(GREY > 128, 255, 0))
+    np.testing.assert_array_equal(read_matte(tmp_path / "bit.png", "bit", LIMIT)[0], np.where(GREY > 128, 255, 0))
 
 
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_alphas_of_three_channels_are_read_by_the_first(tmp_path: Path) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
     for name, options in (("plain", {}), ("gamma", {"pnginfo": info}), ("profile", {"icc_profile": profile})):
         Image.fromarray(three).save(tmp_path / f"{name}.png", **options)
-        np.testing.assert_array_equal(read_alpha(tmp_path / f"{name}.png", name, LIMIT)[0], GREY)
+        np.testing.assert_array_equal(read_matte(tmp_path / f"{name}.png", name, LIMIT)[0], GREY)
 
 
 def bomb() -> bytes:

@@ -12,7 +12,9 @@ from typing import Literal, Protocol
 from ...composer.base.arrays import UInt8Array
 from ...composer.base.errors import FileError
 from ...composer.dataset.dataset import Dataset, open_dataset
-from ...composer.sources.image_io import MAX_PIXELS, picture_size, read_grey, read_image
+from ...composer.sources.image_io import picture_size, read_image
+from ...composer.sources.mattes import read_matte, read_trimap
+from ...composer.sources.probe import MAX_PIXELS
 from ..inference.files import list_pictures
 
 __all__ = ["Case", "DatasetCase", "FolderCase", "Material", "dataset_cases", "folder_cases"]
@@ -56,11 +58,9 @@ class FolderCase:
 
     def load(self) -> Material:
         """Read it. Raise SourceError where a file cannot be read."""
-        return Material(
-            read_grey(self.truth),
-            read_grey(self.trimap) if self.trimap else None,
-            read_image(self.image) if self.image else None,
-        )
+        truth, _ = read_matte(self.truth, self.truth.name, role="truth")
+        trimap = read_trimap(self.trimap, self.trimap.name, truth.shape)[0] if self.trimap else None
+        return Material(truth, trimap, read_image(self.image) if self.image else None)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...composer.base.arrays import UInt8Array
 from ...composer.base.errors import FileError
-from ...composer.sources.image_io import read_grey
+from ...composer.sources.mattes import read_matte
 from ..inference.cutout import side_by_side
 from ..inference.files import list_pictures
 from ..inference.methods import MatteError, Settings, make_matte, to_bytes
@@ -191,7 +191,11 @@ def _score(task: _Task, settings: Settings, whole: bool, with_picture: bool) -> 
     name, who = task.case.name, task.competitor.name
     material = task.case.load()
     try:
-        prediction = read_grey(task.prediction) if task.prediction else _predict(task, material, settings)
+        prediction = (
+            read_matte(task.prediction, task.prediction.name, role="prediction")[0]
+            if task.prediction
+            else _predict(task, material, settings)
+        )
     except MatteError as error:
         return Failure(who, name, str(error)), b""
     region = None if whole else material.trimap

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...composer.base.errors import FileError
-from ...composer.sources.image_io import ENDINGS
+from ...composer.sources.probe import ENDINGS
 
 __all__ = ["list_pictures"]
 

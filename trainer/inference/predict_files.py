@@ -9,11 +9,12 @@ import numpy as np
 
 from ...composer.base.arrays import UInt8Array
 from ...composer.base.errors import FileError, SourceError
-from ...composer.sources.image_io import read_grey, read_image, read_image_alpha, write_picture
+from ...composer.sources.image_io import read_image, read_image_alpha, write_picture
+from ...composer.sources.mattes import read_matte, read_trimap
 from .cutout import estimate_foreground, on_background, panel
 from .files import list_pictures
 from .methods import Settings, make_matte, to_bytes
-from .user_trimaps import RADIUS, checked_trimap, trimap_from_alpha
+from .user_trimaps import RADIUS, trimap_from_alpha
 
 __all__ = ["Job", "Wanted", "plan_jobs", "run_job"]
 
@@ -142,9 +143,9 @@ def _read(job: Job, radius: float) -> tuple[UInt8Array, UInt8Array, list[str]]:
     name = job.image.name
     if job.trimap is not None:
         image = read_image(job.image)
-        return image, *checked_trimap(read_grey(job.trimap), image.shape[:2], job.trimap.name)
+        return image, *read_trimap(job.trimap, job.trimap.name, image.shape[:2])
     if job.mask is not None:
-        image, alpha = read_image(job.image), read_grey(job.mask)
+        image, (alpha, _) = read_image(job.image), read_matte(job.mask, job.mask.name, role="mask")
         if alpha.shape != image.shape[:2]:
             raise FileError(
                 f"{job.mask}: the mask is {alpha.shape[1]}×{alpha.shape[0]} px, its image"
