@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import torch
 
 from matting_compose.trainer.data.stream import Batch
-from matting_compose.trainer.training import loop
+from matting_compose.trainer.training import loop, validate
 from matting_compose.trainer.training.config import load_config
-from matting_compose.trainer.training.learner import Learner, Step
+from matting_compose.trainer.training.learner import Learner, StepResult
 from matting_compose.trainer.training.run_log import Line
-from matting_compose.trainer.training.runtime import take_place
+from matting_compose.trainer.training.runtime import open_runtime
 
 
 class Clocks(NamedTuple):
@@ -77,7 +77,7 @@ BARE = Learner.step
 def watched(rounds: Rounds) -> Any:
     """Let the loop's own learner and batches be known to the rounds."""
 
-    def step(learner: Learner, number: int, batches: list[Batch]) -> Step:
+    def step(learner: Learner, number: int, batches: list[Batch]) -> StepResult:
         rounds.learner, rounds.batches = learner, rounds.batches or batches
         return BARE(learner, number, batches)
 
@@ -114,11 +114,11 @@ def main() -> None:
     more = (f"steps={options.steps * (options.rounds + 1)}", f"log_every={options.steps}", "save_every=1000000")
     rounds = Rounds(options.steps)
     Learner.step = watched(rounds)  # type: ignore[method-assign]
-    loop.validation_samples = lambda *_: []  # type: ignore[assignment]
+    validate.validation_samples = lambda *_: []  # type: ignore[assignment]
     config = load_config(options.config, (*options.set, *more))
-    with tempfile.TemporaryDirectory() as folder, take_place() as place:
-        loop.train(options.dataset, Path(folder) / "run", config, place, rounds, resume=False)
-        print("\n".join(lines(rounds, place.device)))
+    with tempfile.TemporaryDirectory() as folder, open_runtime() as runtime:
+        loop.train(options.dataset, Path(folder) / "run", config, runtime, rounds, resume=False)
+        print("\n".join(lines(rounds, runtime.device)))
 
 
 if __name__ == "__main__":

@@ -131,10 +131,10 @@ def copied(finished: Path, tmp_path: Path) -> Path:
 def whole(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train on that dataset once, in one go. To be read only."""
     pytest.importorskip("torch", reason="training needs the 'train' extra")
-    from runs import taught, tiny
+    from runs import tiny, train_in_process
 
     def make(folder: Path) -> None:
-        outcome = taught(finished, folder / "run", tiny())
+        outcome = train_in_process(finished, folder / "run", tiny())
         assert (outcome.step, outcome.stopped) == (7, False)
 
     return make_once(tmp_path_factory, "whole", make) / "run"

@@ -18,10 +18,10 @@ from matting_compose.trainer import cli
 from matting_compose.trainer.training import loop
 from matting_compose.trainer.training.config import Config, load_config
 from matting_compose.trainer.training.run_log import Line, read_records
-from matting_compose.trainer.training.runtime import Place
+from matting_compose.trainer.training.runtime import Runtime
 
 torch.set_num_threads(1)
-CPU = Place(torch.device("cpu"))
+CPU = Runtime(torch.device("cpu"))
 MODULE = [sys.executable, "-m", "matting_compose.trainer.cli"]
 TINY = (
     "steps=7", "log_every=1", "save_every=100", "network.width=0.03", "network.decoder=resize",
@@ -50,7 +50,7 @@ class Watching:
         self.said.append(text)
 
 
-def taught(dataset: Path, out: Path, config: Config, resume: bool = False, **how: Any) -> loop.Outcome:
+def train_in_process(dataset: Path, out: Path, config: Config, resume: bool = False, **how: Any) -> loop.TrainResult:
     """Train in this process."""
     return loop.train(dataset, out, config, CPU, Watching(**how), resume)
 

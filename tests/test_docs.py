@@ -239,7 +239,7 @@ def test_every_key_of_training_is_documented() -> None:
     from matting_compose.trainer.training import config
 
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-    names = [*config.shipped_configs(), *config.LOSSES]
+    names = [*config.list_configs(), *config.LOSSES]
     tables = [config.Config, config.NetworkTable, config.StreamTable, config.Augment, config.OptimiserTable,
               config.ValidationTable]  # fmt: skip
     for table in tables:

@@ -4,12 +4,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import metrics
     from .data.stream import open_stream
+    from .inference.tiled import predict_alpha
+    from .networks.checkpoint import load_network
     from .networks.mnet import MNet
+    from .networks.network import MattingNetwork
 
-__all__ = ["MNet", "open_stream"]
+__all__ = ["MNet", "MattingNetwork", "load_network", "metrics", "open_stream", "predict_alpha"]
 
-_HOMES = {"MNet": ".networks.mnet", "open_stream": ".data.stream"}
+_HOMES = {
+    "MNet": ".networks.mnet",
+    "MattingNetwork": ".networks.network",
+    "load_network": ".networks.checkpoint",
+    "open_stream": ".data.stream",
+    "predict_alpha": ".inference.tiled",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -34,16 +34,20 @@ KNOWN_CONFIGS = "cpu-small, demo, dim, modern, shm"
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key; repeatable.")
 @click.option("--steps", type=int, help="How many steps; short for --set steps=N.")
+@click.option(
+    "--init", type=click.Path(path_type=Path, dir_okay=False), help="Start from a file's weights, where they fit."
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done; write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def train(
     dataset: Path,
     out: Path,
     name: str | None,
     overrides: tuple[str, ...],
     steps: int | None,
+    init: Path | None,
     resume: bool,
     device: str,
     dry_run: bool,
@@ -64,6 +68,8 @@ def train(
         _need_packages()
         if steps is not None:
             overrides = (*overrides, f"steps={steps}")
+        if init is not None:
+            overrides = (*overrides, f"network.init={json.dumps(str(init))}")
         config = _config(out, name, overrides, resume)
         code = _train(dataset, out, config, resume, device, dry_run, as_json)
     sys.exit(code)
@@ -91,31 +97,32 @@ def _config(out: Path, name: str | None, overrides: tuple[str, ...], resume: boo
 
 
 def _train(dataset: Path, out: Path, config: Config, resume: bool, device: str, dry_run: bool, as_json: bool) -> int:
-    from .training.loop import outlook, train
+    from .training.loop import train
+    from .training.plan import plan_training
     from .training.run_log import display
-    from .training.runtime import take_place
+    from .training.runtime import open_runtime
 
-    with take_place(device) as place:
-        told = outlook(dataset, config, place)
+    with open_runtime(device) as runtime:
+        plan = plan_training(dataset, config, runtime)
         if dry_run:
-            if place.leads:
-                click.echo(json.dumps(asdict(told)) if as_json else str(told))
+            if runtime.leads:
+                click.echo(json.dumps(asdict(plan)) if as_json else str(plan))
             return CLEAN
-        if place.leads:
-            click.echo(str(told), err=True)
-        with display(quiet=not place.leads) as shown:
-            outcome = train(dataset, out, config, place, shown, resume)
-    if not place.leads:
-        return INTERRUPTED if outcome.stopped else CLEAN
+        if runtime.leads:
+            click.echo(str(plan), err=True)
+        with display(quiet=not runtime.leads) as shown:
+            result = train(dataset, out, config, runtime, shown, resume)
+    if not runtime.leads:
+        return INTERRUPTED if result.stopped else CLEAN
     if as_json:
-        click.echo(json.dumps(asdict(outcome)))
-    best = "" if outcome.best_sad is None else f"; best SAD {outcome.best_sad:.3f} at step {outcome.best_step:,}"
+        click.echo(json.dumps(asdict(result)))
+    best = "" if result.best_sad is None else f"; best SAD {result.best_sad:.3f} at step {result.best_step:,}"
     click.echo(
-        f"{out}: {outcome.step:,} steps in {format_duration(outcome.seconds)}{best}. Look at {out / 'index.html'}",
+        f"{out}: {result.step:,} steps in {format_duration(result.seconds)}{best}. Look at {out / 'index.html'}",
         err=True,
     )
-    if outcome.stopped:
-        click.echo(f"Stopped at step {outcome.step:,} of {outcome.steps:,}, and saved: go on with --resume", err=True)
+    if result.stopped:
+        click.echo(f"Stopped at step {result.step:,} of {result.steps:,}, and saved: go on with --resume", err=True)
         return INTERRUPTED
     return CLEAN
 

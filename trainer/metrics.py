@@ -1,7 +1,7 @@
-"""Score a matte as the field's tables do: SAD, MSE, gradient error and connectivity error of one picture.
+"""Metrics: how far a matte is from the truth, as tables have it: SAD, MSE, gradient and connectivity error.
 
-Every function takes `(prediction, truth, trimap=None)`, each `(H, W) uint8`, alpha in 0..255, and returns a float, 0
-for equal pictures. A data set's score is the mean over its pictures, as everywhere in this field.
+Every one takes (prediction, truth, trimap=None) and returns a float, 0 for equal pictures. A dataset has the mean
+over its pictures, as everywhere in this field. They are found by name in `METRICS`.
 
 - With a trimap (0 background, 128 unknown, 255 foreground): the numbers of the MATLAB evaluation that comes with
   Composition-1k (Xu et al., Deep Image Matting, CVPR 2017), summed over the unknown region U = {trimap = 128}.
@@ -13,14 +13,17 @@ The errors are those of Rhemann et al., A Perceptually Motivated Online Benchmar
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 import cv2
 import numpy as np
 from cv2.typing import MatLike
 from numpy.typing import NDArray
 
-__all__ = ["METRICS", "connectivity_error", "gradient_error", "mse", "sad"]
+from ..composer.base.registry import Registry
+
+__all__ = ["METRICS", "Metric", "connectivity_error", "gradient_error", "mse", "sad"]
 
 Picture = NDArray[np.uint8]  # (H, W)
 
@@ -37,13 +40,32 @@ _SOLID = 31  # px, the window in which the flood's seed is sought; decides speed
 def sad(prediction: Picture, truth: Picture, trimap: Picture | None = None) -> float:
     """Sum the absolute differences of alpha: Σ |p − g| / 255.
 
-    With a trimap: Σ over U, in thousands. Without: the mean over all pixels, in 1e-3 (1000 is the worst there is).
+    Parameters
+    ----------
+    prediction, truth : (H, W) uint8
+        Alpha, 0 clear .. 255 opaque.
+    trimap : (H, W) uint8 {0, 128, 255}, optional
+        What is 128 counts; without it all pixels do.
 
-    Raise ValueError for a picture that is not `(H, W) uint8`, for shapes that differ, and for a trimap that holds other
-    values than 0, 128 and 255 or no 128.
+    Returns
+    -------
+    float
+        With a trimap: Σ over U, in thousands. Without: the mean over all pixels, in 1e-3 (1000 is the worst there is).
 
-    >>> sad(np.array([[255, 51]], np.uint8), np.array([[0, 0]], np.uint8), np.array([[128, 128]], np.uint8))
-    0.0012
+    Raises
+    ------
+    ValueError
+        Another shape or type, shapes that differ, another level in the trimap, or none that is 128.
+
+    Examples
+    --------
+    >>> prediction = np.array([[255, 51, 0, 0]], np.uint8)
+    >>> truth = np.array([[255, 0, 0, 0]], np.uint8)
+    >>> trimap = np.array([[128, 128, 128, 0]], np.uint8)
+    >>> sad(prediction, truth, trimap)  # one pixel by a fifth, in thousands
+    0.0002
+    >>> sad(prediction, truth)  # of four pixels, in thousandths
+    50.0
     """
     region = _region(prediction, truth, trimap)
     total = cv2.norm(prediction, truth, cv2.NORM_L1, region) / 255
@@ -53,9 +75,32 @@ def sad(prediction: Picture, truth: Picture, trimap: Picture | None = None) -> f
 def mse(prediction: Picture, truth: Picture, trimap: Picture | None = None) -> float:
     """Average the squared differences of alpha: Σ ((p − g) / 255)² / count.
 
-    With a trimap: the mean over U, 0..1. Without: the mean over all pixels, in 1e-3 (1000 is the worst there is).
+    Parameters
+    ----------
+    prediction, truth : (H, W) uint8
+        Alpha, 0 clear .. 255 opaque.
+    trimap : (H, W) uint8 {0, 128, 255}, optional
+        What is 128 counts; without it all pixels do.
 
-    Raise ValueError as `sad` does.
+    Returns
+    -------
+    float
+        With a trimap: the mean over U, 0..1. Without: the mean over all pixels, in 1e-3 (1000 is the worst there is).
+
+    Raises
+    ------
+    ValueError
+        Another shape or type, shapes that differ, another level in the trimap, or none that is 128.
+
+    Examples
+    --------
+    >>> prediction = np.array([[255, 51, 0, 0]], np.uint8)
+    >>> truth = np.array([[255, 0, 0, 0]], np.uint8)
+    >>> trimap = np.array([[128, 128, 128, 0]], np.uint8)
+    >>> round(mse(prediction, truth, trimap), 4)  # a third of 0.2²
+    0.0133
+    >>> round(mse(prediction, truth), 4)
+    10.0
     """
     region = _region(prediction, truth, trimap)
     mean = cv2.norm(prediction, truth, cv2.NORM_L2SQR, region) / 255**2 / cv2.countNonZero(region)
@@ -70,9 +115,34 @@ def gradient_error(prediction: Picture, truth: Picture, trimap: Picture | None =
     beyond the border the nearest pixel. mat2gray only clips a constant picture to 0..1, which leaves it constant, so
     whichever constant it is, A = 0.
 
-    With a trimap: Σ over U, in thousands. Without: the mean over all pixels, in 1e-5.
+    Computed in float64.
 
-    Computed in float64. Raise ValueError as `sad` does.
+    Parameters
+    ----------
+    prediction, truth : (H, W) uint8
+        Alpha, 0 clear .. 255 opaque.
+    trimap : (H, W) uint8 {0, 128, 255}, optional
+        What is 128 counts; without it all pixels do.
+
+    Returns
+    -------
+    float
+        With a trimap: Σ over U, in thousands. Without: the mean over all pixels, in 1e-5.
+
+    Raises
+    ------
+    ValueError
+        Another shape or type, shapes that differ, another level in the trimap, or none that is 128.
+
+    Examples
+    --------
+    >>> prediction = np.array([[255, 51, 0, 0]], np.uint8)
+    >>> truth = np.array([[255, 0, 0, 0]], np.uint8)
+    >>> trimap = np.array([[128, 128, 128, 0]], np.uint8)
+    >>> round(gradient_error(prediction, truth, trimap), 6)
+    9.8e-05
+    >>> round(gradient_error(prediction, truth), 1)
+    3504.1
     """
     region = _region(prediction, truth, trimap)
     total = cv2.norm(_amplitude(prediction), _amplitude(truth), cv2.NORM_L2SQR, region)
@@ -87,9 +157,34 @@ def connectivity_error(prediction: Picture, truth: Picture, trimap: Picture | No
     Ω, from 0 (not in Ω_1) to 1 (in all ten). With d = x − l: φ = 1 − d · [d ≥ 0.15] (Rhemann et al.).
     Ω and l come from the whole picture, also where only U is summed.
 
-    With a trimap: Σ over U, in thousands. Without: the mean over all pixels, in 1e-5.
+    Thresholds, d and φ are float32 as in MATLAB, the sum float64.
 
-    Thresholds, d and φ are float32 as in MATLAB, the sum float64. Raise ValueError as `sad` does.
+    Parameters
+    ----------
+    prediction, truth : (H, W) uint8
+        Alpha, 0 clear .. 255 opaque.
+    trimap : (H, W) uint8 {0, 128, 255}, optional
+        What is 128 counts; without it all pixels do.
+
+    Returns
+    -------
+    float
+        With a trimap: Σ over U, in thousands. Without: the mean over all pixels, in 1e-5.
+
+    Raises
+    ------
+    ValueError
+        Another shape or type, shapes that differ, another level in the trimap, or none that is 128.
+
+    Examples
+    --------
+    >>> prediction = np.array([[255, 51, 0, 0]], np.uint8)
+    >>> truth = np.array([[255, 0, 0, 0]], np.uint8)
+    >>> trimap = np.array([[128, 128, 128, 0]], np.uint8)
+    >>> round(connectivity_error(prediction, truth, trimap), 6)
+    0.0002
+    >>> round(connectivity_error(prediction, truth), 1)
+    5000.0
     """
     region = _region(prediction, truth, trimap)
     steps = _connected_steps(np.minimum(prediction, truth, order="C"))
@@ -97,7 +192,13 @@ def connectivity_error(prediction: Picture, truth: Picture, trimap: Picture | No
     return total / 1000 if trimap is not None else total / region.size * 1e5
 
 
-METRICS = {"sad": sad, "mse": mse, "gradient": gradient_error, "connectivity": connectivity_error}
+Metric: TypeAlias = Callable[[Picture, Picture, Picture | None], float]  # prediction, truth, trimap
+
+METRICS: Final[Registry[Metric]] = Registry(
+    "metric",
+    "matting_compose.metrics",
+    {"sad": sad, "mse": mse, "gradient": gradient_error, "connectivity": connectivity_error},
+)
 
 
 def _region(prediction: Picture, truth: Picture, trimap: Picture | None) -> Picture:

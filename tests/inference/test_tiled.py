@@ -10,15 +10,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="networks need the 'train' extra")
 
+from matting_compose.trainer import MNet  # noqa: E402
 from matting_compose.trainer.inference import tiled as predict  # noqa: E402 (only once torch is known to be there)
 from matting_compose.trainer.inference.tiled import predict_alpha, reduced_trimap  # noqa: E402
 from matting_compose.trainer.networks.checkpoint import load_network  # noqa: E402
-from matting_compose.trainer.networks.network import fuse, network_input  # noqa: E402
+from matting_compose.trainer.networks.network import MattingNetwork, fuse, network_input  # noqa: E402
 from small_networks import checkpoint, lively, picture  # noqa: E402
 
 
 def test_the_context_is_what_the_network_sees() -> None:
-    """No pixel farther than CONTEXT has a gradient on another's alpha; the published layers add up to 169."""
+    """No pixel farther than its context has a gradient on another's alpha; the published layers add up to 169."""
     reach = 0
     for decoder in ("unpool", "resize"):
         network = lively(decoder=decoder)
@@ -27,20 +28,27 @@ def test_the_context_is_what_the_network_sees() -> None:
             network(x)[0, 0, row].sum().backward()
             rows = x.grad.abs().sum(dim=(0, 1, 3)).nonzero()
             reach = max(reach, row - int(rows.min()), int(rows.max()) - row)
-    assert 100 < reach <= 169 <= predict.CONTEXT
+    assert 100 < reach <= 169 <= MNet.context
 
 
 @pytest.mark.parametrize("length", [1, 511, 512, 513, 560, 895, 1024, 1025, 4000, 6001])
 @pytest.mark.parametrize("tile", [512, 1024, 2048])
-def test_spans_cover_each_pixel_once(length: int, tile: int) -> None:
-    """Weights add up to exactly 1, tiles start at multiples of 16, and none weighs where its context is cut off."""
+@pytest.mark.parametrize(("stride", "context"), [(16, MNet.context), (32, 40), (1, 0), (6, 99)])
+def test_spans_cover_each_pixel_once(length: int, tile: int, stride: int, context: int) -> None:
+    """Weights add up to exactly 1, tiles start at multiples of the stride, none weighs where its context is cut off."""
+
+    class Network(MattingNetwork):
+        pass
+
+    Network.stride, Network.context = stride, context
     total = np.zeros(length, np.float32)
-    for span in predict._spans(length, tile):
+    tile = tile // stride * stride if stride == 6 else tile
+    for span in predict._spans(length, tile, stride, predict._overlap(Network())):
         total[span.start : span.stop] += span.weights
-        assert span.start % 16 == 0
+        assert span.start % stride == 0
         assert span.stop - span.start == len(span.weights) <= tile
-        assert span.start == 0 or not span.weights[: predict.CONTEXT].any()
-        assert span.stop == length or not span.weights[-predict.CONTEXT :].any()
+        assert span.start == 0 or not span.weights[:context].any()
+        assert span.stop == length or not span.weights[len(span.weights) - context :].any()
     assert (total == 1).all()
 
 
@@ -156,10 +164,13 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
         lambda: torch.save([1, 2], path),
         lambda: torch.save({"model": network.state_dict()}, path),
         lambda: checkpoint(path, network, step=Hostile(victim)),
-        lambda: checkpoint(path, network, version=2),
+        lambda: checkpoint(path, network, version=3),
         lambda: checkpoint(path, network, network={"width": 0.25}),
         lambda: checkpoint(path, network, network={"depth": 3}),
         lambda: checkpoint(path, network, network=None),
+        lambda: checkpoint(path, network, network={"name": "nosuch", "arguments": {}}),
+        lambda: checkpoint(path, network, network={"name": "os:mkdir", "arguments": {"path": str(victim)}}),
+        lambda: checkpoint(path, network, network={"name": "numpy:save", "arguments": {"file": str(victim)}}),
         lambda: checkpoint(path, network, model=None),
         lambda: checkpoint(path, network, network={"width": 1000.0}, model=lying),
         lambda: checkpoint(path, network, model=nan),

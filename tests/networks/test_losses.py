@@ -22,7 +22,7 @@ def make_prediction(height=21, width=18, seed=0):
 
 
 def arrays(p):
-    return [tensor.numpy() for tensor in vars(p).values() if tensor is not None]
+    return [value.numpy() for value in vars(p).values() if isinstance(value, torch.Tensor)]
 
 
 def numpy_alpha_prediction(alpha, truth, unknown, foreground, background):

@@ -10,10 +10,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="networks need the 'train' extra")
 
+from matting_compose.composer.base import packages  # noqa: E402
 from matting_compose.composer.base.errors import MattingComposeError, TrainingError  # noqa: E402
 from matting_compose.trainer.inference.tiled import predict_alpha  # noqa: E402
-from matting_compose.trainer.networks import onnx_export as export  # noqa: E402 (only once torch is known to be there)
-from matting_compose.trainer.networks.onnx_export import check_onnx, export_onnx  # noqa: E402
+from matting_compose.trainer.networks.checkpoint import export_safetensors, load_network  # noqa: E402
+from matting_compose.trainer.networks.onnx_export import SIZES, check_onnx, export_onnx  # noqa: E402
 from small_networks import lively, picture  # noqa: E402
 
 SWITCHES = list(itertools.product(("unpool", "resize"), ("batch", "group"), ("clamp", "sigmoid")))
@@ -28,7 +29,7 @@ def test_onnx_equals_torch(decoder: str, norm: str, output: str, tmp_path: Path)
     torch.nn.init.constant_(network.alpha.bias, 0.4)
     export_onnx(network, tmp_path / "mnet.onnx")
     parity = check_onnx(network, tmp_path / "mnet.onnx")
-    assert parity.pictures == len(export.SIZES)
+    assert parity.pictures == len(SIZES)
     assert parity.largest < 3e-5
 
 
@@ -38,7 +39,9 @@ def test_onnx_unpools_ties_as_torch(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     network = lively()
     export_onnx(network, tmp_path / "mnet.onnx")
-    session = onnxruntime.InferenceSession(str(tmp_path / "mnet.onnx"), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(tmp_path / "mnet.onnx"), options, providers=["CPUExecutionProvider"])
     image, trimap = np.full((45, 64, 3), 90, np.uint8), np.full((45, 64), 128, np.uint8)
     image[20:, 30:] = 200
     (alpha,) = session.run(["alpha"], {"image": image.transpose(2, 0, 1)[None], "trimap": trimap[None]})
@@ -58,21 +61,20 @@ def test_an_export_of_another_network_is_caught(tmp_path: Path) -> None:
 
 def test_safetensors_bring_the_network_back(tmp_path: Path) -> None:
     """Weights and configuration, in a file that cannot execute anything."""
-    pytest.importorskip("safetensors")
     network, path = lively(decoder="resize", norm="group"), tmp_path / "mnet.safetensors"
-    export.export_safetensors(network, path)
+    export_safetensors(network, path)
     image, trimap = picture(33, 20)
-    loaded = export.load_safetensors(path)
+    loaded = load_network(path)
     np.testing.assert_array_equal(predict_alpha(loaded, image, trimap), predict_alpha(network, image, trimap))
     whole = path.read_bytes()
     for damaged in (b"", whole[:100], whole[: len(whole) // 2], b"\xff" * 200, whole.replace(b"resize", b"unpoll")):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"mnet\.safetensors"):
-            export.load_safetensors(path)
+            load_network(path)
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With what to install."""
-    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MattingComposeError, match=r"onnx.*pip install 'matting-compose\[export\]'"):
         export_onnx(lively(), tmp_path / "mnet.onnx")

@@ -16,11 +16,11 @@ torch = pytest.importorskip("torch", reason="training needs the 'train' extra")
 
 from matting_compose.composer import open_dataset  # noqa: E402 (only once torch is known to be there)
 from matting_compose.trainer.networks.checkpoint import load_network  # noqa: E402
-from matting_compose.trainer.training import loop  # noqa: E402
+from matting_compose.trainer.training import loop, validate  # noqa: E402
 from matting_compose.trainer.training.config import load_config  # noqa: E402
 from matting_compose.trainer.training.run_log import read_records  # noqa: E402
-from matting_compose.trainer.training.runtime import Place  # noqa: E402
-from runs import MODULE, Watching, arguments, asked_at, command, same, state, steps_of, taught, tiny, together  # noqa: E402
+from matting_compose.trainer.training.runtime import Runtime  # noqa: E402
+from runs import MODULE, Watching, arguments, asked_at, command, same, state, steps_of, tiny, together, train_in_process  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 
@@ -50,7 +50,7 @@ def test_validation_is_of_the_validation_split(finished: Path) -> None:
     """Only composites of its foregrounds are scored and shown, spread over them."""
     dataset = open_dataset(finished)
     for limit in (1, 3, 100):
-        numbers = loop.validation_samples(dataset, limit)
+        numbers = validate.validation_samples(dataset, limit)
         assert len(set(numbers)) == min(limit, 4)
         assert {dataset.row(number).foreground for number in numbers} == {"disc 1"}
 
@@ -61,11 +61,11 @@ def test_a_stop_changes_nothing(
 ) -> None:
     """Stopped in mid-epoch, where a validation was due, or at the end, gone on with by other workers: the same."""
     out = tmp_path / "run"
-    outcome = taught(finished, out, tiny(f"stream.workers={before}"), act=asked_at(step))
+    outcome = train_in_process(finished, out, tiny(f"stream.workers={before}"), act=asked_at(step))
     assert outcome.stopped
     assert outcome.step in (step, step + 1)
     assert "Stopped." in (out / "index.html").read_text()
-    again = taught(finished, out, tiny(f"stream.workers={after}"), resume=True)
+    again = train_in_process(finished, out, tiny(f"stream.workers={after}"), resume=True)
     assert (again.step, again.stopped) == (7, False)
     for name in ("last.pt", "best.pt"):
         assert same(state(out / name), state(whole / name))
@@ -73,7 +73,7 @@ def test_a_stop_changes_nothing(
     assert sorted(steps_of(out, "validation")) == [0, 0, 4, 7]
     losses = [[r["loss"] for r in read_records(folder) if r["kind"] == "train"] for folder in (out, whole)]
     assert losses[0] == losses[1]
-    done = taught(finished, out, tiny(), resume=True)  # nothing is left to do
+    done = train_in_process(finished, out, tiny(), resume=True)  # nothing is left to do
     assert (done.step, done.loss, done.best_sad) == (7, None, again.best_sad)
     assert same(state(out / "last.pt"), state(whole / "last.pt"))
 
@@ -87,11 +87,11 @@ def test_a_kill_costs_the_steps_since_the_last_checkpoint(finished: Path, whole:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        taught(finished, out, tiny("save_every=3"), act=die)
+        train_in_process(finished, out, tiny("save_every=3"), act=die)
     assert state(out / "last.pt")["step"] == 3
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "train", "st')
-    assert not taught(finished, out, tiny(), resume=True).stopped
+    assert not train_in_process(finished, out, tiny(), resume=True).stopped
     assert same(state(out / "last.pt"), state(whole / "last.pt"))
     assert steps_of(out, "train") == [1, 2, 3, 4, 5, 6, 7]
     assert steps_of(out, "validation") == [0, 0, 4, 7]
@@ -134,12 +134,12 @@ def test_a_stop_need_not_wait_for_a_validation(
         signal.raise_signal(signal.SIGTERM)
         return real(*given)
 
-    real = loop.predict_whole
-    monkeypatch.setattr(loop, "predict_whole", predict)
-    outcome = taught(finished, tmp_path / "run", tiny())
+    real = validate.predict_whole
+    monkeypatch.setattr(validate, "predict_whole", predict)
+    outcome = train_in_process(finished, tmp_path / "run", tiny())
     assert (outcome.step, outcome.stopped, seen) == (4, True, 1)
-    monkeypatch.setattr(loop, "predict_whole", real)
-    taught(finished, tmp_path / "run", tiny(), resume=True)
+    monkeypatch.setattr(validate, "predict_whole", real)
+    train_in_process(finished, tmp_path / "run", tiny(), resume=True)
     assert same(state(tmp_path / "run" / "best.pt"), state(whole / "best.pt"))
     assert same(state(tmp_path / "run" / "last.pt"), state(whole / "last.pt"))
 
@@ -163,7 +163,7 @@ def test_a_published_configuration_runs(finished: Path, tmp_path: Path) -> None:
     config = load_config("shm", (
         "steps=3", "network.encoder=random", "network.width=0.03", "precision=bf16", "stream.batch=2", "stream.crop=64",
         "stream.workers=0", "keep_every=2", "validation.limit=1"))  # fmt: skip
-    outcome = taught(finished, tmp_path / "run", config)
+    outcome = train_in_process(finished, tmp_path / "run", config)
     assert not outcome.stopped
     assert sorted(path.name for path in (tmp_path / "run").glob("step-*.pt")) == [
         "step-0000002.pt", "step-0000003.pt"]  # fmt: skip
@@ -197,7 +197,7 @@ def test_a_network_learns(finished: Path, tmp_path: Path) -> None:
     """
     config = tiny("steps=90", "log_every=30", "stream.batch=4", "stream.crop=48", "network.norm=batch",
                   "optimiser.rate=1e-2", "validation.every=90", "validation.limit=4")  # fmt: skip
-    taught(finished, tmp_path / "run", config)
+    train_in_process(finished, tmp_path / "run", config)
     records = read_records(tmp_path / "run")
     scores = {r["what"]: r["sad"] for r in records if r["kind"] == "validation"}
     assert scores["network"] < 0.9 * scores["unknown = 0.5"]
@@ -215,7 +215,7 @@ def test_panels_show_whole_composites(whole: Path) -> None:
 def test_a_gpu_trains(finished: Path, tmp_path: Path, more: tuple[str, ...]) -> None:
     """Losses on a GPU are near those on a CPU, and a run goes on there."""
     out = tmp_path / "run"
-    gpu = Place(torch.device("cuda:0"))
+    gpu = Runtime(torch.device("cuda:0"))
     config = tiny("stream.workers=1", *more)
     loop.train(finished, out, config, gpu, Watching(asked_at(3)), resume=False)
     assert not loop.train(finished, out, config, gpu, Watching(), resume=True).stopped

@@ -1,4 +1,4 @@
-"""Room: memory for batches, used again and again.
+"""Buffers: memory for batches, used again and again.
 
 Fresh memory is the dearest part of a batch: the system hands it out page by page, each cleared, which for 5 MB takes
 longer than to decode what goes there; and memory shared between processes is opened, sent and mapped anew besides. So
@@ -18,19 +18,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+__all__ = ["BufferPool", "FilledBuffer"]
+
 Array: TypeAlias = NDArray[np.uint8]
 
 
-Place: TypeAlias = tuple[int, int, int]  # a room's number, a worker, one of its slots
+Slot: TypeAlias = tuple[int, int, int]  # a pool's number, a worker, one of its buffers
 
 
-_ROOMS: Final[weakref.WeakValueDictionary[int, Room]] = weakref.WeakValueDictionary()
+_POOLS: Final[weakref.WeakValueDictionary[int, BufferPool]] = weakref.WeakValueDictionary()
 
 
 _NUMBERS: Final = itertools.count()
 
 
-class Room:
+class BufferPool:
     """Memory for batches of one size, in this process or, once it is shared, for its workers too."""
 
     def __init__(self, size: int) -> None:
@@ -39,20 +41,20 @@ class Room:
         self._slots: Tensor | None = None
         self._taken: Tensor | None = None
         self._number = next(_NUMBERS)
-        _ROOMS[self._number] = self
+        _POOLS[self._number] = self
 
     def share(self, workers: int, slots: int) -> None:
         """Make so many slots for each worker, in memory that it and this process see. Pages are used when written."""
         self._slots = torch.empty((workers, slots, self._size), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
         self._taken = torch.zeros((workers, slots), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
 
-    def take(self) -> tuple[Tensor, Place | None]:
-        """Return memory to fill, and its place if it is a slot."""
+    def take(self) -> tuple[Tensor, Slot | None]:
+        """Return memory to fill, and which slot it is if it is shared."""
         worker = get_worker_info()
         if worker is None:
-            return self._lent(self._free.pop() if self._free else np.empty(self._size, np.uint8)), None
+            return self._lend(self._free.pop() if self._free else np.empty(self._size, np.uint8)), None
         if self._slots is None or self._taken is None:
-            raise AssertionError("a worker has a room of its own only after `share`")
+            raise AssertionError("a worker has buffers only after `share`")
         free = (self._taken[worker.id] == 0).nonzero()
         if not len(free):
             return _fresh_shared(self._size), None
@@ -60,15 +62,15 @@ class Room:
         self._taken[worker.id, slot] = 1
         return self._slots[worker.id, slot], (self._number, worker.id, slot)
 
-    def arrived(self, worker: int, slot: int) -> Tensor:
+    def receive(self, worker: int, slot: int) -> Tensor:
         """Return a slot that a worker has filled; it is free again when the tensor and all its views are gone."""
         if self._slots is None or self._taken is None:
-            raise AssertionError("nothing arrives in a room that is not shared")
+            raise AssertionError("nothing arrives in a pool that is not shared")
         view = self._slots[worker, slot].numpy()[:]
         weakref.finalize(view, self._taken[worker, slot].zero_).atexit = False
         return torch.from_numpy(view)
 
-    def _lent(self, data: Array) -> Tensor:
+    def _lend(self, data: Array) -> Tensor:
         view = data[:]  # what the tensor holds, and with it all its views
         weakref.finalize(view, self._free.append, data).atexit = False
         return torch.from_numpy(view)
@@ -78,27 +80,27 @@ class Room:
 
 
 @dataclass
-class Filled:
-    """A batch's bytes and its samples' numbers. From a worker only the place of the bytes travels."""
+class FilledBuffer:
+    """A batch's bytes and its samples' numbers. From a worker only the slot of the bytes travels."""
 
     data: Tensor | None
-    place: Place | None
+    slot: Slot | None
     samples: NDArray[np.int64]
 
     def tensor(self) -> Tensor:
         """Return the bytes; call it once."""
-        if self.place is not None:
-            return _ROOMS[self.place[0]].arrived(*self.place[1:])
+        if self.slot is not None:
+            return _POOLS[self.slot[0]].receive(*self.slot[1:])
         if self.data is None:
-            raise AssertionError("a batch is in memory of its own or has a place")
+            raise AssertionError("a batch is in memory of its own or in a slot")
         return self.data
 
-    def pin_memory(self) -> Filled:
+    def pin_memory(self) -> FilledBuffer:
         """Copy into page-locked memory: the loader's thread calls this."""
-        return Filled(self.tensor().pin_memory(), None, self.samples)
+        return FilledBuffer(self.tensor().pin_memory(), None, self.samples)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "data": None if self.place else self.data}
+        return {**self.__dict__, "data": None if self.slot else self.data}
 
 
 def _fresh_shared(size: int) -> Tensor:

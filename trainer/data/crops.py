@@ -18,6 +18,8 @@ from ...composer.dataset.dataset import Dataset
 from ...composer.dataset.reader import ShardReader
 from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN, Row
 
+__all__ = ["Augment", "CropBuffers", "cut_crop", "unknown_pixel"]
+
 Array = NDArray[np.uint8]
 
 
@@ -42,9 +44,14 @@ class Augment(Table):
 
 @dataclass(frozen=True)
 class CropBuffers:
-    """Where a crop goes, side S: views into a batch.
+    """Where a crop goes: views into a batch, S being its side.
 
-    image (S, S, 3) RGB, trimap (S, S), alpha (S, S), foreground and background (S, S, 3) RGB or None; all uint8.
+    Attributes
+    ----------
+    image : (S, S, 3) uint8 RGB
+    trimap : (S, S) uint8
+    alpha : (S, S) uint8
+    foreground, background : (S, S, 3) uint8 RGB or None
     """
 
     image: Array
@@ -61,18 +68,26 @@ def cut_crop(
 
     Parameters
     ----------
-    sizes : the window's sides, px, one of which is drawn. A composite with a shorter side gives a window of that
-        side. Any window that is not S px wide is resampled: reduced by area averaging, enlarged bilinearly; a pixel
-        of the reduced trimap is known only if all that it covers is.
-    rng : the sample's own randomness
+    dataset : Dataset
+    index : int
+        The composite's number.
+    sizes : tuple of int
+        The window's sides, px, one of which is drawn. A composite with a shorter side gives a window of that side.
+        Any window that is not S px wide is resampled: reduced by area averaging, enlarged bilinearly; a pixel of the
+        reduced trimap is known only if all that it covers is.
+    augment : Augment
+    rng : np.random.Generator
+        The sample's own randomness.
+    out : CropBuffers
 
     Raises
     ------
-    DatasetError : the shard cannot be read
+    DatasetError
+        The shard cannot be read.
     """
-    shard, place = dataset.locate(index)
+    shard, position = dataset.locate(index)
     reader = dataset.reader(shard)
-    row = reader.rows[place]
+    row = reader.rows[position]
     side = min(sizes[int(rng.integers(len(sizes)))], row.height, row.width)
     y, x = unknown_pixel(reader, row, rng)
     corner = min(max(y - side // 2, 0), row.height - side), min(max(x - side // 2, 0), row.width - side)
@@ -85,7 +100,7 @@ def cut_crop(
         reader.read_into(row, corner, *window)  # type: ignore[arg-type]
         for source, part in zip(window, parts, strict=True):
             if source is not None and part is not None:
-                _place(source, part, flip)
+                _fit(source, part, flip)
     if side != len(out.trimap):
         out.trimap[(out.trimap != BACKGROUND) & (out.trimap != FOREGROUND)] = UNKNOWN
     _spoil(augment, rng, out)
@@ -105,7 +120,7 @@ def unknown_pixel(reader: ShardReader, row: Row, rng: np.random.Generator) -> tu
     return divmod(int(found[rng.integers(len(found))]), row.width)
 
 
-def _place(part: Array, out: Array, flip: bool) -> None:
+def _fit(part: Array, out: Array, flip: bool) -> None:
     """Resample a part to the size of `out`, mirrored or not."""
     method = cv2.INTER_AREA if len(part) > len(out) else cv2.INTER_LINEAR
     size = out.shape[1], out.shape[0]

@@ -27,9 +27,11 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ...composer.base.errors import DatasetError, MattingComposeError
 from ...composer.dataset.dataset import Dataset, open_dataset
-from .buffers import Filled, Room
+from .buffers import BufferPool, FilledBuffer
 from .crops import Augment, CropBuffers, cut_crop
-from .prefetch import Ahead
+from .prefetch import Prefetcher
+
+__all__ = ["Batch", "Stream", "epoch_order", "open_stream"]
 
 SIZES: Final = (320, 480, 640)  # Deep Image Matting's windows
 
@@ -46,12 +48,15 @@ class Batch:
 
     Attributes
     ----------
-    image : (N, 3, S, S) uint8 RGB, channels last in memory
+    image : (N, 3, S, S) uint8 RGB
+        Channels last in memory.
     trimap : (N, S, S) uint8 {0, 128, 255}
     alpha : (N, 1, S, S) uint8
-    foreground, background : (N, 3, S, S) uint8 RGB, or None where they were not asked for; the background is zero
-        outside the unknown region if the dataset keeps no more
-    samples : (N,) int64, the composites' numbers in the dataset
+    foreground, background : (N, 3, S, S) uint8 RGB or None
+        None where they were not asked for; the background is zero outside the unknown region if the dataset keeps no
+        more.
+    samples : (N,) int64
+        The composites' numbers in the dataset.
     """
 
     image: Tensor
@@ -81,12 +86,21 @@ def epoch_order(sizes: tuple[int, ...], seed: int, epoch: int, open_shards: int)
 
     Parameters
     ----------
-    sizes : samples per shard
-    open_shards : shards to mix, at least 1
+    sizes : tuple of int
+        Samples per shard.
+    seed, epoch : int
+    open_shards : int
+        Shards to mix, at least 1.
 
     Returns
     -------
-    (sum of sizes,) int64: the samples' numbers, counted through the shards
+    (sum of sizes,) int64
+        The samples' numbers, counted through the shards.
+
+    Examples
+    --------
+    >>> epoch_order((2, 3), seed=1, epoch=0, open_shards=2).tolist()
+    [2, 3, 1, 0, 4]
     """
     count = len(sizes)
     rng = np.random.default_rng((seed, epoch))
@@ -124,12 +138,12 @@ class _Crops(IterableDataset[Any]):
 
     def __init__(self, dataset: Dataset, split: str, settings: _Settings) -> None:
         self.dataset, self.settings = dataset, settings
-        self.room = Room(settings.bytes)
+        self.pool = BufferPool(settings.bytes)
         self.sizes = tuple(map(len, dataset.ranges(split)))
         self._epoch: tuple[int, NDArray[np.int64]] | None = None
         self.numbers = dataset.numbers(split)
 
-    def __iter__(self) -> Iterator[Filled | MattingComposeError]:
+    def __iter__(self) -> Iterator[FilledBuffer | MattingComposeError]:
         worker = get_worker_info()
         number, step = (worker.id, worker.num_workers) if worker else (0, 1)
         k = self.settings.start + number
@@ -147,11 +161,11 @@ class _Crops(IterableDataset[Any]):
             self._epoch = epoch, epoch_order(self.sizes, s.seed, epoch, s.open_shards)
         return self._epoch[1]
 
-    def _batch(self, k: int) -> Filled:
+    def _batch(self, k: int) -> FilledBuffer:
         s = self.settings
         length = len(self.numbers)
         first = (k * s.world + s.rank) * s.batch
-        data, place = self.room.take()
+        data, slot = self.pool.take()
         parts = _split(data.numpy(), s.batch, s.crop, s.colours)
         samples = np.empty(s.batch, np.int64)
         for i in range(s.batch):
@@ -160,7 +174,7 @@ class _Crops(IterableDataset[Any]):
             out = CropBuffers(*(None if part is None else part[i] for part in parts))  # type: ignore[arg-type]
             rng = np.random.default_rng((s.seed, epoch, int(samples[i])))
             cut_crop(self.dataset, int(samples[i]), s.sizes, s.augment, rng, out)
-        return Filled(data, place, samples)
+        return FilledBuffer(data, slot, samples)
 
 
 def _split(data: Any, batch: int, crop: int, colours: bool) -> list[Any]:
@@ -182,15 +196,15 @@ class Stream:
 
     Attributes
     ----------
-    length : samples in an epoch
-    small : how many composites of the split are smaller than the crop, or None where it was not counted
+    length : int
+        Samples in an epoch.
     """
 
     def __init__(self, crops: _Crops, workers: int, pin: bool, prefetch: int) -> None:
         self.length = len(crops.numbers)
         self._settings = crops.settings
         if workers:
-            crops.room.share(workers, prefetch + 3)  # two are held while a third is asked for
+            crops.pool.share(workers, prefetch + 3)  # two are held while a third is asked for
         self._loader = DataLoader(
             crops,
             batch_size=None,  # they come whole
@@ -200,16 +214,16 @@ class Stream:
             worker_init_fn=_start_worker,
             multiprocessing_context=_server() if workers else None,
         )
-        self._ahead: Ahead[Batch] | None = None
+        self._prefetcher: Prefetcher[Batch] | None = None
 
     def __iter__(self) -> Iterator[Batch]:
         batches = map(self._batch, iter(self._loader))
         if not self._loader.num_workers:
             return batches
-        self._ahead = Ahead(batches)
-        return self._ahead
+        self._prefetcher = Prefetcher(batches)
+        return self._prefetcher
 
-    def _batch(self, item: Filled | MattingComposeError) -> Batch:
+    def _batch(self, item: FilledBuffer | MattingComposeError) -> Batch:
         if isinstance(item, MattingComposeError):
             raise item
         s = self._settings
@@ -225,8 +239,8 @@ class Stream:
 
     def close(self) -> None:
         """End the workers."""
-        if self._ahead is not None:
-            self._ahead.close()  # the loader's iterator ends them when its thread lets it go
+        if self._prefetcher is not None:
+            self._prefetcher.close()  # the loader's iterator ends them when its thread lets it go
 
 
 def _server() -> ForkServerContext:
@@ -269,28 +283,51 @@ def open_stream(
 
     Parameters
     ----------
-    dataset : its folder, or a `Dataset`
-    batch : crops per rank and batch
-    crop : the crops' side, px; `sizes` : the sides of the windows that become crops, one drawn for each
-    seed : decides order and crops: they depend on it, the epoch and the shards' sizes, and on nothing else
-    split : ``train`` or ``validation``
-    start : the batch to begin with; each rank then has read ``start · batch`` samples before
-    rank, world : this process among how many; together they read every sample once
-    augment : flips only, where None
-    colours : give foregrounds and backgrounds too
-    open_shards : shards that are mixed at any moment
-    workers : processes that read ahead, `prefetch` batches each; 0 reads in this one. They are not forked from this
-        process, so a script that asks for them does its work under ``if __name__ == "__main__":``
-    pin : in page-locked memory, for quick copies to a GPU
-
-    >>> stream = open_stream("demo", batch=4)         # doctest: +SKIP
-    >>> batch = next(iter(stream))                    # doctest: +SKIP
+    dataset : str, Path or Dataset
+        A dataset's folder, or one that is open.
+    batch : int
+        Crops per rank and batch.
+    crop : int
+        The crops' side, px.
+    sizes : Sequence[int]
+        The sides of the windows that become crops, px, one drawn for each.
+    seed : int
+        Decides order and crops: they depend on it, the epoch and the shards' sizes, and on nothing else.
+    split : str
+        ``train`` or ``validation``.
+    start : int
+        The batch to begin with; each rank then has read ``start · batch`` samples before.
+    rank, world : int
+        This process among how many; together they read every sample once.
+    augment : Augment, optional
+        Flips only, where None.
+    colours : bool
+        Give foregrounds and backgrounds too.
+    open_shards : int
+        Shards that are mixed at any moment.
+    workers : int
+        Processes that read ahead, `prefetch` batches each; 0 reads in this one. They are not forked from this process,
+        so a script that asks for them does its work under ``if __name__ == "__main__":``.
+    pin : bool
+        In page-locked memory, for quick copies to a GPU.
 
     Raises
     ------
-    DatasetError : no dataset, nothing in this split, no composite as large as the crop, or `colours` of a dataset
-        without backgrounds; later, from the iteration, a shard that cannot be read
-    ValueError : a number that is not positive
+    DatasetError
+        No dataset, nothing in this split, no composite as large as the crop, or `colours` of a dataset without
+        backgrounds; later, from the iteration, a shard that cannot be read.
+    ValueError
+        A number that is not positive.
+
+    Examples
+    --------
+    >>> from matting_compose.composer import build, load_recipe
+    >>> small = ["foregrounds.count=2", "foregrounds.sides=[64,80]", "backgrounds.count=2", "variants=2"]
+    >>> _ = build(load_recipe("demo", [*small, "split.validation=0"]), "small", jobs=1)
+    >>> stream = open_stream("small", batch=3, crop=32, sizes=(32, 48))
+    >>> batch = next(iter(stream))
+    >>> batch.image.shape, batch.alpha.dtype
+    (torch.Size([3, 3, 32, 32]), torch.uint8)
     """
     settings = _Settings(
         batch, world, rank, crop, tuple(sizes), seed, open_shards, colours, augment or Augment(), start

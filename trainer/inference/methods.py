@@ -22,7 +22,7 @@ from ...composer.sources.image_io import composed_size
 from .tiled import enlarged, known_from, reduced_trimap
 
 if TYPE_CHECKING:
-    from ..networks.mnet import MNet
+    from ..networks.network import MattingNetwork
 
 __all__ = [
     "CLASSICAL",
@@ -122,7 +122,7 @@ def to_bytes(alpha: FloatArray) -> UInt8Array:
     return np.rint(alpha * 255).astype(np.uint8)
 
 
-def network_of(settings: Settings) -> MNet:
+def network_of(settings: Settings) -> MattingNetwork:
     """Load the network, once.
 
     Raises
@@ -135,19 +135,21 @@ def network_of(settings: Settings) -> MNet:
 
 
 @lru_cache(maxsize=1)
-def _load(path: Path, device: str) -> MNet:
+def _load(path: Path, device: str) -> MattingNetwork:
     try:
         import torch
 
-        from ..networks.checkpoint import load_network, load_safetensors
+        from ..networks.checkpoint import load_network
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise MatteError("MNet needs PyTorch, which is not installed: pip install 'matting-compose[train]'") from None
+        raise MatteError(
+            "a network needs PyTorch, which is not installed: pip install 'matting-compose[train]'"
+        ) from None
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        network = load_safetensors(path) if path.suffix == ".safetensors" else load_network(path)
+        network = load_network(path)
     except OSError as error:
         raise MatteError(f"{path}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:

@@ -19,14 +19,11 @@ from numpy.typing import NDArray
 
 from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
 from ...composer.sources.image_io import composed_size
-from ..networks.mnet import MNet
-from ..networks.network import fuse, network_input
+from ..networks.network import MattingNetwork
 
 __all__ = [
     "BLEND",
-    "CONTEXT",
     "SMALLEST_TILE",
-    "STRIDE",
     "TILE",
     "enlarged",
     "known_from",
@@ -38,12 +35,6 @@ Picture = NDArray[np.uint8]
 
 
 Matte = NDArray[np.float32]
-
-
-STRIDE: Final = 16  # px: four poolings
-
-
-CONTEXT: Final = 176  # px: how far MNet sees, 169 by its layers, rounded up to a multiple of the stride
 
 
 BLEND: Final = 32  # px over which one tile passes into the next
@@ -65,24 +56,42 @@ class Span:
 
 
 def predict_alpha(
-    network: MNet, image: Picture, trimap: Picture, *, tile: int = TILE, max_side: int | None = None
+    network: MattingNetwork, image: Picture, trimap: Picture, *, tile: int = TILE, max_side: int | None = None
 ) -> Matte:
-    """Matte a picture, fused with its trimap.
+    """Predict a picture's alpha, fused with its trimap.
 
-    Args:
-        network: in evaluation mode, on the device to work on.
-        image: ``(H, W, 3) uint8`` RGB, any size.
-        trimap: ``(H, W) uint8`` {0, 128, 255}.
-        tile: px, the longest side that is given to the network at once, a multiple of 16 from 512.
-        max_side: px; a larger picture is reduced to it, and its alpha enlarged again: SHM tests at 1500.
+    Parameters
+    ----------
+    network : MattingNetwork
+        In evaluation mode, on the device to work on.
+    image : (H, W, 3) uint8 RGB
+        Any size.
+    trimap : (H, W) uint8 {0, 128, 255}
+    tile : int
+        px, the longest side that is given to the network at once: a multiple of its stride, at least 512 and more than
+        twice its context. A network that sees whole pictures gets them whole.
+    max_side : int, optional
+        px. A larger picture is reduced to it, and its alpha enlarged again: SHM tests at 1500.
 
-    Returns:
-        Alpha, ``(H, W) float32`` in 0..1; 0 and 1 exactly where the trimap says so.
+    Returns
+    -------
+    (H, W) float32
+        Alpha in 0..1; 0 and 1 exactly where the trimap says so.
 
-    Raises:
-        ValueError: for another shape or type, or a tile size that cannot be.
+    Raises
+    ------
+    ValueError
+        Another shape or type, or a tile size that cannot be.
+
+    Examples
+    --------
+    >>> from matting_compose.trainer import MNet
+    >>> network = MNet(width=0.125).eval()
+    >>> image, trimap = np.zeros((40, 60, 3), np.uint8), np.full((40, 60), 255, np.uint8)
+    >>> predict_alpha(network, image, trimap).min()  # the trimap knows it all
+    np.float32(1.0)
     """
-    _check(image, trimap, tile)
+    _check(network, image, trimap, tile)
     if max_side is None or max(trimap.shape) <= max_side:
         return _tiled(network, image, trimap, tile)
     height, width = composed_size(trimap.shape, max_side)
@@ -91,19 +100,34 @@ def predict_alpha(
     return known_from(trimap, enlarged(alpha, trimap.shape))
 
 
-def _check(image: Picture, trimap: Picture, tile: int) -> None:
+def _check(network: MattingNetwork, image: Picture, trimap: Picture, tile: int) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(f"expected an image (H, W, 3) uint8, found {image.shape} {image.dtype}")
     if trimap.dtype != np.uint8 or trimap.shape != image.shape[:2]:
         raise ValueError(f"expected a trimap {image.shape[:2]} uint8, found {trimap.shape} {trimap.dtype}")
-    if tile < SMALLEST_TILE or tile % STRIDE:
-        raise ValueError(f"tile is {tile}, but must be a multiple of {STRIDE} from {SMALLEST_TILE}")
+    smallest = smallest_tile(network)
+    if tile < smallest or tile % network.stride:
+        raise ValueError(f"tile is {tile}, but must be a multiple of {network.stride} from {smallest}")
 
 
-def _tiled(network: MNet, image: Picture, trimap: Picture, tile: int) -> Matte:
+def smallest_tile(network: MattingNetwork) -> int:
+    """Return the least side of a tile, px, that a network's context leaves something of."""
+    needed = _overlap(network) + network.stride
+    return math.ceil(max(SMALLEST_TILE, needed) / network.stride) * network.stride
+
+
+def _overlap(network: MattingNetwork) -> int:
+    """Return how far two tiles overlap, px: a context on either side of the blend, and whole strides."""
+    step = 2 * network.stride  # of an even length, so that both contexts are alike
+    return math.ceil((2 * (network.context or 0) + BLEND) / step) * step
+
+
+def _tiled(network: MattingNetwork, image: Picture, trimap: Picture, tile: int) -> Matte:
     alpha = np.zeros(trimap.shape, np.float32)
-    columns = _spans(trimap.shape[1], tile)
-    for row in _spans(trimap.shape[0], tile):
+    if network.context is None:
+        tile = max(trimap.shape)
+    rows, columns = (_spans(length, tile, network.stride, _overlap(network)) for length in trimap.shape)
+    for row in rows:
         for column in columns:
             there = slice(row.start, row.stop), slice(column.start, column.stop)
             weights = row.weights[:, None] * column.weights
@@ -113,35 +137,40 @@ def _tiled(network: MNet, image: Picture, trimap: Picture, tile: int) -> Matte:
     return known_from(trimap, alpha)
 
 
-def _spans(length: int, tile: int) -> list[Span]:
+def _spans(length: int, tile: int, stride: int, overlap: int) -> list[Span]:
     """Cut an axis into spans of at most `tile` px, about equally long, that start at multiples of the stride."""
     if length <= tile:
         return [Span(0, length, np.ones(length, np.float32))]
-    overlap = 2 * CONTEXT + BLEND
+    context = (overlap - BLEND) // 2
     count = math.ceil((length - overlap) / (tile - overlap))
-    step = math.ceil((length - overlap) / count / STRIDE) * STRIDE
+    step = math.ceil((length - overlap) / count / stride) * stride
     ramp = (np.arange(BLEND, dtype=np.float32) + 0.5) / BLEND  # in 64ths: weights add up to 1 exactly
     spans = []
     for start in range(0, length - overlap, step):
         stop = min(start + step + overlap, length)
         weights = np.ones(stop - start, np.float32)
         if start > 0:
-            weights[:CONTEXT] = 0
-            weights[CONTEXT : CONTEXT + BLEND] = ramp
+            weights[:context] = 0
+            weights[context : context + BLEND] = ramp
         if stop < length:
-            weights[-CONTEXT:] = 0
-            weights[-CONTEXT - BLEND : -CONTEXT] = 1 - ramp
+            weights[len(weights) - context :] = 0
+            weights[len(weights) - context - BLEND : len(weights) - context] = 1 - ramp
         spans.append(Span(start, stop, weights))
     return spans
 
 
 @torch.inference_mode()
-def _network_alpha(network: MNet, image: Picture, trimap: Picture) -> Matte:
+def _network_alpha(network: MattingNetwork, image: Picture, trimap: Picture) -> Matte:
+    height, width = trimap.shape
+    if not network.any_size:
+        below, right = -height % network.stride, -width % network.stride
+        image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)  # type: ignore[assignment]
+        trimap = cv2.copyMakeBorder(trimap, 0, below, 0, right, cv2.BORDER_REPLICATE)  # type: ignore[assignment]
     device = next(network.parameters()).device
     picture = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(device)  # (1, 3, H, W)
-    masks = torch.from_numpy(np.ascontiguousarray(trimap))[None].to(device)  # (1, H, W)
-    alpha = fuse(network(network_input(picture, masks)), masks)  # (1, 1, H, W)
-    return np.asarray(alpha[0, 0].float().cpu().numpy(), np.float32)
+    known = torch.from_numpy(np.ascontiguousarray(trimap))[None].to(device)  # (1, H, W)
+    alpha = network.matte(picture, known)[0, 0, :height, :width]
+    return np.asarray(alpha.float().cpu().numpy(), np.float32)
 
 
 def reduced_trimap(trimap: Picture, size: tuple[int, int]) -> Picture:
@@ -161,7 +190,7 @@ def enlarged(alpha: Matte, size: tuple[int, ...]) -> Matte:
 
 
 def known_from(trimap: Picture, alpha: Matte) -> Matte:
-    """Set what the trimap, (H, W) uint8, knows in an alpha, in place: `mnet.fuse` for a whole picture at once."""
+    """Set what the trimap, (H, W) uint8, knows in an alpha, in place: `network.fuse` for a whole picture at once."""
     alpha[trimap == BACKGROUND] = 0
     alpha[trimap == FOREGROUND] = 1
     return alpha

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ...composer.base.errors import TrainingError
 from ...composer.base.files import atomic_write, write_file
-from ...composer.base.packages import require_packages
-from .mnet import MNet
+from .network import MattingNetwork
+from .registry import describe_network, rebuild_network
 
 __all__ = [
     "FORMAT",
@@ -23,14 +23,13 @@ __all__ = [
     "export_safetensors",
     "load_checkpoint",
     "load_network",
-    "load_safetensors",
     "save_checkpoint",
 ]
 
 FORMAT: Final = "matting-compose/checkpoint"
 
 
-VERSION: Final = 1
+VERSION: Final = 2  # 1 named no network: there was one
 
 
 # What a training needs to go on, beside the network's own tensors.
@@ -45,7 +44,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
     Raises
     ------
-    TrainingError : it cannot be written; what was there before is still there
+    TrainingError
+        It cannot be written; what was there before is still there.
     """
     try:
         with atomic_write(path) as temporary, temporary.open("wb") as file:
@@ -63,7 +63,8 @@ def load_checkpoint(path: Path) -> Mapping[str, Any]:
 
     Raises
     ------
-    TrainingError : it is missing, truncated, foreign, of a newer version, or holds more than tensors and plain types
+    TrainingError
+        It is missing, truncated, foreign, of a newer version, or holds more than tensors and plain types.
     """
     try:
         document = _read(path)
@@ -80,29 +81,44 @@ def load_checkpoint(path: Path) -> Mapping[str, Any]:
     return document
 
 
-def load_network(path: str | Path) -> MNet:
-    """Rebuild the network of a checkpoint, ready to predict: on the CPU, in evaluation mode.
+def load_network(path: str | Path) -> MattingNetwork:
+    """Build the network of a checkpoint or of a ``.safetensors`` export again, on the CPU, in evaluation mode.
 
     The averaged weights (``ema``) are taken where training kept some. Nothing in the file is executed, and no more
-    memory is taken than the file has bytes, whatever it declares.
+    memory is taken than the file has bytes, whatever it declares. A network that is named by its path is built only
+    if that is a ``torch.nn.Module`` of a module that can be imported here; see `registry.network_class`.
+
+    Parameters
+    ----------
+    path : str or Path
+        What `matting-train` or `matting-export` wrote.
 
     Raises
     ------
-    ValueError : the file is damaged, or is no checkpoint of this program, or of a newer version
-    OSError : it cannot be read
+    ValueError
+        The file is damaged, is none of this program's, or of a newer version, or its network is not known here.
+    OSError
+        It cannot be read.
+
+    Examples
+    --------
+    >>> from matting_compose.trainer import MNet
+    >>> export_safetensors(MNet(width=0.125, norm="group"), Path("mnet.safetensors"))
+    >>> load_network("mnet.safetensors").config["norm"]
+    'group'
     """
     path = Path(path)
+    description, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_network(path)
+    try:
+        return rebuild_network(description, _tensors(state))
+    except ValueError as error:
+        raise ValueError(f"{path}: the network cannot be rebuilt ({error}); fetch it again") from error
+
+
+def _read_network(path: Path) -> tuple[object, object]:
     document = _read(path)
     _check_version(document, path)
-    state = document.get("ema") or document.get("model")
-    try:
-        with torch.device("meta"):  # takes no memory, however large a network the file declares
-            network = MNet(**document["network"])
-        network.load_state_dict(_tensors(state), assign=True)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: the checkpoint's network cannot be rebuilt ({reason}); fetch it again") from error
-    return network.eval()
+    return document.get("network"), document.get("ema") or document.get("model")
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -166,41 +182,27 @@ def _tensors(state: object) -> dict[str, Tensor]:
     return {k: v.float().contiguous() if v.is_floating_point() else v for k, v in state.items()}
 
 
-def export_safetensors(network: MNet, path: Path) -> None:
-    """Write a network's weights, under the keys of its ``state_dict``, and its arguments as metadata ``network``, JSON.
+def export_safetensors(network: MattingNetwork, path: Path) -> None:
+    """Write a network's weights under the keys of its ``state_dict``, and how to build it, as JSON, in the metadata.
 
     Raises
     ------
-    TrainingError : safetensors is not installed, or the file cannot be written
+    BuildError
+        The file cannot be written.
     """
-    require_packages("safetensors")
     from safetensors.torch import save
 
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    write_file(path, save(state, {"format": "pt", "network": json.dumps(network.config)}))
+    write_file(path, save(state, {"format": "pt", "network": json.dumps(describe_network(network))}))
 
 
-def load_safetensors(path: Path) -> MNet:
-    """Rebuild the network of `export_safetensors`, on the CPU, in evaluation mode.
-
-    Raises
-    ------
-    TrainingError : safetensors is not installed
-    ValueError : the file is damaged, or not one of ours
-    OSError : it cannot be read
-    """
-    require_packages("safetensors")
+def _read_safetensors(path: Path) -> tuple[object, dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            config = json.loads((file.metadata() or {})["network"])
-            with torch.device("meta"):  # takes no memory, however large a network the file declares
-                network = MNet(**config)
-            network.load_state_dict({key: file.get_tensor(key) for key in file.keys()}, assign=True)  # noqa: SIM118
-    except OSError:
-        raise
+            description = json.loads((file.metadata() or {})["network"])
+            return description, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        raise ValueError(f"{path}: not the weights of an MNet, or damaged ({reason}); export them again") from None
-    return network.float().eval()
+        raise ValueError(f"{path}: not a network's weights, or damaged ({reason}); export them again") from None

@@ -1,12 +1,12 @@
-"""What training minimises: one function per loss, all with the same signature, named in ``LOSSES``.
+"""Losses: what training minimises, by name in `LOSSES`.
 
 A configuration weights them by name, ``{"alpha_prediction": 0.5, "compositional": 0.5}`` being Deep Image Matting's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
@@ -14,8 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...composer.base.registry import Registry
+
 __all__ = [
     "LOSSES",
+    "Loss",
     "Prediction",
     "alpha_prediction_loss",
     "compositional_loss",
@@ -43,13 +46,29 @@ _SOBEL: Final = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))  # over 8
 class Prediction:
     """A batch's prediction and all that it is compared with. All float32 or all float64: leave autocast before.
 
-    Args:
-        alpha: predicted, ``(N, 1, H, W)`` in 0..1; :func:`~.mnet.fuse` it first where the paper does (SHM).
-        truth: the true alpha, ``(N, 1, H, W)`` in 0..1.
-        unknown: where the trimap is unknown, ``(N, 1, H, W) bool``.
-        foreground, background: F and B, ``(N, 3, H, W)`` RGB in 0..1, for the losses that compose; else ``None``.
-        count: what sums over unknown pixels are divided by, a number; ``None`` for this batch's own |U|. A step made of
-            several batches gives their mean, so that it equals one step on all of them.
+    Attributes
+    ----------
+    alpha : (N, 1, H, W)
+        Predicted, in 0..1; `network.fuse` it first where the paper does (SHM).
+    truth : (N, 1, H, W)
+        The true alpha, in 0..1.
+    unknown : (N, 1, H, W) bool
+        Where the trimap is unknown.
+    foreground, background : (N, 3, H, W) or None
+        F and B, RGB in 0..1, for the losses that compose.
+    count : number or None
+        What sums over unknown pixels are divided by; None for this batch's own |U|. A step made of several batches
+        gives their mean, so that it equals one step on all of them.
+    outputs : Mapping[str, Tensor]
+        All that the network gave, by `MattingNetwork.outputs`, for losses of something else than alpha.
+
+    Examples
+    --------
+    >>> alpha, truth = torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.5])
+    >>> unknown = torch.tensor([True, True])
+    >>> p = Prediction(*(t.reshape(1, 1, 1, 2) for t in (alpha, truth, unknown)))
+    >>> LOSSES["alpha_prediction"](p)
+    tensor(0.2500)
     """
 
     alpha: Tensor
@@ -58,6 +77,7 @@ class Prediction:
     foreground: Tensor | None = None
     background: Tensor | None = None
     count: Tensor | None = None
+    outputs: Mapping[str, Tensor] = field(default_factory=dict)
 
     def composite_difference(self) -> Tensor:
         """Return c_p − c_g, ``(N, 3, H, W)``: the composites αF + (1−α)B under the predicted and the true alpha.
@@ -128,13 +148,47 @@ def gradient_loss(p: Prediction) -> Tensor:
     return _mean_over(difference, p)
 
 
-LOSSES: Final[dict[str, Callable[[Prediction], Tensor]]] = {
-    "alpha_prediction": alpha_prediction_loss,
-    "compositional": compositional_loss,
-    "shm_prediction": shm_prediction_loss,
-    "laplacian": laplacian_loss,
-    "gradient": gradient_loss,
-}
+@dataclass(frozen=True)
+class Loss:
+    """Something that training can minimise; called with a `Prediction`, it gives a number.
+
+    Attributes
+    ----------
+    compute : Callable[[Prediction], Tensor]
+        To a tensor of no dimensions. What is summed over unknown pixels is divided by `Prediction.count`.
+    composes : bool
+        Whether it needs the foreground and the background, and so a dataset that keeps them.
+    of : str
+        Which of the network's outputs it compares: ``alpha``, or a name in `Prediction.outputs`.
+
+    Examples
+    --------
+    >>> charbonnier = Loss(lambda p: torch.sqrt((p.alpha - p.truth) ** 2 + 1e-6).mean())
+    >>> _ = LOSSES.register("charbonnier", charbonnier)  # for this process; a package has an entry point
+    >>> "charbonnier" in LOSSES
+    True
+    """
+
+    compute: Callable[[Prediction], Tensor]
+    composes: bool = False
+    of: str = "alpha"
+
+    def __call__(self, prediction: Prediction) -> Tensor:
+        """Compute it."""
+        return self.compute(prediction)
+
+
+LOSSES: Final = Registry(
+    "loss",
+    "matting_compose.losses",
+    {
+        "alpha_prediction": Loss(alpha_prediction_loss),
+        "compositional": Loss(compositional_loss, composes=True),
+        "shm_prediction": Loss(shm_prediction_loss, composes=True),
+        "laplacian": Loss(laplacian_loss),
+        "gradient": Loss(gradient_loss),
+    },
+)
 
 
 def _mean_over(values: Tensor, p: Prediction) -> Tensor:

@@ -1,23 +1,24 @@
 """MNet: the matting network of Semantic Human Matting (Chen et al., 2018, section 4.2).
 
 A VGG16 encoder with batch normalisation, without its fifth pooling and its fully connected layers, and a decoder that
-unpools by the encoder's own indices. :func:`network_input` makes what it reads, :func:`fuse` finishes what it predicts.
+unpools by the encoder's own indices. `network.network_input` makes what it reads, `network.fuse` finishes the rest.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final, Literal, TypedDict, get_args
+from typing import ClassVar, Final, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .network import MASKS
-from .vgg16 import fitting_state, read_encoder_state
+from .network import MASKS, MattingNetwork
+from .onnx_mnet import mnet_model
+from .vgg16 import VGG16_BN, read_vgg16
 
-__all__ = ["MNet", "MNetConfig"]
+__all__ = ["MNet"]
 
 Decoder = Literal["unpool", "resize"]
 
@@ -39,39 +40,52 @@ _DECODER: Final = (512, 256, 128, 64, 64)
 _GROUP: Final = 8  # channels a group under norm="group"; every width is rounded to a multiple of it
 
 
-class MNetConfig(TypedDict):
-    """The arguments of :class:`MNet` as plain types: ``MNet(**config)`` builds the same network again."""
-
-    width: float
-    decoder: Decoder
-    norm: Norm
-    output: Output
-
-
-class MNet(nn.Module):
+class MNet(MattingNetwork):
     """Predict alpha from a picture and its trimap.
 
     ``MNet()`` is the published network: 25,686,337 parameters, 60.5 GMAC at 320×320. Its weights start as Xavier's;
-    :meth:`load_encoder` then brings VGG16's, as the paper does.
+    `load_encoder` then brings VGG16's, as the paper does.
 
     Any height and width from 1 will do, without padding. Pooling rounds up, so an odd last row or column is a window of
     its own, and unpooling is told the size to return to. At multiples of 16 nothing is rounded.
 
-    Args:
-        width: multiplies every layer's channels (then rounded to a multiple of 8).
-        decoder: ``"unpool"``, as published, puts values back where the encoder's maxima were: all that it learns of the
-            fine structure. ``"resize"`` doubles by nearest neighbours and adds the encoder's features of that size:
-            the same parameters, more of the picture, and no ``max_unpool2d`` in the way of an export.
-        norm: ``"batch"``, or ``"group"`` (8 channels a group) for batches too small for batch statistics.
-        output: ``"clamp"`` cuts to 0..1, as published: a pixel beyond the range gives no gradient, so a bad start or a
-            high learning rate can leave regions that never learn. ``"sigmoid"`` always passes some.
+    Parameters
+    ----------
+    width : float
+        Multiplies every layer's channels (then rounded to a multiple of 8).
+    decoder : {"unpool", "resize"}
+        ``"unpool"``, as published, puts values back where the encoder's maxima were: all that it learns of the fine
+        structure. ``"resize"`` doubles by nearest neighbours and adds the encoder's features of that size: the same
+        parameters, more of the picture, and no ``max_unpool2d`` in the way of an export.
+    norm : {"batch", "group"}
+        ``"group"`` (8 channels a group) is for batches too small for batch statistics.
+    output : {"clamp", "sigmoid"}
+        ``"clamp"`` cuts to 0..1, as published: a pixel beyond the range gives no gradient, so a bad start or a high
+        learning rate can leave regions that never learn. ``"sigmoid"`` always passes some.
 
-    Attributes:
-        config: the arguments, for a checkpoint to rebuild the network from.
+    Attributes
+    ----------
+    config : dict
+        The arguments, for a checkpoint to build the network again.
 
-    Raises:
-        ValueError: for a width that is not above 0 or a switch that has no such position.
+    Raises
+    ------
+    ValueError
+        A width that is not above 0, or a switch that has no such position.
+
+    Examples
+    --------
+    >>> network = MNet(width=0.125, decoder="resize").eval()
+    >>> image = torch.zeros(1, 3, 33, 50, dtype=torch.uint8)
+    >>> trimap = torch.full((1, 33, 50), 128, dtype=torch.uint8)
+    >>> network.matte(image, trimap).shape
+    torch.Size([1, 1, 33, 50])
     """
+
+    stride: ClassVar[int] = 16  # four poolings
+    context: ClassVar[int | None] = 176  # 169 by its layers, rounded up to a multiple of the stride
+    any_size: ClassVar[bool] = True
+    encoder_url: ClassVar[str | None] = VGG16_BN
 
     def __init__(
         self,
@@ -87,7 +101,7 @@ class MNet(nn.Module):
         _check_choice("decoder", decoder, get_args(Decoder))
         _check_choice("norm", norm, get_args(Norm))
         _check_choice("output", output, get_args(Output))
-        self.config: MNetConfig = {"width": width, "decoder": decoder, "norm": norm, "output": output}
+        self.config = {"width": width, "decoder": decoder, "norm": norm, "output": output}
         self.encoder = nn.ModuleList()
         self.decoder = nn.ModuleList()
         channels = 3 + len(MASKS)
@@ -104,7 +118,7 @@ class MNet(nn.Module):
         self.apply(_xavier)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predict alpha, ``(N, 1, H, W)`` in 0..1, from a :func:`network_input`, ``(N, 6, H, W)``."""
+        """Predict alpha, ``(N, 1, H, W)`` in 0..1, from a `network.network_input`, ``(N, 6, H, W)``."""
         blocks = list(self.encoder)
         skips: list[tuple[Tensor, Tensor]] = []
         for block in blocks[:-1]:
@@ -125,6 +139,20 @@ class MNet(nn.Module):
         # Nearest: bilinear's gradient is not deterministic on CUDA, and the 5×5 convolution that follows smooths.
         return F.interpolate(x, size=size, mode="nearest") + features
 
+    def random_weights_warnings(self) -> list[str]:
+        """See `MattingNetwork`."""
+        found = []
+        if self.config["width"] == 1:
+            found.append("training from random weights; network.encoder=download starts from VGG16's, as the papers do")
+        if (self.config["decoder"], self.config["output"]) == ("unpool", "clamp"):
+            found.append("from random weights, unpool with clamp rarely learns: take network.output=sigmoid and"
+                         " network.decoder=resize, or VGG16's encoder")  # fmt: skip
+        return found
+
+    def onnx_model(self) -> bytes:
+        """Write an ONNX file; see `onnx_export.export_onnx`."""
+        return mnet_model(self.encoder, self.decoder, self.alpha, self.config)
+
     @torch.no_grad()
     def load_encoder(self, path: str | os.PathLike[str]) -> None:
         """Fill the encoder from a file with torchvision's ``vgg16_bn`` weights.
@@ -134,9 +162,16 @@ class MNet(nn.Module):
         included, are copied; the first convolution's three planes for the masks become zero. The classifier is ignored.
         Nothing changes unless everything fits.
 
-        Raises:
-            ValueError: if the file is not what it should be, or this network is not VGG16's shape.
-            OSError: if the file cannot be read.
+        Parameters
+        ----------
+        path : str or Path
+
+        Raises
+        ------
+        ValueError
+            The file is not what it should be, or this network is not VGG16's shape.
+        OSError
+            The file cannot be read.
         """
         path = Path(path)
         if self.config["width"] != 1 or self.config["norm"] != "batch":
@@ -145,7 +180,7 @@ class MNet(nn.Module):
                 "Build the network so, or train it without a pre-trained encoder"
             )
         targets = self._encoder_tensors()
-        state = fitting_state(read_encoder_state(path), targets, path)
+        state = read_vgg16(path, targets)
         for key, target in targets.items():
             target.copy_(state[key])
         first: Tensor = self.get_parameter("encoder.0.0.weight")  # (64, 6, 3, 3)

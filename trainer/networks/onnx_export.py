@@ -1,33 +1,26 @@
-"""Export: a network as ONNX, proven against torch, or its weights as safetensors.
-
-The graph is written operator by operator, in terms that every runtime has: MaxUnpool is missing from most, and torch's
-exporter refuses ``max_unpool2d``. A value returns to the first of its 2×2 pixels that equals their maximum, which is
-where max-pooling found it.
-"""
+"""Export: a network as ONNX, proven against torch."""
 
 from __future__ import annotations
 
+import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from ...composer.base.errors import TrainingError
 from ...composer.base.files import write_file
 from ...composer.base.packages import require_packages
-from .mnet import MNet
-from .network import IMAGENET_MEAN, IMAGENET_STD, MASKS, fuse, network_input
+from .network import MattingNetwork
 
 __all__ = ["TOLERANCE", "Parity", "check_onnx", "export_onnx"]
 
 OPSET: Final = 18
-
-
-IR_VERSION: Final = 10  # of the file; newer ones are refused by runtimes of a year ago
 
 
 TOLERANCE: Final = 1e-4  # of alpha in 0..1: a fortieth of a level of 255
@@ -36,17 +29,16 @@ TOLERANCE: Final = 1e-4  # of alpha in 0..1: a fortieth of a level of 255
 SIZES: Final = ((16, 16), (64, 48), (33, 95), (1, 1), (130, 17))  # multiples of 16, odd ones, a single pixel
 
 
-END: Final = np.iinfo(np.int64).max  # of a slice: to the end
-
-
 @dataclass(frozen=True)
 class Parity:
     """How far an export is from torch.
 
     Attributes
     ----------
-    pictures : compared, of several sizes
-    largest, mean : absolute difference of alpha, in 0..1
+    pictures : int
+        Compared, of several sizes.
+    largest, mean : float
+        Absolute difference of alpha, in 0..1.
     """
 
     pictures: int
@@ -54,175 +46,75 @@ class Parity:
     mean: float
 
 
-def export_onnx(network: MNet, path: Path) -> None:
+def export_onnx(network: MattingNetwork, path: Path) -> None:
     """Write a network as ONNX, opset 18, with its normalisation and fusion.
 
-    Inputs ``image`` ``(N, 3, H, W) uint8`` RGB and ``trimap`` ``(N, H, W) uint8`` {0, 128, 255}, of any size; output
-    ``alpha`` ``(N, 1, H, W) float32`` in 0..1.
+    Inputs ``image`` (N, 3, H, W) uint8 RGB and ``trimap`` (N, H, W) uint8 {0, 128, 255}, of any size that the network
+    takes; output ``alpha`` (N, 1, H, W) float32 in 0..1.
 
     Raises
     ------
-    TrainingError : onnx is not installed, or the file cannot be written
+    TrainingError
+        onnx is not installed, or the network cannot be written so.
+    BuildError
+        The file cannot be written.
     """
     require_packages("onnx")
-    import onnx
-    from onnx import TensorProto, helper
-
-    graph = _Graph()
-    _write(network, graph)
-    model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            "MNet",
-            [
-                helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", 3, "height", "width"]),
-                helper.make_tensor_value_info("trimap", TensorProto.UINT8, ["batch", "height", "width"]),
-            ],
-            [helper.make_tensor_value_info("alpha", TensorProto.FLOAT, ["batch", 1, "height", "width"])],
-            graph.constants,
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="matting-compose",
-    )
-    onnx.checker.check_model(model)
-    write_file(path, model.SerializeToString())
+    write_file(path, network.onnx_model() or _trace(network))
 
 
-class _Graph:
-    """An ONNX graph in the making: every call adds an operator and returns its output's name."""
+class _Matte(nn.Module):
+    """A network from bytes to fused alpha, as torch's exporter wants it."""
 
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
+    def __init__(self, network: MattingNetwork) -> None:
+        super().__init__()
+        self.network = network
 
-    def __call__(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        from onnx import helper
-
-        output = output or f"{operator}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
-        return output
-
-    def constant(self, values: NDArray[Any]) -> str:
-        """Add an array; return its name."""
-        from onnx import numpy_helper
-
-        name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-        return name
-
-    def floats(self, *values: float, shape: tuple[int, ...] = ()) -> str:
-        """Add float32 numbers."""
-        return self.constant(np.array(values, np.float32).reshape(shape))
-
-    def integers(self, *values: int) -> str:
-        """Add a vector of int64 numbers."""
-        return self.constant(np.array(values, np.int64))
+    def forward(self, image: Tensor, trimap: Tensor) -> Tensor:
+        """See `MattingNetwork.matte`."""
+        return self.network.matte(image, trimap)
 
 
-def _write(network: MNet, add: _Graph) -> None:
-    """Say MNet.forward, between `network_input` and `fuse`, in operators."""
-    x, foreground, unknown = _write_input(add)
-    blocks = list(network.encoder)
-    skips: list[tuple[str, str]] = []
-    for block in blocks[:-1]:
-        features = _write_layers(block, x, add)
-        x = add("MaxPool", features, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
-        skips.append((features, x))
-    first, *rest = network.decoder
-    x = _write_layers(first, _write_layers(blocks[-1], x, add), add)
-    for block, (features, pooled) in zip(rest, reversed(skips), strict=True):
-        enlarge = _write_unpool if network.config["decoder"] == "unpool" else _write_resize
-        x = _write_layers(block, enlarge(x, features, pooled, add), add)
-    y = _write_layers(nn.Sequential(network.alpha), x, add)
-    sigmoid = network.config["output"] == "sigmoid"
-    y = add("Sigmoid", y) if sigmoid else add("Clip", y, add.floats(0), add.floats(1))
-    add("Add", foreground, add("Mul", unknown, y), output="alpha")
+def _trace(network: MattingNetwork) -> bytes:
+    """Let torch write the graph: its exporter that traces, for the other one needs one more package."""
+    side = 2 * network.stride
+    image, trimap = torch.zeros(1, 3, side, side, dtype=torch.uint8), torch.full((1, side, side), 128).byte()
+    sizes = {"image": {0: "batch", 2: "height", 3: "width"}, "trimap": {0: "batch", 1: "height", 2: "width"}}
+    file = io.BytesIO()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is deprecated, and checks of shapes become constants
+            torch.onnx.export(
+                _Matte(network).eval(), (image, trimap), file,  # type: ignore[arg-type]
+                input_names=["image", "trimap"], output_names=["alpha"],
+                opset_version=OPSET, dynamo=False, dynamic_axes=sizes | {"alpha": sizes["image"]},
+            )  # fmt: skip
+    except Exception as error:  # whatever an operator that ONNX lacks makes it stumble over
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrainingError(
+            f"{type(network).__name__} cannot be written as ONNX ({reason}); write its weights as .safetensors"
+        ) from error
+    return file.getvalue()
 
 
-def _write_input(add: _Graph) -> tuple[str, str, str]:
-    """Normalise and split the trimap: `network_input`; return it and the masks that `fuse` needs."""
-    colours = add("Div", add("Cast", "image", to=1), add.floats(255))
-    mean, deviation = (add.floats(*values, shape=(1, 3, 1, 1)) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    normalised = add("Div", add("Sub", colours, mean), deviation)
-    levels = add("Unsqueeze", add("Cast", "trimap", to=1), add.integers(1))
-    background, foreground = (add("Equal", levels, add.floats(level)) for level in (0, 255))
-    unknown = add("Not", add("Or", background, foreground))
-    found = {"background": background, "foreground": foreground, "unknown": unknown}
-    masks = {name: add("Cast", mask, to=1) for name, mask in found.items()}
-    x = add("Concat", normalised, *(masks[name] for name in MASKS), axis=1)
-    return x, masks["foreground"], masks["unknown"]
-
-
-def _write_layers(block: nn.Module, x: str, add: _Graph) -> str:
-    for layer in block.children():
-        state = {key: value.detach().cpu().float().numpy() for key, value in layer.state_dict().items()}
-        if isinstance(layer, nn.Conv2d):
-            weights = [add.constant(state["weight"]), add.constant(state["bias"])]
-            x = add("Conv", x, *weights, pads=[int(layer.padding[0])] * 4)
-        elif isinstance(layer, nn.BatchNorm2d):
-            names = ("weight", "bias", "running_mean", "running_var")
-            x = add("BatchNormalization", x, *(add.constant(state[name]) for name in names), epsilon=layer.eps)
-        elif isinstance(layer, nn.GroupNorm):
-            x = _write_group_norm(layer, state, x, add)
-        elif isinstance(layer, nn.ReLU):
-            x = add("Relu", x)
-        else:
-            raise TrainingError(f"a layer of type {type(layer).__name__} cannot be exported")
-    return x
-
-
-def _write_group_norm(layer: nn.GroupNorm, state: dict[str, NDArray[Any]], x: str, add: _Graph) -> str:
-    """Normalise each group as if it were one channel: GroupNormalization is younger than the opset."""
-    groups = layer.num_groups
-    rows = add("Reshape", x, add.integers(0, groups, -1))
-    ones, zeros = add.floats(*[1.0] * groups, shape=(groups,)), add.floats(*[0.0] * groups, shape=(groups,))
-    rows = add("InstanceNormalization", rows, ones, zeros, epsilon=layer.eps)
-    scale, shift = (add.constant(state[name].reshape(1, -1, 1, 1)) for name in ("weight", "bias"))
-    return add("Add", add("Mul", add("Reshape", rows, add("Shape", x)), scale), shift)
-
-
-def _write_unpool(x: str, features: str, pooled: str, add: _Graph) -> str:
-    """Put each value where its 2×2 pixels have their maximum; of equals the first, as max-pooling does."""
-    # What is beyond an odd border never is a maximum: features follow a ReLU.
-    padded = add("Pad", features, add.integers(0, 0, 0, 0, 0, 0, 1, 1), add.floats(-1))
-    zero, free, corners = add.floats(0), "", []
-    for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        # The pixels (i, j) of all windows; the padding belongs to the second row or column only.
-        ends = add.integers(END if i else -1, END if j else -1)
-        corner = add("Slice", padded, add.integers(i, j), ends, add.integers(2, 3), add.integers(2, 2))
-        best = add("Equal", corner, pooled)
-        corners.append(add("Where", add("And", best, free) if free else best, x, zero))
-        taken = add("Not", best)
-        free = add("And", free, taken) if free else taken
-    return _write_interleaved(corners, features, add)
-
-
-def _write_resize(x: str, features: str, _pooled: str, add: _Graph) -> str:
-    """Double by nearest neighbours and add the features."""
-    return add("Add", _write_interleaved([x] * 4, features, add), features)
-
-
-def _write_interleaved(corners: list[str], features: str, add: _Graph) -> str:
-    """Make 2×2 pixels of four pictures, and cut them to the size of `features`."""
-    doubled = add("DepthToSpace", add("Concat", *corners, axis=1), blocksize=2, mode="DCR")
-    size = add("Shape", features, start=2, end=4)
-    return add("Slice", doubled, add.integers(0, 0), size, add.integers(2, 3))
-
-
-def check_onnx(network: MNet, path: Path, sizes: tuple[tuple[int, int], ...] = SIZES) -> Parity:
+def check_onnx(network: MattingNetwork, path: Path, sizes: tuple[tuple[int, int], ...] = SIZES) -> Parity:
     """Compare an export in onnxruntime with torch, on random pictures of several sizes.
 
     Raises
     ------
-    TrainingError : it is not installed, or alphas differ by more than `TOLERANCE`
+    TrainingError
+        onnxruntime is not installed, or alphas differ by more than `TOLERANCE`.
     """
     require_packages("onnxruntime")
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # pictures are small, and threads that wait in loops take the cores from others
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     rng, differences = np.random.default_rng(0), []
     for height, width in sizes:
+        if not network.any_size:
+            height, width = (max(1, -(-side // network.stride)) * network.stride for side in (height, width))
         image = rng.integers(0, 256, (1, 3, height, width), dtype=np.uint8)
         trimap = rng.choice(np.array([0, 128, 128, 128, 255], np.uint8), (1, height, width))
         expected = _fused(network, image, trimap)
@@ -236,6 +128,5 @@ def check_onnx(network: MNet, path: Path, sizes: tuple[tuple[int, int], ...] = S
 
 
 @torch.inference_mode()
-def _fused(network: MNet, image: NDArray[np.uint8], trimap: NDArray[np.uint8]) -> NDArray[np.float32]:
-    picture, masks = torch.from_numpy(image), torch.from_numpy(trimap)
-    return np.asarray(fuse(network(network_input(picture, masks)), masks).numpy(), np.float32)
+def _fused(network: MattingNetwork, image: NDArray[np.uint8], trimap: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(network.matte(torch.from_numpy(image), torch.from_numpy(trimap)).numpy(), np.float32)

@@ -5,22 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
-from ...composer.base.errors import RecipeError
+from ...composer.base.errors import RecipeError, UnknownNameError
 from ...composer.base.settings import Table, join_findings, list_shipped, override, read_toml
 from ..data.crops import Augment
 from ..data.stream import OPEN_SHARDS, SIZES
 from ..networks.losses import LOSSES
-from .runtime import Place
+from ..networks.registry import fill_arguments, network_class
+from .runtime import Runtime
+
+__all__ = ["Config", "crops_per_step", "differences", "list_configs", "load_config", "parse_config"]
 
 CONFIGS = "matting_compose.trainer.configs"
-
-
-COMPOSING = ("compositional", "shm_prediction")  # they need the foreground and the background
 
 
 Positive = Annotated[float, Field(gt=0)]
@@ -33,15 +42,39 @@ Side = Annotated[int, Field(ge=32, le=4096)]
 
 
 class NetworkTable(Table):
-    """Which MNet; see `mnet.MNet`."""
+    """Which network; see `network.MattingNetwork`. Any other key is one of its arguments."""
 
-    width: Positive = Field(1.0, description="multiplies every layer's channels")
-    decoder: Literal["unpool", "resize"] = "unpool"
-    norm: Literal["batch", "group"] = "batch"
-    output: Literal["clamp", "sigmoid"] = "clamp"
+    name: str = Field("mnet", description="a registered name, or package.module:Class")
+    arguments: dict[str, Any] = Field({}, description="of the network's class", validate_default=True)
     encoder: str = Field(
-        "random", description="random, download (torchvision's vgg16_bn, by torch.hub), or the path of such a file"
+        "random", description="random, download (for mnet torchvision's vgg16_bn, by torch.hub), or a file's path"
     )
+
+    init: str | None = Field(None, description="a file of weights to start from, by name and shape; or --init")
+    freeze: list[str] = Field([], description="parts that do not learn, by the beginnings of their names: encoder")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_arguments(cls, data: Any) -> Any:
+        """Take ``width = 0.25`` for ``arguments = {width = 0.25}``."""
+        if not isinstance(data, dict):
+            return data
+        known = {key: value for key, value in data.items() if key in cls.model_fields}
+        loose = {key: value for key, value in data.items() if key not in cls.model_fields}
+        arguments = known.get("arguments", {})
+        if not loose or not isinstance(arguments, dict):
+            return known
+        if twice := loose.keys() & arguments.keys():
+            raise ValueError(f"'{min(twice)}' is there twice: as a key and among the arguments")
+        return known | {"arguments": {**arguments, **loose}}
+
+    @field_validator("arguments")
+    @classmethod
+    def _check_arguments(cls, arguments: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        try:
+            return fill_arguments(info.data["name"], arguments) if "name" in info.data else arguments
+        except UnknownNameError as error:
+            raise ValueError(str(error)) from None
 
 
 class StreamTable(Table):
@@ -103,17 +136,34 @@ class Config(Table):
     @field_validator("losses")
     @classmethod
     def _check_losses(cls, losses: dict[str, float]) -> dict[str, float]:
-        unknown = [name for name in losses if name not in LOSSES]
-        if unknown:
-            raise ValueError(f"unknown loss '{unknown[0]}'; there are {', '.join(LOSSES)}")
+        try:
+            for name in losses:
+                LOSSES[name]
+        except UnknownNameError as error:
+            raise ValueError(str(error)) from None
         if not any(losses.values()):
             raise ValueError("no loss has a weight above 0")
         return losses
 
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        network = network_class(self.network.name)
+        for name, weight in self.losses.items():
+            if weight and LOSSES[name].of not in network.outputs:
+                raise ValueError(
+                    f"the loss '{name}' compares '{LOSSES[name].of}', and {self.network.name} gives"
+                    f" {', '.join(network.outputs)}: take other losses"
+                )
+        if not network.any_size and self.stream.crop % network.stride:
+            raise ValueError(
+                f"stream.crop is {self.stream.crop}; {self.network.name} takes multiples of {network.stride}"
+            )
+        return self
+
     @property
     def composes(self) -> bool:
         """Whether a loss needs foregrounds and backgrounds."""
-        return any(self.losses.get(name) for name in COMPOSING)
+        return any(LOSSES[name].composes for name, weight in self.losses.items() if weight)
 
 
 # What a run may change when it goes on: nothing that decides what the steps so far would have been.
@@ -121,7 +171,7 @@ CHANGEABLE = ("steps", "save_every", "keep_every", "log_every", "tensorboard", "
               "stream.prefetch", "compile")  # fmt: skip
 
 
-def shipped_configs() -> list[str]:
+def list_configs() -> list[str]:
     """Name the configurations that come with the package, sorted."""
     return list_shipped(CONFIGS)
 
@@ -131,20 +181,45 @@ def load_config(name: str | Path | None = None, overrides: Sequence[str] = ()) -
 
     Parameters
     ----------
-    name : a shipped one's name, the path of a TOML file or of a run's config.json, or None for the defaults
-    overrides : ``key=value`` strings, the key dotted (``optimiser.rate=1e-4``); values are TOML, else plain text
+    name : str, Path or None
+        A shipped one's name, the path of a TOML file or of a run's config.json, or None for the defaults.
+    overrides : Sequence[str]
+        ``key=value``, the key dotted (``optimiser.rate=1e-4``); values are TOML, else plain text.
 
     Raises
     ------
-    RecipeError : naming the key's path, what was found and what is allowed
+    RecipeError
+        With the key's path, what was found and what is allowed.
+
+    Examples
+    --------
+    >>> config = load_config("cpu-small", ["optimiser.rate=1e-4", "network.width=0.125"])
+    >>> config.optimiser.rate, config.network.arguments["width"], config.stream.crop
+    (0.0001, 0.125, 160)
     """
     if name is not None and Path(name).suffix == ".json":
         data = _read_json(Path(name))
     else:
         data, _ = read_toml(name, CONFIGS, "configuration", RecipeError)
-    for item in overrides:
-        override(data, item, RecipeError)
+    for item in sorted(overrides, key=lambda item: not item.startswith("network.name=")):
+        _override(data, item)
     return parse_config(data, str(name or "the command line"))
+
+
+def _override(data: dict[str, Any], item: str) -> None:
+    """Set a key; one of the network's arguments goes to them, and another network's arguments go."""
+    network = data.get("network")
+    if isinstance(network, dict):
+        loose = {key: network.pop(key) for key in list(network) if key not in NetworkTable.model_fields}
+        if loose:
+            network["arguments"] = network.get("arguments", {}) | loose
+    table, _, key = item.partition("=")[0].strip().partition(".")
+    if table == "network" and key and key.partition(".")[0] not in NetworkTable.model_fields:
+        item = item.replace("network.", "network.arguments.", 1)
+    before = network.get("name") if isinstance(network, dict) else None
+    override(data, item, RecipeError)
+    if key == "name" and table == "network" and data["network"]["name"] != (before or NetworkTable().name):
+        data["network"].pop("arguments", None)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -166,11 +241,11 @@ def parse_config(data: dict[str, Any], origin: str) -> Config:
         raise RecipeError(join_findings(found, origin, "configuration")) from None
 
 
-def differences(before: dict[str, Any], after: dict[str, Any], place: str = "") -> list[str]:
+def differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[str]:
     """Name the keys in which two dumped configurations differ and a run that goes on may not."""
     found = []
     for key in sorted(before.keys() | after.keys()):
-        path = f"{place}{key}"
+        path = f"{prefix}{key}"
         old, new = before.get(key), after.get(key)
         if path in CHANGEABLE or old == new:
             continue
@@ -183,19 +258,22 @@ def differences(before: dict[str, Any], after: dict[str, Any], place: str = "") 
 
 def _explain_one(found: ErrorDetails) -> str:
     table: type[BaseModel] = Config
-    place: list[str] = []
+    keys: list[str] = []
     for part in map(str, found["loc"]):
-        place.append(part)
+        keys.append(part)
         field = table.model_fields.get(part)
         if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
             break  # what follows says which member of a union or a tuple was tried
         table = field.annotation
-    key = ".".join(place)
+    key = ".".join(keys)
     if found["type"] == "extra_forbidden":
         return f"{key}: unknown key; allowed here are {', '.join(table.model_fields)}"
-    return f"{key}: {found['msg'].removeprefix('Value error, ')} (found {found['input']!r})"
+    message = found["msg"].removeprefix("Value error, ")
+    if found["type"] == "value_error" and isinstance(found["input"], dict):  # of several keys: it says which
+        return f"{key}: {message}" if key else message
+    return f"{key}: {message} (found {found['input']!r})"
 
 
-def crops_a_step(config: Config, place: Place) -> int:
+def crops_per_step(config: Config, runtime: Runtime) -> int:
     """Count what a step sees, over all processes."""
-    return config.stream.batch * config.optimiser.accumulate * place.world
+    return config.stream.batch * config.optimiser.accumulate * runtime.world

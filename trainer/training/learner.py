@@ -16,23 +16,29 @@ from torch import Tensor, nn
 
 from ...composer.base.errors import TrainingError
 from ..data.stream import Batch
+from ..networks.fine_tune import freeze, init_weights
 from ..networks.losses import LOSSES, Prediction
-from ..networks.mnet import MNet
-from ..networks.network import fuse, network_input, trimap_masks
-from ..networks.vgg16 import load_encoder
-from .config import Config, OptimiserTable
-from .runtime import Place
+from ..networks.network import MattingNetwork, trimap_masks
+from ..networks.registry import build_network, describe_network
+from ..networks.weights import load_encoder
+from .config import Config, NetworkTable, OptimiserTable
+from .runtime import Runtime
+
+__all__ = ["Learner", "StepResult", "learning_rate"]
 
 
 @dataclass(frozen=True)
-class Step:
+class StepResult:
     """What a step found; tensors, so that nobody waits for the device before the numbers are needed.
 
     Attributes
     ----------
-    numbers : (2 + losses,) float32: the weighted sum, the gradient's norm, then each loss by its name's order
-    number : the step's, from 0
-    samples : this process's composites
+    number : int
+        The step's, from 0.
+    numbers : (2 + losses,) float32
+        The weighted sum, the gradient's norm, then each loss in the order of its name.
+    samples : (crops,) int64
+        This process's composites.
     """
 
     number: int
@@ -43,46 +49,48 @@ class Step:
 class Learner:
     """Train a network on batches; `state` and `load` are what a checkpoint keeps of it."""
 
-    def __init__(self, config: Config, place: Place) -> None:
-        self._config, self._place = config, place
+    def __init__(self, config: Config, runtime: Runtime, resume: bool = False) -> None:
+        self._config, self._runtime = config, runtime
         torch.manual_seed(config.seed)
-        network = MNet(**config.network.model_dump(exclude={"encoder"}))
-        load_encoder(network, config.network.encoder)
-        if place.world > 1 and config.network.norm == "batch" and place.device.type == "cuda":
+        network = _build(config.network, resume)
+        self._frozen = freeze(network, config.network.freeze)
+        if runtime.world > 1 and runtime.device.type == "cuda":
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self._layout = layout
-        self.network: MNet = network.to(place.device, memory_format=layout)  # type: ignore[call-overload]
-        self.ema: MNet | None = None
+        self.network: MattingNetwork = network.to(runtime.device, memory_format=layout)  # type: ignore[call-overload]
+        self.ema: MattingNetwork | None = None
         if config.optimiser.ema:
             self.ema = copy.deepcopy(self.network).requires_grad_(False).eval()
         self._trained: nn.Module = self.network
         if config.compile:
             self._trained = torch.compile(self.network)  # type: ignore[assignment]
-        if place.world > 1:
-            devices = [place.device] if place.device.type == "cuda" else None
+        if runtime.world > 1:
+            devices = [runtime.device] if runtime.device.type == "cuda" else None
             self._trained = nn.parallel.DistributedDataParallel(self._trained, device_ids=devices)
-        self._optimiser = _optimiser(self.network, config.optimiser, place.device)
+        self._optimiser = _optimiser(self.network, config.optimiser, runtime.device)
         self.losses = [name for name, weight in config.losses.items() if weight]
 
     @property
-    def best_network(self) -> MNet:
+    def best_network(self) -> MattingNetwork:
         """The network to judge and to use: the average where one is kept."""
         return self.ema or self.network
 
-    def step(self, number: int, batches: Sequence[Batch]) -> Step:
+    def step(self, number: int, batches: Sequence[Batch]) -> StepResult:
         """Take step `number` (from 0) on its batches: forward, backward, move."""
         rate = learning_rate(self._config.optimiser, number, self._config.steps)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self._optimiser.zero_grad(set_to_none=True)
         self._trained.train()
-        on_device = [batch.to(self._place.device) for batch in batches]
+        for module in self._frozen:
+            module.eval()
+        on_device = [batch.to(self._runtime.device) for batch in batches]
         unknown = [trimap_masks(batch.trimap)[:, 2:] for batch in on_device]
         # Sums over unknown pixels are divided by the count of the whole step, in all batches and on all ranks: then
         # neither accumulating nor distributing changes what is minimised.
-        count = self._place.mean(sum(mask.sum() for mask in unknown) / len(unknown))  # type: ignore[arg-type]
-        numbers = torch.zeros(1 + len(self.losses), device=self._place.device)
+        count = self._runtime.mean(sum(mask.sum() for mask in unknown) / len(unknown))  # type: ignore[arg-type]
+        numbers = torch.zeros(1 + len(self.losses), device=self._runtime.device)
         for i, (batch, mask) in enumerate(zip(on_device, unknown, strict=True)):
             last = i == len(on_device) - 1
             if not last and isinstance(self._trained, nn.parallel.DistributedDataParallel):
@@ -95,20 +103,24 @@ class Learner:
         self._optimiser.step()
         if self.ema is not None:
             self._update_ema(self.ema, number)
-        self._place.mean(numbers)
+        self._runtime.mean(numbers)
         samples = np.concatenate([batch.samples for batch in batches])
-        return Step(number, torch.cat((numbers[:1], norm.detach().reshape(1), numbers[1:])), samples)
+        return StepResult(number, torch.cat((numbers[:1], norm.detach().reshape(1), numbers[1:])), samples)
 
     def _backward(self, batch: Batch, unknown: Tensor, count: Tensor, parts: int) -> Tensor:
         """Add one batch's share to the gradients; return the weighted sum and each loss."""
         config = self._config
-        pixels = network_input(batch.image, batch.trimap).contiguous(memory_format=self._layout)
+        inputs = [
+            part.contiguous(memory_format=self._layout) if part.ndim == 4 else part
+            for part in self.network.inputs(batch.image, batch.trimap)
+        ]
         bf16 = config.precision == "bf16"
-        with torch.autocast(self._place.device.type, torch.bfloat16, enabled=bf16):
-            alpha = self._trained(pixels)
-        alpha = alpha.float()  # losses are differences of nearly equal numbers
+        with torch.autocast(self._runtime.device.type, torch.bfloat16, enabled=bf16):
+            found = self.network.named_outputs(self._trained(*inputs))
+        outputs = {name: output.float() for name, output in found.items()}  # losses: differences of near equals
+        alpha = outputs["alpha"]
         if config.fuse:
-            alpha = fuse(alpha, batch.trimap)
+            alpha = self.network.fuse(alpha, batch.trimap)
         prediction = Prediction(
             alpha,
             batch.alpha / 255,
@@ -116,6 +128,7 @@ class Learner:
             None if batch.foreground is None else batch.foreground / 255,
             None if batch.background is None else batch.background / 255,
             count,
+            outputs,
         )
         values = torch.stack([LOSSES[name](prediction) for name in self.losses]) / parts
         weights = [config.losses[name] for name in self.losses]
@@ -125,7 +138,7 @@ class Learner:
         return torch.cat((total.detach().reshape(1), values.detach()))
 
     @torch.no_grad()
-    def _update_ema(self, ema: MNet, number: int) -> None:
+    def _update_ema(self, ema: MattingNetwork, number: int) -> None:
         """Move the average towards the weights: quickly at first, when they are far from anywhere."""
         decay = min(self._config.optimiser.ema, (1 + number) / (10 + number))
         torch._foreach_lerp_(list(ema.parameters()), list(self.network.parameters()), 1 - decay)
@@ -135,7 +148,7 @@ class Learner:
     def state(self) -> dict[str, Any]:
         """Return all that decides the next step, as tensors and plain types."""
         return {
-            "network": dict(self.network.config),
+            "network": describe_network(self.network),
             "model": self.network.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
             "optimiser": self._optimiser.state_dict(),
@@ -146,7 +159,8 @@ class Learner:
 
         Raises
         ------
-        TrainingError : it does not fit
+        TrainingError
+            It does not fit.
         """
         try:
             self.network.load_state_dict(state["model"])
@@ -166,9 +180,25 @@ def learning_rate(settings: OptimiserTable, number: int, steps: int) -> float:
     return settings.rate * rising * (1 + math.cos(math.pi * min(1.0, done))) / 2
 
 
+def _build(table: NetworkTable, resume: bool) -> MattingNetwork:
+    """Build a network with the weights that it starts from; one that is resumed gets its own later."""
+    try:
+        network = build_network(table.name, table.arguments)
+    except ValueError as error:
+        raise TrainingError(f"network: {error}") from error
+    if not resume:
+        load_encoder(network, table.encoder)
+        if table.init:
+            init_weights(network, Path(table.init))
+    return network
+
+
 def _optimiser(network: nn.Module, settings: OptimiserTable, device: torch.device) -> torch.optim.Optimizer:
     kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
     return kind(
-        network.parameters(), lr=settings.rate, betas=settings.betas, weight_decay=settings.decay,
+        [parameter for parameter in network.parameters() if parameter.requires_grad],
+        lr=settings.rate,
+        betas=settings.betas,
+        weight_decay=settings.decay,
         fused=device.type == "cuda",
-    )  # fmt: skip
+    )

@@ -1,4 +1,4 @@
-"""Folder: where one run lives: begun once, gone on with as it was begun."""
+"""Run folder: where one run lives: begun once, gone on with as it was begun."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from ...composer.base.errors import TrainingError
 from ...composer.base.files import write_json
 from ...composer.dataset.dataset import Dataset
 from ..networks.checkpoint import load_checkpoint
-from .config import Config, crops_a_step, differences
-from .runtime import Place
+from .config import Config, crops_per_step, differences, parse_config
+from .runtime import Runtime
+
+__all__ = ["BEST", "CONFIG", "LAST", "check_folder", "previous_state", "write_config"]
 
 LAST, BEST, CONFIG = "last.pt", "best.pt", "config.json"
 
@@ -21,7 +23,8 @@ def check_folder(out: Path, resume: bool) -> None:
 
     Raises
     ------
-    TrainingError : with the way out
+    TrainingError
+        With the way out.
     """
     if resume and not (out / LAST).exists():
         raise TrainingError(f"{out}: holds no run to go on with ({LAST} is not there); begin one without --resume")
@@ -38,21 +41,23 @@ def write_config(out: Path, config: Config) -> None:
     write_json(out / CONFIG, config.model_dump(mode="json"))
 
 
-def previous_state(out: Path, dataset: Dataset, config: Config, place: Place) -> Mapping[str, Any]:
+def previous_state(out: Path, dataset: Dataset, config: Config, runtime: Runtime) -> Mapping[str, Any]:
     """Load the state of a run to go on with, and check that it is this dataset's and this configuration's.
 
     Raises
     ------
-    TrainingError : it is not, or cannot be read
+    TrainingError
+        It is not, or cannot be read.
     """
     last = out / LAST
     state = load_checkpoint(last)
     if state["plan_sha256"] != dataset.plan_sha256:
         raise TrainingError(f"{last}: was trained on another dataset than {dataset.path}; go on with that one")
-    changed = differences(state["config"], config.model_dump(mode="json"))
-    if not changed and state["crops"] != crops_a_step(config, place):
+    before = parse_config(state["config"], str(last))  # one of an older version may say the same otherwise
+    changed = differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
+    if not changed and state["crops"] != crops_per_step(config, runtime):
         changed = [
-            f"crops a step were {state['crops']}, are {crops_a_step(config, place)}: stream.batch is a process's"
+            f"crops a step were {state['crops']}, are {crops_per_step(config, runtime)}: stream.batch is a process's"
         ]
     if changed:
         raise TrainingError(

@@ -23,9 +23,9 @@ from ...composer.base.errors import TrainingError
 from ...composer.base.files import write_file, write_text
 from ...composer.base.text import format_duration
 from ...composer.sources.image_io import write_picture
-from .config import Config, crops_a_step
-from .learner import Step
-from .runtime import Place
+from .config import Config, crops_per_step
+from .learner import StepResult
+from .runtime import Runtime
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -289,9 +289,9 @@ class _Bar:
 class Meter:
     """Count steps, and the time that they, and waiting for their data, take."""
 
-    def __init__(self, place: Place, config: Config) -> None:
-        self._place, self._steps_in_all = place, config.steps
-        self._crops = crops_a_step(config, place)
+    def __init__(self, runtime: Runtime, config: Config) -> None:
+        self._runtime, self._steps_in_all = runtime, config.steps
+        self._crops = crops_per_step(config, runtime)
         self._begin()
 
     def _begin(self) -> None:
@@ -313,7 +313,7 @@ class Meter:
         yield
         self._aside += time.perf_counter() - start
 
-    def add(self, step: Step) -> None:
+    def add(self, step: StepResult) -> None:
         """Count a step."""
         self._sums = step.numbers if self._sums is None else self._sums + step.numbers
         self.steps += 1
@@ -332,7 +332,7 @@ class Meter:
             rate=rate,
             crops_per_second=self.steps * self._crops / spent,
             waiting=min(1.0, self._waited / spent),
-            memory=_peak_memory(self._place),
+            memory=_peak_memory(self._runtime),
             seconds=seconds,
             left=(self._steps_in_all - step) * spent / self.steps,
         )
@@ -340,7 +340,7 @@ class Meter:
         return line
 
 
-def _peak_memory(place: Place) -> int:
-    if place.device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(place.device))
+def _peak_memory(runtime: Runtime) -> int:
+    if runtime.device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(runtime.device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,4 +1,4 @@
-"""Runtime: which device, which of how many processes, and a wish to stop."""
+"""Runtime: which device, which of how many processes, and a request to stop."""
 
 from __future__ import annotations
 
@@ -14,10 +14,19 @@ import torch.distributed as dist
 
 from ...composer.base.errors import TrainingError
 
+__all__ = ["Runtime", "StopRequest", "StopRequested", "open_runtime", "stop_on_signals"]
+
 
 @dataclass(frozen=True)
-class Place:
-    """This process among `world`, and its device. What needs several processes does nothing where there is one."""
+class Runtime:
+    """This process among several, and its device. What needs several processes does nothing where there is one.
+
+    Attributes
+    ----------
+    device : torch.device
+    rank, world : int
+        Which of how many processes.
+    """
 
     device: torch.device
     rank: int = 0
@@ -65,12 +74,18 @@ class Place:
 
 
 @contextmanager
-def take_place(device: str = "auto") -> Iterator[Place]:
-    """Find this process's place: alone, or as torchrun says; on the GPU where there is one.
+def open_runtime(device: str = "auto") -> Iterator[Runtime]:
+    """Join the other processes, if torchrun has started some, on the GPU where there is one.
+
+    Parameters
+    ----------
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises
     ------
-    TrainingError : the device is not there
+    TrainingError
+        The device is not there.
     """
     world, rank, local = (int(os.environ.get(name, default)) for name, default in
                           (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0")))  # fmt: skip
@@ -90,27 +105,32 @@ def take_place(device: str = "auto") -> Iterator[Place]:
         torch.backends.cudnn.benchmark = True  # crops have one size
         torch.set_float32_matmul_precision("high")
     if world == 1:
-        yield Place(chosen)
+        yield Runtime(chosen)
         return
     if chosen.type == "cuda":  # told its device, NCCL neither guesses one at a barrier nor waits until then to connect
         dist.init_process_group("nccl", device_id=chosen)
     else:
         dist.init_process_group("gloo")
     try:
-        yield Place(chosen, rank, world)
+        yield Runtime(chosen, rank, world)
     finally:
         dist.destroy_process_group()
 
 
-AGAIN = 1.0  # seconds: torchrun hands a Ctrl-C on to processes that have had it from the terminal; that is one wish
+AGAIN = 1.0  # seconds: torchrun hands a Ctrl-C on to processes that had it from the terminal; that is one request
 
 
-class Stopped(Exception):
-    """The wish came while nothing was done but waiting."""
+class StopRequested(Exception):
+    """The request came while nothing was done but waiting."""
 
 
-class Stop:
-    """Whether somebody asked to stop."""
+class StopRequest:
+    """Whether somebody asked to stop.
+
+    Attributes
+    ----------
+    asked : bool
+    """
 
     def __init__(self) -> None:
         self.asked = False
@@ -119,39 +139,39 @@ class Stop:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Grant the wish within by raising `Stopped`: for waits that may never end."""
+        """Obey within by raising `StopRequested`: for waits that may never end."""
         self._waiting = True
         try:
             if self.asked:
-                raise Stopped
+                raise StopRequested
             yield
         finally:
             self._waiting = False
 
     def ask(self) -> bool:
-        """Note a wish; tell whether it is another one, from somebody who has lost patience."""
+        """Note a request; tell whether it is another one, from somebody who has lost patience."""
         now = time.monotonic()
         if self.asked:
             return now - self._since >= AGAIN
         self.asked, self._since = True, now
         if self._waiting:
-            raise Stopped
+            raise StopRequested
         return False
 
 
 @contextmanager
-def stoppable() -> Iterator[Stop]:
-    """Take Ctrl-C and SIGTERM as a wish to stop; the second one, a second or more after, is obeyed as ever."""
-    stop = Stop()
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Take Ctrl-C and SIGTERM as a request to stop; the second one, a second or more after, is obeyed as ever."""
+    stop = StopRequest()
     before = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def heard(number: int, _frame: object) -> None:
+    def on_signal(number: int, _frame: object) -> None:
         if stop.ask():
             signal.signal(number, before[signal.Signals(number)])
             signal.raise_signal(number)
 
     for number in before:
-        signal.signal(number, heard)
+        signal.signal(number, on_signal)
     try:
         yield stop
     finally:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from ...composer.base.errors import DatasetError
 from ...composer.dataset.dataset import Dataset, Sample
 from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
-from ..inference.tiled import SMALLEST_TILE, STRIDE, predict_alpha
+from ..inference.tiled import predict_alpha, smallest_tile
 from ..metrics import METRICS
-from ..networks.mnet import MNet
-from .runtime import Place, Stop
+from ..networks.network import MattingNetwork
+from .config import Config
+from .runtime import Runtime, StopRequest
+
+__all__ = ["Scores", "Validation", "guess_half", "guess_ramp", "panel", "predict_whole", "score", "validation_samples"]
 
 Array = NDArray[np.uint8]
 
@@ -28,31 +31,30 @@ PANEL_HEIGHT = 256  # px, of each picture
 ERROR_GAIN = 4  # a quarter of the range is shown as white
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Mean errors over the unknown region; see `metrics`."""
-
-    sad: float
-    mse: float
-    gradient: float
-    connectivity: float
+Scores = dict[str, float]  # mean errors over the unknown region, by `metrics.METRICS`
 
 
-def predict_whole(network: MNet, image: Array, trimap: Array, max_side: int, bf16: bool = False) -> Array:
+def predict_whole(network: MattingNetwork, image: Array, trimap: Array, max_side: int, bf16: bool = False) -> Array:
     """Predict a whole picture's alpha as `predict_alpha` does, but in one piece, so that all of it is normalised alike.
 
     Parameters
     ----------
+    network : MattingNetwork
     image : (H, W, 3) uint8 RGB
-    trimap : (H, W) uint8 {0, 128, 255}: what it knows is kept (SHM's fusion)
-    max_side : px; a longer picture is reduced for the network, and its alpha enlarged again, as SHM tests
+    trimap : (H, W) uint8 {0, 128, 255}
+        What it knows is kept (SHM's fusion).
+    max_side : int
+        px. A longer picture is reduced for the network, and its alpha enlarged again, as SHM tests.
+    bf16 : bool
+        By autocast.
 
     Returns
     -------
     (H, W) uint8
+        Alpha.
     """
     device = next(network.parameters()).device.type
-    tile = max(SMALLEST_TILE, -(-max_side // STRIDE) * STRIDE)
+    tile = max(smallest_tile(network), -(-max_side // network.stride) * network.stride)
     # Every picture has a size of its own: trying all of cuDNN's ways for each would take longer than any of them.
     tried = torch.backends.cudnn.flags(enabled=True, benchmark=False)  # its own default is to do without cuDNN
     with torch.autocast(device, torch.bfloat16, enabled=bf16), tried:
@@ -67,8 +69,45 @@ def validation_samples(dataset: Dataset, limit: int) -> list[int]:
     return [numbers[int((i + 0.5) * len(numbers) / count)] for i in range(count)]
 
 
+class Validation:
+    """Scores on composites of the validation split, each process its share.
+
+    Attributes
+    ----------
+    numbers : list of int
+        The composites; empty where the dataset has no such split.
+    """
+
+    def __init__(self, dataset: Dataset, config: Config, runtime: Runtime, stop: StopRequest) -> None:
+        self._dataset, self._settings, self._runtime, self._stop = dataset, config.validation, runtime, stop
+        self._bf16 = config.precision == "bf16" and runtime.device.type == "cuda"
+        self.numbers = validation_samples(dataset, config.validation.limit)
+
+    def score_guesses(self) -> Iterator[tuple[str, Scores | None]]:
+        """Score what a network must beat: no answer at all, and the best that the trimap alone allows."""
+        for name, guess in (("unknown = 0.5", guess_half), ("trimap alone", guess_ramp)):
+            yield name, score(self._dataset, self.numbers, guess, self._runtime, self._stop)
+
+    def score_network(self, network: MattingNetwork) -> Scores | None:
+        """Score a network, see `score`."""
+        predict = partial(self._predict, network)
+        return score(self._dataset, self.numbers, predict, self._runtime, self._stop)
+
+    def draw_panel(self, network: MattingNetwork) -> Array:
+        """Draw some composites with what a network makes of them; see `panel`. Raise DatasetError as reading does."""
+        samples = (self._dataset[number] for number in validation_samples(self._dataset, self._settings.panel))
+        return panel([(sample, self._predict(network, sample)) for sample in samples])
+
+    def _predict(self, network: MattingNetwork, sample: Sample) -> Array:
+        return predict_whole(network, sample.image, sample.trimap, self._settings.max_side, self._bf16)
+
+
 def score(
-    dataset: Dataset, numbers: Sequence[int], predict: Callable[[Sample], Array], place: Place, stop: Stop
+    dataset: Dataset,
+    numbers: Sequence[int],
+    predict: Callable[[Sample], Array],
+    runtime: Runtime,
+    stop: StopRequest,
 ) -> Scores | None:
     """Score a predictor on composites, each process its share: the mean of each metric over all of them.
 
@@ -77,7 +116,8 @@ def score(
 
     Raises
     ------
-    DatasetError : in all processes, where one of them cannot read a composite
+    DatasetError
+        In all processes, where one of them cannot read a composite.
     """
     failure = ""
     found = torch.zeros(len(numbers), len(METRICS), dtype=torch.float64)
@@ -88,7 +128,7 @@ def score(
 
     with ThreadPoolExecutor(2) as pool:
         waiting: list[Future[None]] = []
-        for i in range(place.rank, len(numbers), place.world):
+        for i in range(runtime.rank, len(numbers), runtime.world):
             if stop.asked:
                 break
             try:
@@ -101,11 +141,11 @@ def score(
                 waiting[-5].result()  # few whole pictures are held at once
         for job in waiting:
             job.result()
-    if failure := place.first_of(failure):
+    if failure := runtime.first_of(failure):
         raise DatasetError(failure)
-    if place.any(stop.asked) > 0:
+    if runtime.any(stop.asked) > 0:
         return None
-    return Scores(*place.sum(found).mean(dim=0).tolist())
+    return dict(zip(METRICS, runtime.sum(found).mean(dim=0).tolist(), strict=True))
 
 
 def guess_half(sample: Sample) -> Array:
