@@ -19,7 +19,7 @@ from .composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, DatasetPath
 
 if TYPE_CHECKING:
     from .composer.building.shares import Share
-    from .composer.extraction.pairs import Matte
+    from .composer.extraction.inputs import ExtractInput
     from .composer.fetching.corpus import Corpus
     from .composer.recipe import Recipe
 
@@ -367,33 +367,33 @@ def extract(
     with handle_errors():
         if alphas and layout:
             raise click.UsageError("--alphas and --layout exclude each other: a layout knows where its alphas lie")
-        from .composer.extraction.pairs import list_mattes
+        from .composer.extraction.inputs import list_inputs
 
-        mattes = list_mattes(pictures, alphas, layout)
-        code = (_dry_extract if dry_run else _extract)(mattes, out, jobs, as_json)
+        inputs = list_inputs(pictures, alphas, layout, out=out)
+        code = (_dry_extract if dry_run else _extract)(inputs, out, jobs, as_json)
     sys.exit(code)
 
 
-def _extract(mattes: list[Matte], out: Path, jobs: int, as_json: bool) -> int:
+def _extract(inputs: list[ExtractInput], out: Path, jobs: int, as_json: bool) -> int:
     from .composer.console.printing import print_extraction, print_failures
-    from .composer.extraction.extract import REPORT, extract
-    from .composer.sources.listings import CONTACT_SHEET
+    from .composer.extraction.extract import extract
+    from .composer.sources.listings import CONTACT_SHEET, EXTRACT_REPORT
 
     with progress() as report:
-        done = extract(mattes, out, jobs=jobs, on_progress=report)
+        done = extract(inputs, out, jobs=jobs, on_progress=report)
     if as_json:
         click.echo(json.dumps(asdict(done)))
     print_extraction(done, out / CONTACT_SHEET)
-    print_failures(done.failures, f"all in {out / REPORT}")
+    print_failures(done.failures, f"all in {out / EXTRACT_REPORT}")
     return WITH_FAILURES if done.failures else CLEAN
 
 
-def _dry_extract(mattes: list[Matte], out: Path, jobs: int, as_json: bool) -> int:
+def _dry_extract(inputs: list[ExtractInput], out: Path, jobs: int, as_json: bool) -> int:
     from .composer.console.printing import print_failures
-    from .composer.extraction.extract import look
+    from .composer.extraction.extract import preview_extract
 
     with progress() as report:
-        found = look(mattes, out, jobs=jobs, on_progress=report)
+        found = preview_extract(inputs, out, jobs=jobs, on_progress=report)
     if as_json:
         click.echo(json.dumps({"out": str(out), **asdict(found)}))
     else:

@@ -61,6 +61,14 @@ class SourceError(MattingComposeError):
         return type(self), (self.source, self.cause, self.detail)
 
 
+def describe_error(error: Exception) -> str:
+    """Return an error's message in a line; of a library's with its type, which often says more."""
+    if isinstance(error, MattingComposeError):
+        return str(error)
+    first = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
 class UnknownNameError(MattingComposeError, KeyError):
     """Nothing of that name is registered."""
 

@@ -25,6 +25,9 @@ from .storage import is_remote
 TEMPORARY = ".tmp"
 
 
+OURS = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # what `temporary_name` gives
+
+
 LOCK = ".lock"
 
 
@@ -73,7 +76,8 @@ def lock_exclusively(folder: Path, what: str) -> Iterator[None]:
         raise disk_error(error, folder) from None
     try:
         for left in folder.rglob(f".*{TEMPORARY}"):
-            left.unlink(missing_ok=True)
+            if OURS.fullmatch(left.name):  # programs that synchronise folders have files of that ending, too
+                left.unlink(missing_ok=True)
         yield
     finally:
         lock.release()

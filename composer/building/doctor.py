@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+from unicodedata import normalize
 
 from ..base.errors import PlanError, SourceError
 from ..base.progress import OnProgress
@@ -23,8 +24,8 @@ from ..sources.backgrounds import Photographs, background_layout, select_backgro
 from ..sources.coco import coco_names
 from ..sources.foregrounds import Cutouts, Dim, Entry, ForegroundLayout, Pairs, Several, foreground_layout
 from ..sources.image_io import picture_size
+from ..sources.listings import document_name, list_pictures
 from ..sources.mattes import read_matte
-from ..sources.picture_bytes import safe_path
 from ..sources.probe import ENDINGS
 from ..sources.trimap_files import SuppliedTrimaps, supplied_trimaps
 from .plan import Plan, make_plan, variant_count
@@ -158,7 +159,9 @@ class _Case:
 
     def find_unlisted(self, what: str, there: Iterable[str], used: set[str]) -> None:
         """Note pictures that nobody asks for."""
-        rest = sorted(name for name in there if name not in used and Path(name).suffix.lower() in ENDINGS)
+        composed = {normalize("NFC", name) for name in used}
+        pictures = (name for name in there if Path(name).suffix.lower() in ENDINGS)
+        rest = sorted(name for name in pictures if normalize("NFC", name) not in composed)
         if rest:
             self.find(f"unlisted-{what}", f"{what}s that no list names, not used: {len(rest):,}", rest, problem=False)
 
@@ -236,11 +239,11 @@ def _examine_table(
     Return the keys of those that cannot be used.
     """
     images, alphas = ({prefix + name for name in names} for names in _foreground_files(part))
-    lost_images = [entry for entry in entries if entry.image not in images]
+    lost_images = [entry for entry in entries if not _is_there(layout, entry, 0)]
     case.find_missing("foreground", [entry.image for entry in lost_images], images)
     lost_alphas = []
     if not isinstance(part, Cutouts):
-        lost_alphas = [entry for entry in entries if entry.alpha is None or entry.alpha not in alphas]
+        lost_alphas = [entry for entry in entries if entry.alpha is None or not _is_there(layout, entry, 1)]
         case.find_missing("alpha", [entry.alpha or f"{entry.key}.*" for entry in lost_alphas], alphas)
         case.find_unlisted("alpha", alphas, {entry.alpha for entry in entries if entry.alpha})
     case.find_unlisted("foreground", images, {entry.image for entry in entries})
@@ -261,6 +264,14 @@ def _examine_table(
     return lost
 
 
+def _is_there(layout: ForegroundLayout, entry: Entry, number: int) -> bool:
+    """Tell whether one of a foreground's files, the picture or its alpha, lies where it will be read."""
+    try:
+        return layout.files(entry)[number].exists()
+    except SourceError:
+        return False
+
+
 def _foreground_files(layout: Dim | Pairs | Cutouts) -> tuple[set[str], set[str]]:
     """List the pictures and the alphas that there are, by the names that entries have."""
     match layout:
@@ -272,27 +283,18 @@ def _foreground_files(layout: Dim | Pairs | Cutouts) -> tuple[set[str], set[str]
             )
             return images, alphas
         case Pairs(table=table):
-            return set(_files_below(table.images)), set(_files_below(table.alphas))
+            return set(list_pictures(table.images).names), set(list_pictures(table.alphas).names)
         case Cutouts(table=table):
-            return set(_files_below(table.root)), set()
+            return set(list_pictures(table.root).names), set()
 
 
 def _files(folder: Path) -> list[str]:
     """List the files of a folder; none where there is no such folder, for then each is reported as missing."""
     try:
         with os.scandir(folder) as found:
-            return [item.name for item in found if not item.is_dir()]
+            return [document_name(item.name) for item in found if not item.is_dir()]
     except OSError:
         return []
-
-
-def _files_below(root: Path) -> list[str]:
-    """List the files of a folder and of those below it, with forward slashes."""
-    found = []
-    for folder, _, names in os.walk(root):
-        below = Path(folder).relative_to(root).as_posix()
-        found += names if below == "." else [f"{below}/{name}" for name in names]
-    return found
 
 
 def _look_at_foreground(
@@ -335,11 +337,11 @@ def _examine_backgrounds(case: _Case, names: list[str]) -> None:
         case.bad_backgrounds |= set(names)
         return
     listed = isinstance(case.recipe.backgrounds, ListBackgrounds)
-    there = set(_files_below(layout.table.root)) if listed else set(names)
-    stored = {name: next((other for other in coco_names(name) if other in there), None) for name in names}
+    there = set(list_pictures(layout.table.root).names) if listed else set(names)
+    stored = {name: _stored_name(layout, name) for name in names}
     missing = [name for name, other in stored.items() if other is None]
     case.find_missing("background", missing, there)
-    renamed = [f"{name} (there is {other})" for name, other in stored.items() if other not in (None, name)]
+    renamed = [f"{name} (there is {other})" for name, other in stored.items() if other in coco_names(name)[1:]]
     if renamed:
         text = f"backgrounds found under COCO's names of another year, the same pictures: {len(renamed):,}"
         case.find("coco-names", text, renamed, problem=False)
@@ -351,10 +353,19 @@ def _examine_backgrounds(case: _Case, names: list[str]) -> None:
     case.bad_backgrounds |= {*missing, *(name for (name, _), fault in zip(present, faults, strict=True) if fault)}
 
 
+def _stored_name(layout: Photographs, name: str) -> str | None:
+    """Return the name under which a listed background lies in its folder; None where it does not."""
+    try:
+        path = layout.files(name)[0]
+    except SourceError:
+        return None
+    return document_name(path.relative_to(layout.table.root).as_posix()) if path.exists() else None
+
+
 def _look_at_background(layout: Photographs, names: tuple[str, str]) -> tuple[str, str] | None:
     """Return what prevents a background's use, as (cause, text); `names` are the listed and the stored one."""
     try:
-        path = safe_path(layout.table.root, names[1])
+        path = layout.files(names[0])[0]
         picture_size(path, names[0], layout.table.max_pixels, layout.reading)
         if not _ends_well(path):  # it may have a tail, or lack one: only its pixels can tell
             layout.load(names[0])

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..building.plan import Plan
     from ..dataset.documents import FailureRecord
     from ..dataset.rows import Row
-    from ..extraction.extract import Extraction, Failure
+    from ..extraction.extract import ExtractResult, Failure
     from ..fetching.fetch import Errand, Fetched
     from ..inspection.diff import Difference
     from ..inspection.summary import Summary
@@ -133,7 +133,7 @@ def print_fetched(done: Fetched) -> None:
         _tell(f"failed: {escape(name)}: {escape(reason)}")
 
 
-def print_extraction(done: Extraction, sheet: Path) -> None:
+def print_extraction(done: ExtractResult, sheet: Path) -> None:
     """Say what an extraction has made, and how good it is."""
     there = f"{done.made + done.present:,} of {done.pictures:,} cut-outs"
     _tell(f"{done.out}: {there}; {done.made:,} made in {format_duration(done.seconds)}")

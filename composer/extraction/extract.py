@@ -8,31 +8,28 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import cv2
 import numpy as np
 
 from ..base.arrays import UInt8Array
-from ..base.errors import FileError, SourceError
+from ..base.errors import FileError, SourceError, describe_error
 from ..base.files import disk_error, file_sha256, lock_exclusively, write_json
 from ..base.progress import OnProgress
 from ..base.text import escape
 from ..base.workers import run_in_processes
 from ..recipe import PairsForegrounds
-from ..sources.image_io import Foreground, picture_size, read_cutout, read_pair
-from ..sources.listings import CONTACT_SHEET, list_pictures
+from ..sources.image_io import Foreground, read_cutout, read_pair
+from ..sources.listings import CONTACT_SHEET, EXTRACT_REPORT, list_pictures
 from ..sources.png_text import is_noted, read_note, write_noted
 from .before_after import PICTURES, BeforeAfter, write_sheet
 from .foreground import Layers, estimate_layers, extend_colours, pymatting
 from .halo import LEVELS, Surroundings, halo, matted_on, reblending_error, surroundings, unmatted
-from .pairs import Matte
-
-REPORT: Final = "extract.json"
-
+from .inputs import ExtractInput
 
 FORMAT: Final = "matting-compose/extract"
 
@@ -46,17 +43,23 @@ KEYWORD: Final = "matting-compose extract"
 MAX_PIXELS: Final[int] = PairsForegrounds.model_fields["max_pixels"].default
 
 
+Result = TypeVar("Result")
+
+
 @dataclass(frozen=True)
-class Figures:
+class Quality:
     """Where a cut-out's colours come from, and how good they are.
 
     Attributes
     ----------
-    colours : ``estimated``; ``unmatted-black`` or ``unmatted-white``: that backdrop was taken out; or ``kept``, as
-        nothing says that they are mixed
-    reblending_error : see `halo.reblending_error`; None where colours were kept
-    halo_before, halo_after : see `halo.halo`, of the picture's raw colours and of the cut-out's; None where there is
-        nothing to compare with: no pixel is opaque, none is clear, or colours were kept
+    colours : str
+        ``estimated``; ``unmatted-black`` or ``unmatted-white``: that backdrop was taken out; or ``kept``, as nothing
+        says that they are mixed.
+    reblending_error : float or None
+        See `halo.reblending_error`; None where colours were kept.
+    halo_before, halo_after : float or None
+        See `halo.halo`, of the picture's raw colours and of the cut-out's; None where there is nothing to compare
+        with: no pixel is opaque, none is clear, or colours were kept.
     """
 
     colours: str
@@ -66,15 +69,19 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Extracted:
+class Cutout:
     """What was made of one picture.
 
     Attributes
     ----------
-    name, file : the picture's, and the cut-out's below the output
-    width, height : px
-    fractional : share of the pixels whose alpha is neither clear nor opaque
-    figures : how good it is
+    name, file : str
+        The picture's, and the cut-out's below the output.
+    width, height : int
+        px.
+    fractional : float
+        Share of the pixels whose alpha is neither clear nor opaque.
+    figures : Quality
+        How good it is.
     """
 
     name: str
@@ -82,7 +89,7 @@ class Extracted:
     width: int
     height: int
     fractional: float
-    figures: Figures
+    figures: Quality
 
 
 @dataclass(frozen=True)
@@ -105,18 +112,25 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Extraction:
+class ExtractResult:
     """What an extraction made.
 
     Attributes
     ----------
-    out : the cut-outs' folder
-    pictures, made, present : all; extracted by this run; there before, of the same inputs
-    colours : number of cut-outs by where their colours come from
-    reblending_error, halo_before, halo_after : levels of 255; None where no cut-out has it
-    failures : in the order of the pictures
-    foreign : pictures in the folder that are none of these cut-outs; a build would take them, too
-    seconds : wall time
+    out : str
+        The cut-outs' folder.
+    pictures, made, present : int
+        All; extracted by this run; there before, of the same inputs.
+    colours : dict of str to int
+        Number of cut-outs by where their colours come from.
+    reblending_error, halo_before, halo_after : Spread or None
+        Levels of 255; None where no cut-out has it.
+    failures : tuple of Failure
+        In the order of the pictures.
+    foreign : tuple of str
+        Pictures in the folder that are none of these cut-outs; a build would take them, too.
+    seconds : float
+        Wall time.
     """
 
     out: str
@@ -133,14 +147,17 @@ class Extraction:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class ExtractPreview:
     """What an extraction would do.
 
     Attributes
     ----------
-    pictures, present : all; those that are there already
-    megapixels : of what is to be made
-    failures : what would fail, as far as headers tell
+    pictures, present : int
+        All; those that are there already.
+    megapixels : float
+        Of what is to be made.
+    failures : tuple of Failure
+        What cannot be made.
     """
 
     pictures: int
@@ -153,155 +170,183 @@ class Outlook:
 class _Task:
     """One picture's; it travels to a worker by pickle."""
 
-    matte: Matte
+    source: ExtractInput
     out: Path
 
     @property
     def file(self) -> Path:
-        return self.out / f"{self.matte.key}.png"
+        return self.out / f"{self.source.key}.png"
 
 
-def look(mattes: Sequence[Matte], out: Path, *, jobs: int = -1, on_progress: OnProgress | None = None) -> Outlook:
-    """See what `extract` would do. Nothing is written; headers are read, and what is there already is compared.
+@dataclass(frozen=True)
+class _Decoded:
+    """A picture that is to be extracted, and the SHA-256 of its files."""
+
+    pixels: Foreground
+    digests: list[str]
+
+
+def preview_extract(
+    inputs: Sequence[ExtractInput], out: Path, *, jobs: int = -1, on_progress: OnProgress | None = None
+) -> ExtractPreview:
+    """See what `extract` would do: read and judge every picture as it does, and write nothing.
 
     Raises
     ------
-    FileError : `out` holds some of the pictures
+    FileError, MattingComposeError
+        As `extract`.
     """
-    _refuse_overlap(mattes, out)
-    found = list(_in_turn(_look, mattes, out, jobs, on_progress))
-    sizes = [size for size in found if isinstance(size, int)]
-    failures = tuple(failure for failure in found if isinstance(failure, Failure))
-    return Outlook(len(found), found.count(None), round(sum(sizes) / 1e6, 3), failures)
+    _check(inputs, out)
+    found = list(_in_turn(_preview_one, inputs, out, jobs, on_progress))
+    failures = tuple(result for result in found if isinstance(result, Failure))
+    pixels = sum(result for result in found if isinstance(result, int))
+    present = sum(isinstance(result, Cutout) for result in found)
+    return ExtractPreview(len(found), present, round(pixels / 1e6, 3), failures)
 
 
-def extract(mattes: Sequence[Matte], out: Path, *, jobs: int = -1, on_progress: OnProgress | None = None) -> Extraction:
+def extract(
+    inputs: Sequence[ExtractInput], out: Path, *, jobs: int = -1, on_progress: OnProgress | None = None
+) -> ExtractResult:
     """Make cut-outs of pictures, a report of how good they are, and a contact sheet, worst first.
 
     Parameters
     ----------
-    mattes : of `mattes.list_mattes`
-    out : the cut-outs' folder; what is there already of the same inputs is kept
-    jobs : worker processes; -1 for one per core
-    on_progress : called as pictures are done
+    inputs : sequence of ExtractInput
+        Of `list_inputs`.
+    out : Path
+        The cut-outs' folder; what is there already of the same inputs is kept.
+    jobs : int
+        Worker processes; -1 for one per core.
+    on_progress : callable, optional
+        Called as pictures are done.
 
     Raises
     ------
-    FileError : `out` holds some of the pictures
-    MattingComposeError : there are alphas to use, and pymatting is not installed
-    BuildError : another extraction is running in `out`, or it cannot be written
+    FileError
+        `out` holds some of the pictures.
+    MattingComposeError
+        There are alphas to use, and pymatting is not installed.
+    BuildError
+        Another extraction is running in `out`, or it cannot be written.
     """
     start = time.monotonic()
-    _refuse_overlap(mattes, out)
-    if any(matte.alpha for matte in mattes):
-        pymatting()
+    _check(inputs, out)
     with lock_exclusively(out, "extraction"):
-        found = list(_in_turn(_extract_one, mattes, out, jobs, on_progress))
-        done = [
-            (matte, result) for matte, (result, _) in zip(mattes, found, strict=True) if isinstance(result, Extracted)
-        ]
-        failures = tuple(result for result, _ in found if isinstance(result, Failure))
-        made = sum(fresh for _, fresh in found)
-        results = [result for _, result in done]
+        found = list(_in_turn(_extract_one, inputs, out, jobs, on_progress))
+        done = [(one, made) for one, (made, _) in zip(inputs, found, strict=True) if isinstance(made, Cutout)]
+        cutouts = [cutout for _, cutout in done]
         write_sheet(_worst(done, out), out / CONTACT_SHEET)
-        extraction = Extraction(
+        fresh = sum(is_fresh for _, is_fresh in found)
+        result = ExtractResult(
             out=str(out),
             pictures=len(found),
-            made=made,
-            present=len(results) - made,
-            colours=dict(sorted(Counter(result.figures.colours for result in results).items())),
-            reblending_error=_spread(result.figures.reblending_error for result in results),
-            halo_before=_spread(result.figures.halo_before for result in results),
-            halo_after=_spread(result.figures.halo_after for result in results),
-            failures=failures,
-            foreign=_foreign(mattes, out),
+            made=fresh,
+            present=len(cutouts) - fresh,
+            colours=dict(sorted(Counter(cutout.figures.colours for cutout in cutouts).items())),
+            reblending_error=_spread(cutout.figures.reblending_error for cutout in cutouts),
+            halo_before=_spread(cutout.figures.halo_before for cutout in cutouts),
+            halo_after=_spread(cutout.figures.halo_after for cutout in cutouts),
+            failures=tuple(made for made, _ in found if isinstance(made, Failure)),
+            foreign=_foreign(inputs, out),
             seconds=round(time.monotonic() - start, 3),
         )
-        document = {"format": FORMAT, "version": VERSION, **asdict(extraction), "out": "."}
-        write_json(out / REPORT, {**document, "cutouts": [asdict(result) for result in results]})
-    return extraction
+        document = {"format": FORMAT, "version": VERSION, **asdict(result), "out": "."}
+        write_json(out / EXTRACT_REPORT, {**document, "cutouts": [asdict(cutout) for cutout in cutouts]})
+    return result
 
 
 def _in_turn(
-    function: Any, mattes: Sequence[Matte], out: Path, jobs: int, on_progress: OnProgress | None
-) -> Iterator[Any]:
-    tasks = [_Task(matte, out) for matte in mattes]
+    function: Callable[[_Task], Result],
+    inputs: Sequence[ExtractInput],
+    out: Path,
+    jobs: int,
+    on_progress: OnProgress | None,
+) -> Iterator[Result]:
+    tasks = [_Task(one, out) for one in inputs]
     for done, result in enumerate(run_in_processes(function, tasks, len(tasks), jobs), start=1):
         if on_progress:
             on_progress("pictures", done, len(tasks))
         yield result
 
 
-def _refuse_overlap(mattes: Sequence[Matte], out: Path) -> None:
-    """Make sure that no result replaces an input, or is taken for one in the next run."""
+def _check(inputs: Sequence[ExtractInput], out: Path) -> None:
+    """Make sure that no result replaces an input, or is taken for one in the next run, and that all tools are there."""
     target = out.resolve()
-    for matte in mattes:
-        for path in (matte.image, matte.alpha):
+    for one in inputs:
+        for path in (one.image, one.alpha):
             if path is not None and target in path.resolve().parents:
-                raise FileError(f"{out}: holds {escape(matte.name)}, which is to be extracted; choose another --out")
+                raise FileError(f"{out}: holds {escape(one.name)}, which is to be extracted; choose another --out")
+    if any(one.alpha for one in inputs):
+        pymatting()
 
 
-def _look(task: _Task) -> Failure | int | None:
-    """Return the px of a picture that is to be made, None if it is there, or why it cannot be made."""
-    matte = task.matte
-    try:
-        if _present(task, _digests(task)):
-            return None
-        _refuse_foreign(task)
-        if not (matte.alpha or matte.own):
-            raise _no_alpha(matte)
-        height, width = picture_size(matte.image, matte.name, MAX_PIXELS)
-        if matte.alpha and (there := picture_size(matte.alpha, matte.alpha.name, MAX_PIXELS)) != (height, width):
-            sizes = f"{width}×{height} px, its alpha {there[1]}×{there[0]}"
-            raise SourceError(matte.name, "size-mismatch", f"the picture is {sizes}; they must be of one size")
-        return height * width
-    except SourceError as error:
-        return Failure(escape(error.source), error.cause, escape(error.detail))
+def _preview_one(task: _Task) -> Cutout | int | Failure:
+    """Return a cut-out that is there, the px of one that is to be made, or why it cannot be made."""
+    found = _decode(task)
+    return found.pixels.alpha.size if isinstance(found, _Decoded) else found
 
 
-def _extract_one(task: _Task) -> tuple[Extracted | Failure, bool]:
+def _extract_one(task: _Task) -> tuple[Cutout | Failure, bool]:
     """Extract one picture unless that was done; return what was made, and whether it is fresh."""
     cv2.setNumThreads(1)  # the processes are the parallelism
+    source = _decode(task)
+    if not isinstance(source, _Decoded):
+        return source, False
+    try:
+        pixels, quality = _cut_out(source.pixels, estimated=task.source.alpha is not None)
+    except MemoryError:
+        raise
+    except Exception as error:  # of a library, about this picture
+        return _failure(task, error), False
+    height, width, _ = pixels.shape
+    fractional = round(np.count_nonzero((pixels[..., 3] > 0) & (pixels[..., 3] < 255)) / (width * height), 6)
+    known = {"width": width, "height": height, "fractional": fractional, "figures": asdict(quality)}
+    try:
+        write_noted(task.file, pixels, KEYWORD, {"version": VERSION, "inputs": source.digests, **known})
+    except OSError as error:
+        raise disk_error(error, task.out) from None
+    return _cutout(task, width, height, fractional, quality), True
+
+
+def _decode(task: _Task) -> _Decoded | Cutout | Failure:
+    """Read what a cut-out is made from, unless it is there already."""
     try:
         digests = _digests(task)
         if there := _present(task, digests):
-            return there, False
+            return there
         _refuse_foreign(task)
-        source = _read(task.matte)
-    except SourceError as error:
-        return Failure(escape(error.source), error.cause, escape(error.detail)), False
-    cutout, figures = _cut_out(source, estimated=task.matte.alpha is not None)
-    height, width = source.alpha.shape
-    fractional = np.count_nonzero((source.alpha > 0) & (source.alpha < 255)) / source.alpha.size
-    result = _named(task, width, height, round(fractional, 6), figures)
-    known = {"width": width, "height": height, "fractional": result.fractional, "figures": asdict(figures)}
-    try:
-        write_noted(task.file, cutout, KEYWORD, {"version": VERSION, "inputs": digests, **known})
-    except OSError as error:
-        raise disk_error(error, task.out) from None
-    return result, True
+        return _Decoded(_read(task.source), digests)
+    except MemoryError:
+        raise
+    except Exception as error:
+        return _failure(task, error)
 
 
-def _named(task: _Task, width: int, height: int, fractional: float, figures: Figures) -> Extracted:
-    return Extracted(escape(task.matte.name), f"{task.matte.key}.png", width, height, fractional, figures)
+def _failure(task: _Task, error: Exception) -> Failure:
+    if isinstance(error, SourceError):
+        return Failure(escape(error.source), error.cause, escape(error.detail))
+    return Failure(escape(task.source.name), "failed", escape(describe_error(error)))
+
+
+def _cutout(task: _Task, width: int, height: int, fractional: float, quality: Quality) -> Cutout:
+    return Cutout(escape(task.source.name), f"{task.source.key}.png", width, height, fractional, quality)
 
 
 def _digests(task: _Task) -> list[str]:
     """Return the SHA-256 of the files that a cut-out is made from."""
-    matte = task.matte
     try:
-        return [file_sha256(path) for path in (matte.image, matte.alpha) if path]
+        return [file_sha256(path) for path in (task.source.image, task.source.alpha) if path]
     except OSError as error:
-        raise SourceError(matte.name, "missing", f"cannot be read: {error.strerror or error}") from None
+        raise SourceError(task.source.name, "missing", f"cannot be read: {error.strerror or error}") from None
 
 
-def _present(task: _Task, digests: list[str]) -> Extracted | None:
+def _present(task: _Task, digests: list[str]) -> Cutout | None:
     """Return what was made of the same files by the same version."""
     note = read_note(task.file, KEYWORD)
     if note is None or note.get("version") != VERSION or note.get("inputs") != digests:
         return None
     try:
-        return _named(task, note["width"], note["height"], note["fractional"], Figures(**note["figures"]))
+        return _cutout(task, note["width"], note["height"], note["fractional"], Quality(**note["figures"]))
     except (KeyError, TypeError):
         return None
 
@@ -309,36 +354,32 @@ def _present(task: _Task, digests: list[str]) -> Extracted | None:
 def _refuse_foreign(task: _Task) -> None:
     if task.file.exists() and not is_noted(task.file, KEYWORD):  # one that breaks off is made anew
         detail = f"{task.file.name} is in the output already, and was not made by extract; move it away"
-        raise SourceError(task.matte.name, "occupied", detail)
+        raise SourceError(task.source.name, "occupied", detail)
 
 
-def _read(matte: Matte) -> Foreground:
-    if matte.alpha is not None:
-        source = read_pair(matte.image, matte.alpha, matte.name, MAX_PIXELS)
-    elif matte.own:
-        source = _read_cutout(matte)
+def _read(one: ExtractInput) -> Foreground:
+    if one.alpha is not None:
+        source = read_pair(one.image, one.alpha, one.name, MAX_PIXELS)
+    elif one.own:
+        source = _read_cutout(one)
     else:
-        raise _no_alpha(matte)
+        raise SourceError(one.name, "no-alpha", f"the alphas' folder has no picture called {Path(one.name).stem}")
     if source.alpha.min() == source.alpha.max() and source.alpha.flat[0] in (0, 255):
         state = "opaque" if source.alpha.flat[0] else "clear"
-        raise SourceError(matte.name, "no-alpha", f"its alpha is {state} everywhere, so nothing is cut out")
+        raise SourceError(one.name, "no-alpha", f"its alpha is {state} everywhere, so nothing is cut out")
     return source
 
 
-def _read_cutout(matte: Matte) -> Foreground:
+def _read_cutout(one: ExtractInput) -> Foreground:
     try:
-        return read_cutout(matte.image, matte.name, MAX_PIXELS)
+        return read_cutout(one.image, one.name, MAX_PIXELS)
     except SourceError as error:
         if error.cause != "no-alpha":
             raise
-        raise SourceError(matte.name, "no-alpha", "it has no alpha of its own; give --alphas or --layout") from None
+        raise SourceError(one.name, "no-alpha", "it has no alpha of its own; give --alphas or --layout") from None
 
 
-def _no_alpha(matte: Matte) -> SourceError:
-    return SourceError(matte.name, "no-alpha", f"the alphas' folder has no picture called {Path(matte.name).stem}")
-
-
-def _cut_out(source: Foreground, *, estimated: bool) -> tuple[UInt8Array, Figures]:
+def _cut_out(source: Foreground, *, estimated: bool) -> tuple[UInt8Array, Quality]:
     """Return the cut-out, (H, W, 4) uint8 RGBA."""
     image, alpha = source.image, source.alpha
     near: Surroundings | None
@@ -350,31 +391,31 @@ def _cut_out(source: Foreground, *, estimated: bool) -> tuple[UInt8Array, Figure
         colours, layers = f"unmatted-{backdrop}", Layers(unmatted(image, alpha, backdrop), plain)
         near = surroundings(image, alpha, plain)
     else:
-        return np.dstack([extend_colours(image, alpha), alpha]), Figures("kept")
-    figures = Figures(
+        return np.dstack([extend_colours(image, alpha), alpha]), Quality("kept")
+    quality = Quality(
         colours,
         round(reblending_error(image, alpha, layers), 4),
         round(halo(image, alpha, near), 4) if near else None,
         round(halo(layers.foreground, alpha, near), 4) if near else None,
     )
     del near
-    return np.dstack([extend_colours(layers.foreground, alpha), alpha]), figures
+    return np.dstack([extend_colours(layers.foreground, alpha), alpha]), quality
 
 
-def _worst(done: list[tuple[Matte, Extracted]], out: Path) -> Iterator[BeforeAfter]:
+def _worst(done: list[tuple[ExtractInput, Cutout]], out: Path) -> Iterator[BeforeAfter]:
     """Yield the worst cut-outs with their pictures: by what is left of a halo; those without that figure last."""
 
-    def badness(pair: tuple[Matte, Extracted]) -> tuple[float, float]:
+    def badness(pair: tuple[ExtractInput, Cutout]) -> tuple[float, float]:
         figures = pair[1].figures
         return -(figures.halo_after or -1), -(figures.reblending_error or -1)
 
-    for matte, result in sorted(done, key=badness)[:PICTURES]:
+    for one, cutout in sorted(done, key=badness)[:PICTURES]:
         try:
-            source, cutout = _read(matte), read_cutout(out / result.file, result.file, MAX_PIXELS)
+            source, made = _read(one), read_cutout(out / cutout.file, cutout.file, MAX_PIXELS)
         except SourceError:
             continue  # it was there a moment ago; the next run will say what became of it
         yield BeforeAfter(
-            result.name, source.image, source.alpha, cutout.image, result.figures.halo_before, result.figures.halo_after
+            cutout.name, source.image, source.alpha, made.image, cutout.figures.halo_before, cutout.figures.halo_after
         )
 
 
@@ -385,6 +426,6 @@ def _spread(values: Iterable[float | None]) -> Spread | None:
     return Spread(len(known), min(known), round(float(np.median(known)), 4), max(known))
 
 
-def _foreign(mattes: Sequence[Matte], out: Path) -> tuple[str, ...]:
-    own = {f"{matte.key}.png" for matte in mattes}
-    return tuple(escape(name) for name in list_pictures(out) if name not in own)
+def _foreign(inputs: Sequence[ExtractInput], out: Path) -> tuple[str, ...]:
+    own = {f"{one.key}.png" for one in inputs}
+    return tuple(escape(name) for name in list_pictures(out).names if name not in own)

@@ -93,6 +93,8 @@ def estimate_layers(image: UInt8Array, alpha: FloatArray) -> Layers:
         slice(max(0, x - MARGIN), x + width + MARGIN),
     )
     part, matte = image[there], alpha[there]
+    if matte.size == 1:  # pymatting divides by the logarithm of the longer side
+        return layers
     scale = min(1.0, (WHOLE / matte.size) ** 0.5)
     if scale == 1:
         found = _multi_level(part, matte)

@@ -24,8 +24,7 @@ from .coco import coco_names, picture_identity, pictures_showing
 from .drawn.backgrounds import BACKGROUND_KINDS, draw_background
 from .drawn.canvas import DRAWN_BACKGROUNDS, drawn_names, drawn_rng, drawn_size
 from .image_io import picture_size, read_rgb
-from .listings import list_pictures, read_list
-from .picture_bytes import safe_path
+from .listings import find_file, list_pictures, log_passed_over, read_list
 
 
 class BackgroundLayout(Protocol):
@@ -73,14 +72,16 @@ class Photographs:
     def names(self) -> list[str]:
         """See `BackgroundLayout`."""
         if isinstance(self.table, FolderBackgrounds):
-            return list_pictures(self.table.root, recursive=self.table.recursive)
+            listing = list_pictures(self.table.root, recursive=self.table.recursive)
+            log_passed_over(listing)
+            return list(listing.names)
         return read_list((self.beside or self.table.root) / self.table.list)
 
     def files(self, name: str) -> list[Path]:
         """See `BackgroundLayout`."""
-        path = safe_path(self.table.root, name)
+        path = find_file(self.table.root, name)
         names = coco_names(name) if isinstance(self.table, ListBackgrounds) else [name]
-        others = (safe_path(self.table.root, other) for other in names[1:])
+        others = (find_file(self.table.root, other) for other in names[1:])
         # Only what may lie there under another name is looked for.
         return [path if len(names) == 1 or path.exists() else next((p for p in others if p.exists()), path)]
 

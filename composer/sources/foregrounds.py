@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ from ..recipe import (
 from .drawn.canvas import DRAWN_FOREGROUNDS, drawn_names, drawn_rng, drawn_size
 from .drawn.foregrounds import FOREGROUND_KINDS, draw_foreground
 from .image_io import Foreground, composed_size, limit_side, picture_size, read_cutout, read_pair
-from .listings import list_pictures, read_list
-from .picture_bytes import safe_path
+from .listings import document_name, find_file, list_pictures, log_passed_over, read_list
+from .pairing import pair_alphas, require_alphas, stem
 
 
 @dataclass(frozen=True)
@@ -119,19 +120,16 @@ class Pairs(_Files):
 
     def entries(self) -> list[Entry]:
         """See `ForegroundLayout`. A picture without an alpha is listed, and fails when it is read."""
-        alphas = {_stem(name): name for name in list_pictures(self.table.alphas)}
-        entries = [Entry(_stem(name), name, alphas.get(_stem(name))) for name in list_pictures(self.table.images)]
-        if entries and not any(entry.alpha for entry in entries):
-            raise PlanError(
-                f"no picture in {self.table.images} has an alpha of the same name in {self.table.alphas}"
-                f" (looked for {entries[0].key}.png and the like)"
-            )
-        return entries
+        images, alphas = list_pictures(self.table.images), list_pictures(self.table.alphas)
+        log_passed_over(images, alphas)
+        pairs = pair_alphas(images, alphas)
+        require_alphas(pairs, str(self.table.images), self.table.alphas)
+        return [Entry(stem(pair.image), pair.image, pair.alpha) for pair in pairs]
 
     def files(self, entry: Entry) -> list[Path]:
         """See `ForegroundLayout`."""
-        paths = [safe_path(self.table.images, entry.image)]
-        return paths if entry.alpha is None else [*paths, safe_path(self.table.alphas, entry.alpha)]
+        paths = [find_file(self.table.images, entry.image)]
+        return paths if entry.alpha is None else [*paths, find_file(self.table.alphas, entry.alpha)]
 
     def load(self, entry: Entry) -> Foreground:
         """See `ForegroundLayout`."""
@@ -149,11 +147,13 @@ class Cutouts(_Files):
 
     def entries(self) -> list[Entry]:
         """See `ForegroundLayout`."""
-        return [Entry(_stem(name), name) for name in list_pictures(self.table.root)]
+        listing = list_pictures(self.table.root)
+        log_passed_over(listing)
+        return [Entry(stem(name), name) for name in listing.names]
 
     def files(self, entry: Entry) -> list[Path]:
         """See `ForegroundLayout`."""
-        return [safe_path(self.table.root, entry.image)]
+        return [find_file(self.table.root, entry.image)]
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Dim(_Files):
         """See `ForegroundLayout`."""
         table = self.table
         homes = {
-            name: folder
+            _composed(document_name(name)): folder
             for folder in reversed(table.folders)
             if (table.root / folder / "fg").is_dir()
             for name in os.listdir(table.root / folder / "fg")  # noqa: PTH208
@@ -179,15 +179,15 @@ class Dim(_Files):
                 " give the folder that holds them: --foregrounds …/Combined_Dataset/Training_set, or Test_set"
             )
         names = read_list(table.root / table.list)
-        return [self._entry(name, homes.get(name, table.folders[0])) for name in names]
+        return [self._entry(name, homes.get(_composed(name), table.folders[0])) for name in names]
 
     @staticmethod
     def _entry(name: str, folder: str) -> Entry:
-        return Entry(_stem(name), f"{folder}/fg/{name}", f"{folder}/alpha/{name}")
+        return Entry(stem(name), f"{folder}/fg/{name}", f"{folder}/alpha/{name}")
 
     def files(self, entry: Entry) -> list[Path]:
         """See `ForegroundLayout`."""
-        return [safe_path(self.table.root, name) for name in (entry.image, entry.alpha) if name]
+        return [find_file(self.table.root, name) for name in (entry.image, entry.alpha) if name]
 
 
 @dataclass(frozen=True)
@@ -266,5 +266,5 @@ class Several:
             raise SourceError(self.prefix(entry.table) + error.source, error.cause, error.detail) from None
 
 
-def _stem(name: str) -> str:
-    return name.rpartition(".")[0]
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

@@ -15,8 +15,8 @@ from ..base.arrays import UInt8Array
 from ..base.errors import SourceError
 from ..dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
 from ..recipe import Recipe, foregrounds_root
+from .listings import find_file
 from .mattes import read_matte
-from .picture_bytes import safe_path
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class SuppliedTrimaps:
 
     def path(self, key: str, variant: int) -> Path:
         """Return the file of a composite's trimap."""
-        return safe_path(self.root, self.name(key, variant))
+        return find_file(self.root, self.name(key, variant))
 
     def load(self, key: str, variant: int, size: tuple[int, ...]) -> UInt8Array:
         """Read the trimap of a composite of (H, W) px.

@@ -19,6 +19,7 @@ import pytest
 
 from conftest import COMMAND, Ran, run
 from matting_compose.composer.base.errors import BuildError, FileError
+from matting_compose.composer.base.files import temporary_name
 from matting_compose.composer.fetching import fetch as fetching
 from matting_compose.composer.fetching.corpus import load_corpus
 from packages import package_of, tar_of, write_corpus
@@ -105,7 +106,7 @@ def test_pictures_come_with_their_licences(place: Place) -> None:
     }  # fmt: skip
     assert place.fetch("--json").json["present"] == 3
     (place.out / "cutouts" / "a.png").write_bytes(b"A" * 4999 + b"x")
-    (place.out / "cutouts" / ".b.png.tmp").write_bytes(b"of a killed run")
+    temporary_name(place.out / "cutouts" / "b.png").write_bytes(b"of a killed run")
     done = place.fetch("--packages", str(place.package), "--json")
     assert (done.code, done.json["present"], done.json["fetched"]) == (0, 2, 1)
     assert place.fetched() == PICTURES
