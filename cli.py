@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from . import __version__
 from .composer.base.errors import RecipeError
 from .composer.base.text import format_duration, format_size
-from .composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, DatasetPath, handle_errors, progress
+from .composer.console.options import A_FOLDER, A_PATH, AS_JSON, HELP, JOBS, Command, DatasetPath, shared_options
+from .composer.console.progress_bar import show_progress
+from .composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, handle_errors, tell, warn
 
 if TYPE_CHECKING:
     from .composer.building.shares import Share
@@ -34,22 +35,6 @@ LOOK_CODES = """\b
 Exit codes: 0 all is well; 1 something is wrong; 2 wrong usage; 130 interrupted."""
 
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def _checked(_context: click.Context, _option: click.Parameter, jobs: int) -> int:
-    if jobs == 0 or jobs < -1:
-        raise click.UsageError("--jobs takes a number from 1, or -1 for one per core")
-    return jobs
-
-
-A_PATH, A_FOLDER = click.Path(path_type=Path), click.Path(path_type=Path, file_okay=False)
-JOBS = click.option(
-    "-j", "--jobs", type=int, default=-1, callback=_checked, show_default="one per core", help="Worker processes."
-)
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-
-
 def _recipe_options(command: Command) -> Command:
     """Add what says which recipe is meant: its name and what takes the place of its own keys."""
     for option in (
@@ -65,7 +50,7 @@ def _recipe_options(command: Command) -> Command:
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings=HELP)
 @click.version_option(__version__, prog_name="matting-compose")
 def compose() -> None:
     """Compose image-matting datasets, offline and in parallel.
@@ -91,6 +76,7 @@ def compose() -> None:
 @click.option("--cluster", metavar="ADDRESS", help="Render on the workers of this Dask scheduler, tcp://HOST:PORT.")
 @click.option("--dry-run", is_flag=True, help="Plan, measure and warn; write nothing.")
 @AS_JSON
+@shared_options
 def build(
     recipe: str | None,
     out: Path | None,
@@ -148,31 +134,23 @@ def _share(text: str | None) -> Share:
 def _build(recipe: Recipe, out: Path, jobs: int, share: Share, cluster: str | None, as_json: bool) -> int:
     from .composer.base.files import free_bytes
     from .composer.base.storage import is_remote
-    from .composer.building.build import Progress, build
+    from .composer.building.build import build
     from .composer.building.resume import resume_plan
     from .composer.console.printing import headline, print_built, print_missing
     from .composer.dataset.documents import INDEX, load_sidecar
     from .composer.sources.listings import CONTACT_SHEET
 
     plan = resume_plan(recipe, out, write=False)
-    click.echo(headline(plan), err=True)
+    tell(headline(plan))
     mine = share.of(plan.shards)
     total = sum(map(len, mine))
     if share.count > 1:
-        click.echo(f"share {share}: {len(mine)} shards, {total:,} composites", err=True)
+        tell(f"share {share}: {len(mine)} shards, {total:,} composites")
     free = None if is_remote(out) else free_bytes(out)
     if free is not None and plan.estimated_bytes // share.count > free:
-        click.echo(
-            f"warning: it needs about {format_size(plan.estimated_bytes)}, the disk has {format_size(free)} free",
-            err=True,
-        )
-    with progress() as report:
-
-        def show(now: Progress) -> None:
-            failures = f"  {now.failures:,} failures" if now.failures else ""
-            report("composites", now.composites + now.failures, total, format_size(now.bytes) + failures)
-
-        result = build(recipe, out, jobs=jobs, share=share, cluster=cluster, on_progress=show)
+        warn(f"it needs about {format_size(plan.estimated_bytes)}, the disk has {format_size(free)} free")
+    with show_progress() as report:
+        result = build(recipe, out, jobs=jobs, share=share, cluster=cluster, on_progress=report)
     if as_json:
         click.echo(json.dumps(asdict(result)))
     print_built(result, out / CONTACT_SHEET)
@@ -189,8 +167,8 @@ def _dry_run(recipe: Recipe, out: Path, jobs: int, as_json: bool) -> int:
     from .composer.console.printing import headline, print_survey
 
     plan = resume_plan(recipe, out, write=False)
-    click.echo(headline(plan), err=as_json)
-    with progress() as report:
+    (tell if as_json else click.echo)(headline(plan))
+    with show_progress() as report:
         found = survey(plan, out, jobs=jobs, on_progress=report)
     if as_json:
         click.echo(json.dumps({**asdict(found), "out": str(out), "plan_sha256": plan.sha256}))
@@ -207,6 +185,7 @@ def _dry_run(recipe: Recipe, out: Path, jobs: int, as_json: bool) -> int:
 @_recipe_options
 @JOBS
 @AS_JSON
+@shared_options
 def doctor(
     recipe: str | None,
     jobs: int,
@@ -232,7 +211,7 @@ def doctor(
 
         recipe = recipe or (None if foregrounds else "demo")
         loaded = load_recipe(recipe, overrides, foregrounds=foregrounds, alphas=alphas, backgrounds=backgrounds)
-        with progress() as report:
+        with show_progress() as report:
             found = examine(loaded, jobs=jobs, on_progress=report)
         if as_json:
             click.echo(json.dumps({**asdict(found), "healthy": found.healthy}))
@@ -243,6 +222,7 @@ def doctor(
 
 @compose.command()
 @click.argument("name", required=False)
+@shared_options
 def recipes(name: str | None) -> None:
     """List the shipped recipes, or print one, to start your own from.
 
@@ -280,6 +260,7 @@ def recipes(name: str | None) -> None:
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and from where; write nothing.")
 @AS_JSON
+@shared_options
 def fetch(corpus: str, out: Path | None, packages: tuple[Path, ...], dry_run: bool, as_json: bool) -> None:
     """Fetch openly licensed cut-outs and photographs out of Debian's packages.
 
@@ -303,15 +284,10 @@ def fetch(corpus: str, out: Path | None, packages: tuple[Path, ...], dry_run: bo
 
 def _fetch(corpus: Corpus, out: Path, packages: tuple[Path, ...], as_json: bool) -> int:
     from .composer.console.printing import print_fetched
-    from .composer.fetching.fetch import Progress, fetch
+    from .composer.fetching.fetch import fetch
 
-    with progress(format_size) as report:
-
-        def show(now: Progress) -> None:
-            pictures = f"{now.pictures:,}/{now.total_pictures:,} pictures; {now.what}"
-            report("packages", now.bytes, now.total_bytes, pictures)
-
-        done = fetch(corpus, out, packages, on_progress=show)
+    with show_progress() as report:
+        done = fetch(corpus, out, packages, on_progress=report)
     if as_json:
         click.echo(json.dumps(asdict(done)))
     print_fetched(done)
@@ -343,6 +319,7 @@ def _dry_fetch(corpus: Corpus, out: Path, packages: tuple[Path, ...], as_json: b
 @JOBS
 @click.option("--dry-run", is_flag=True, help="Say what would be made, and what would fail; write nothing.")
 @AS_JSON
+@shared_options
 def extract(
     pictures: tuple[Path, ...],
     alphas: Path | None,
@@ -379,7 +356,7 @@ def _extract(inputs: list[ExtractInput], out: Path, jobs: int, as_json: bool) ->
     from .composer.extraction.extract import extract
     from .composer.sources.listings import CONTACT_SHEET, EXTRACT_REPORT
 
-    with progress() as report:
+    with show_progress() as report:
         done = extract(inputs, out, jobs=jobs, on_progress=report)
     if as_json:
         click.echo(json.dumps(asdict(done)))
@@ -392,7 +369,7 @@ def _dry_extract(inputs: list[ExtractInput], out: Path, jobs: int, as_json: bool
     from .composer.console.printing import print_failures
     from .composer.extraction.extract import preview_extract
 
-    with progress() as report:
+    with show_progress() as report:
         found = preview_extract(inputs, out, jobs=jobs, on_progress=report)
     if as_json:
         click.echo(json.dumps({"out": str(out), **asdict(found)}))
@@ -418,6 +395,7 @@ def _dry_extract(inputs: list[ExtractInput], out: Path, jobs: int, as_json: bool
 @click.option("--diff", "other", type=DatasetPath(path_type=Path), help="Say what differs from another dataset.")
 @JOBS
 @AS_JSON
+@shared_options
 def inspect(
     dataset: Path,
     full: bool,
@@ -465,7 +443,7 @@ def _verify(dataset: Path, repair: bool, jobs: int, as_json: bool) -> int:
     from .composer.console.printing import print_verdict
     from .composer.inspection.verify import move_aside, verify
 
-    with progress() as report:
+    with show_progress() as report:
         verdict = verify(dataset, jobs=jobs, on_progress=report)
     if repair:
         verdict = move_aside(dataset, verdict)
@@ -480,7 +458,7 @@ def _summary(dataset: Path, full: bool, as_json: bool) -> int:
     from .composer.console.printing import print_summary
     from .composer.inspection.summary import summarise
 
-    with progress() as report:
+    with show_progress() as report:
         summary = summarise(dataset, full=full, on_progress=report)
     if as_json:
         click.echo(json.dumps(asdict(summary)))
@@ -493,7 +471,7 @@ def _diff(dataset: Path, other: Path, full: bool, as_json: bool) -> int:
     from .composer.console.printing import print_difference
     from .composer.inspection.diff import compare
 
-    with progress() as report:
+    with show_progress() as report:
         found = compare(dataset, other, full=full, on_progress=report)
     if as_json:
         click.echo(json.dumps(asdict(found)))
@@ -521,11 +499,11 @@ def _report(dataset: Path, path: Path, as_json: bool) -> int:
     from .composer.inspection.html_report import write_report
 
     start = time.monotonic()
-    with progress() as report:
+    with show_progress() as report:
         summary = write_report(dataset, path, on_progress=report)
     if as_json:
         click.echo(json.dumps(asdict(summary)))
-    click.echo(f"{path}: {format_size(path.stat().st_size)}, in {format_duration(time.monotonic() - start)}", err=True)
+    tell(f"{path}: {format_size(path.stat().st_size)}, in {format_duration(time.monotonic() - start)}")
     return CLEAN
 
 
@@ -543,6 +521,7 @@ def _report(dataset: Path, path: Path, as_json: bool) -> int:
 @click.option("--count", type=click.IntRange(min=1), help="Only so many, spread evenly.")
 @JOBS
 @AS_JSON
+@shared_options
 def export(
     dataset: Path,
     out: Path,
@@ -565,10 +544,10 @@ def export(
     with handle_errors():
         from .composer.inspection.export import export as write
 
-        with progress() as report:
+        with show_progress() as report:
             result = write(
                 dataset, out, to, split=split, foregrounds=foregrounds, count=count, jobs=jobs, on_progress=report
             )
         if as_json:
             click.echo(json.dumps(asdict(result)))
-        click.echo(f"{out}: {result.composites:,} composites in {result.files:,} files", err=True)
+        tell(f"{out}: {result.composites:,} composites in {result.files:,} files")

@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from matting_compose.composer.base.progress import Progress
 from matting_compose.trainer.data.stream import Batch
 from matting_compose.trainer.training import loop, validate
 from matting_compose.trainer.training.config import load_config
 from matting_compose.trainer.training.learner import Learner, StepResult
-from matting_compose.trainer.training.run_log import Line
+from matting_compose.trainer.training.run_log import read_records
 from matting_compose.trainer.training.runtime import open_runtime
 
 
@@ -44,7 +45,7 @@ class Clocks(NamedTuple):
 
 
 class Rounds:
-    """A display that answers each line of the loop with a round of bare steps, and keeps both times."""
+    """Answers each line of the loop with a round of bare steps, and keeps both times."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -52,23 +53,18 @@ class Rounds:
         self.batches: list[Batch] = []
         self.whole: list[Clocks] = []
         self.bare: list[Clocks] = []
-        self.waiting: list[float] = []
         self.began = Clocks.now()
 
-    def line(self, line: Line) -> None:
+    def __call__(self, progress: Progress) -> None:
         """Time a round of bare steps."""
         self.whole.append(self.began.since(self.steps))
         assert self.learner is not None
         start = Clocks.now()
         for number in range(self.steps):
-            step = BARE(self.learner, line.step + number, self.batches)
+            step = BARE(self.learner, progress.done + number, self.batches)
         step.numbers.tolist()  # waits for the device
         self.bare.append(start.since(self.steps))
-        self.waiting.append(line.waiting)
         self.began = Clocks.now()
-
-    def say(self, text: str) -> None:
-        """Show nothing."""
 
 
 BARE = Learner.step
@@ -90,7 +86,7 @@ def quartiles(values: list[float]) -> str:
     return f"{middle * 1e3:.1f} ({low * 1e3:.1f}–{high * 1e3:.1f})"
 
 
-def lines(rounds: Rounds, device: torch.device) -> Iterator[str]:
+def lines(rounds: Rounds, waiting: list[float], device: torch.device) -> Iterator[str]:
     """Say what was found, the first round, in which workers start, left out."""
     count, threads = len(rounds.whole) - 1, torch.get_num_threads()
     yield f"{count} rounds of {rounds.steps} steps, {device}, {threads} threads; medians (middle half), ms a step"
@@ -99,7 +95,7 @@ def lines(rounds: Rounds, device: torch.device) -> Iterator[str]:
         ratios = [a / b for a, b in zip(whole, bare, strict=True)]
         ratio = f"{statistics.median(ratios):.3f} ({min(ratios):.3f}–{max(ratios):.3f})"
         yield f"{clock:5}  bare {quartiles(bare)}  loop {quartiles(whole)}  ratio (least–most) {ratio}"
-    yield f"waiting {statistics.median(rounds.waiting[1:]):.2%} of the time"
+    yield f"waiting {statistics.median(waiting[1:]):.2%} of the time"
 
 
 def main() -> None:
@@ -117,8 +113,10 @@ def main() -> None:
     validate.validation_samples = lambda *_: []  # type: ignore[assignment]
     config = load_config(options.config, (*options.set, *more))
     with tempfile.TemporaryDirectory() as folder, open_runtime() as runtime:
-        loop.train(options.dataset, Path(folder) / "run", config, runtime, rounds, resume=False)
-        print("\n".join(lines(rounds, runtime.device)))
+        run = Path(folder) / "run"
+        loop.train(options.dataset, run, config, runtime, rounds)
+        waiting = [record["waiting"] for record in read_records(run) if record["kind"] == "train"]
+        print("\n".join(lines(rounds, waiting, runtime.device)))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from PIL.PngImagePlugin import PngInfo
 import target_datasets
 from matting_compose.composer.base.errors import MattingComposeError
 from matting_compose.composer.base.file_names import file_name
+from matting_compose.composer.base.progress import ignore_progress
 from matting_compose.composer.compositing.trimaps import trimap_strategy
 from matting_compose.composer.fetching.corpus import load_corpus
 from matting_compose.composer.fetching.debian import package_members
@@ -150,7 +151,7 @@ def read_records(data: bytes) -> None:
 
     file_of(data, journal.METRICS_FILE)
     with suppress(MattingComposeError):
-        journal.Journal(home(), 10, 10, journal._Quiet(), tensorboard=False).close()
+        journal.RunLog(home(), 10, 10, ignore_progress, tensorboard=False).close()
 
 
 def records() -> Iterator[bytes]:

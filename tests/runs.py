@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,11 @@ import torch
 from click.testing import CliRunner
 
 from conftest import Ran
+from matting_compose.composer.base.progress import OnProgress, ignore_progress
 from matting_compose.trainer import cli
 from matting_compose.trainer.training import loop
 from matting_compose.trainer.training.config import Config, load_config
-from matting_compose.trainer.training.run_log import Line, read_records
+from matting_compose.trainer.training.run_log import read_records
 from matting_compose.trainer.training.runtime import Runtime
 
 torch.set_num_threads(1)
@@ -36,28 +36,16 @@ def tiny(*more: str) -> Config:
     return load_config(None, (*TINY, *more))
 
 
-class Watching:
-    """A display that does something when a step's line is shown."""
-
-    def __init__(self, act: Callable[[int], None] = lambda step: None) -> None:
-        self.said: list[str] = []
-        self._act = act
-
-    def line(self, line: Line) -> None:
-        self._act(line.step)
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
-def train_in_process(dataset: Path, out: Path, config: Config, resume: bool = False, **how: Any) -> loop.TrainResult:
+def train_in_process(
+    dataset: Path, out: Path, config: Config, resume: bool = False, on_progress: OnProgress = ignore_progress
+) -> loop.TrainResult:
     """Train in this process."""
-    return loop.train(dataset, out, config, CPU, Watching(**how), resume)
+    return loop.train(dataset, out, config, CPU, on_progress, resume)
 
 
-def asked_at(step: int) -> Callable[[int], None]:
-    """Send this process SIGTERM when a step's line is shown."""
-    return lambda now: signal.raise_signal(signal.SIGTERM) if now == step else None
+def asked_at(step: int) -> OnProgress:
+    """Send this process SIGTERM when a step's progress is told."""
+    return lambda now: signal.raise_signal(signal.SIGTERM) if now.done == step else None
 
 
 def arguments(dataset: Path, out: Path, *more: str) -> list[str]:

@@ -30,7 +30,7 @@ WINGS = [  # each imports from those before it only
     "trainer.cli",
     "cli",
 ]
-CONSOLE_ONLY = {"click"}
+CONSOLE_ONLY = {"click", "rich"}
 
 
 MODULES = find_modules(Path(__file__).parent.parent)

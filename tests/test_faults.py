@@ -365,29 +365,22 @@ def test_every_flipped_bit_of_a_checkpoint_is_found(tmp_path: Path) -> None:
             load_checkpoint(path)
 
 
-def test_a_damaged_line_of_metrics_costs_that_line_only(tmp_path: Path) -> None:
+def test_a_damaged_line_of_metrics_costs_that_line_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The lines after it are kept, the file as it was too, and it is said; a line that a stop has cut is no damage."""
     pytest.importorskip("torch")
-    from matting_compose.trainer.training.run_log import METRICS_FILE, Journal, read_records
-
-    class Display:
-        said: tuple[str, ...] = ()
-
-        def line(self, line: object) -> None: ...
-
-        def say(self, text: str) -> None:
-            self.said += (text,)
+    from matting_compose.composer.base.progress import ignore_progress
+    from matting_compose.trainer.training.run_log import METRICS_FILE, RunLog, read_records
 
     numbers = {"loss": 0.5, "rate": 0.1, "crops_per_second": 1.0, "waiting": 0.0, "losses": {}}
     lines = [json.dumps({"kind": "train", "step": n, **numbers}) for n in range(5)]
-    path, display = tmp_path / METRICS_FILE, Display()
+    path = tmp_path / METRICS_FILE
     path.write_text("\n".join(lines) + '\n{"kind": "tr')
-    Journal(tmp_path, 9, 9, display, tensorboard=False).close()
-    assert ([record["step"] for record in read_records(tmp_path)], display.said) == ([0, 1, 2, 3, 4], ())
+    RunLog(tmp_path, 9, 9, ignore_progress, tensorboard=False).close()
+    assert ([record["step"] for record in read_records(tmp_path)], caplog.messages) == ([0, 1, 2, 3, 4], [])
     path.write_bytes("\n".join(lines).replace('"step": 2', '"step": \xff').encode("latin-1") + b"\n")
-    Journal(tmp_path, 9, 9, display, tensorboard=False).close()
+    RunLog(tmp_path, 9, 9, ignore_progress, tensorboard=False).close()
     assert [record["step"] for record in read_records(tmp_path)] == [0, 1, 3, 4]
-    assert "1 lines are damaged" in display.said[0]
+    assert "1 damaged line left out" in caplog.messages[0]
     assert (tmp_path / "metrics.damaged.jsonl").exists()
 
 

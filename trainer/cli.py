@@ -12,7 +12,9 @@ import click
 
 from .. import __version__
 from ..composer.base.text import format_duration
-from ..composer.console.terminal import CLEAN, INTERRUPTED, DatasetPath, handle_errors
+from ..composer.console.options import A_FOLDER, AS_JSON, HELP, DatasetPath, shared_options
+from ..composer.console.progress_bar import show_progress
+from ..composer.console.terminal import CLEAN, INTERRUPTED, handle_errors, tell
 
 if TYPE_CHECKING:
     from .training.config import Config
@@ -22,10 +24,10 @@ Exit codes: 0 trained; 1 failed; 2 wrong usage or configuration; 130 stopped, an
 KNOWN_CONFIGS = "cpu-small, demo, dim, modern, shm"
 
 
-@click.command(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(epilog=EXIT_CODES, context_settings=HELP)
 @click.version_option(__version__, prog_name="matting-train")
 @click.argument("dataset", type=DatasetPath(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The run's folder.")
+@click.option("--out", type=A_FOLDER, required=True, help="The run's folder.")
 @click.option(
     "--config",
     "name",
@@ -40,7 +42,8 @@ KNOWN_CONFIGS = "cpu-small, demo, dim, modern, shm"
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done; write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@AS_JSON
+@shared_options
 def train(
     dataset: Path,
     out: Path,
@@ -99,7 +102,6 @@ def _config(out: Path, name: str | None, overrides: tuple[str, ...], resume: boo
 def _train(dataset: Path, out: Path, config: Config, resume: bool, device: str, dry_run: bool, as_json: bool) -> int:
     from .training.loop import train
     from .training.plan import plan_training
-    from .training.run_log import display
     from .training.runtime import open_runtime
 
     with open_runtime(device) as runtime:
@@ -109,20 +111,17 @@ def _train(dataset: Path, out: Path, config: Config, resume: bool, device: str, 
                 click.echo(json.dumps(asdict(plan)) if as_json else str(plan))
             return CLEAN
         if runtime.leads:
-            click.echo(str(plan), err=True)
-        with display(quiet=not runtime.leads) as shown:
-            result = train(dataset, out, config, runtime, shown, resume)
+            tell(str(plan))
+        with show_progress(line_every=0) as report:
+            result = train(dataset, out, config, runtime, report, resume)
     if not runtime.leads:
         return INTERRUPTED if result.stopped else CLEAN
     if as_json:
         click.echo(json.dumps(asdict(result)))
     best = "" if result.best_sad is None else f"; best SAD {result.best_sad:.3f} at step {result.best_step:,}"
-    click.echo(
-        f"{out}: {result.step:,} steps in {format_duration(result.seconds)}{best}. Look at {out / 'index.html'}",
-        err=True,
-    )
+    tell(f"{out}: {result.step:,} steps in {format_duration(result.seconds)}{best}. Look at {out / 'index.html'}")
     if result.stopped:
-        click.echo(f"Stopped at step {result.step:,} of {result.steps:,}, and saved: go on with --resume", err=True)
+        tell(f"Stopped at step {result.step:,} of {result.steps:,}, and saved: go on with --resume")
         return INTERRUPTED
     return CLEAN
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from .. import __version__
 from ..composer.base.errors import MattingComposeError
+from ..composer.base.progress import Progress
 from ..composer.base.text import format_duration
-from ..composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, DatasetPath, handle_errors, progress
+from ..composer.console.options import A_PATH, AS_JSON, HELP, JOBS, Command, DatasetPath, shared_options
+from ..composer.console.progress_bar import show_progress
+from ..composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, handle_errors, tell, warn, write_error
 
 WHOLE = "What is written is whole"  # said where a command is interrupted
 
@@ -31,13 +33,8 @@ METHODS = (
     "trimap",
 )
 
-HELP = {"help_option_names": ["-h", "--help"]}
-A_PATH = click.Path(path_type=Path)
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _making(command: F) -> F:
+def _making(command: Command) -> Command:
     """Add the options that say how mattes are made."""
     for option in (
         click.option(
@@ -77,7 +74,8 @@ def _making(command: F) -> F:
 @click.option("--background", type=A_PATH, help="Also the foreground over this picture.")
 @click.option("--panel", is_flag=True, help="Also a picture that shows all of it.")
 @_making
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@AS_JSON
+@shared_options
 def predict(
     inputs: tuple[Path, ...],
     trimap: Path | None,
@@ -123,21 +121,22 @@ def predict(
         settings = Settings(checkpoint, device, tile, max_side)
         wanted = Wanted(method, settings, int(bits), radius, save_trimap, cutout, background, panel)
         prepare(method, settings)
-        start, failures = time.monotonic(), {}
-        with progress() as report:
+        start = time.monotonic()
+        failures: dict[str, str] = {}
+        with show_progress() as report:
             for done, job in enumerate(jobs):
-                report("pictures", done, len(jobs))
+                report(Progress("pictures", done, len(jobs), len(failures)))
                 try:
                     for warning in run_job(job, wanted):
-                        click.echo(f"warning: {warning}", err=True)
+                        warn(warning)
                 except MattingComposeError as error:
                     failures[str(job.image)] = str(error)
-                    click.echo(f"Error: {error}", err=True)
+                    write_error(str(error))
         seconds = round(time.monotonic() - start, 3)
     written = [str(job.out) for job in jobs if str(job.image) not in failures]
     if as_json:
         click.echo(json.dumps({"written": written, "failures": failures, "method": method, "seconds": seconds}))
-    click.echo(f"{out}: {len(written):,} of {len(jobs):,} mattes in {format_duration(seconds)}", err=True)
+    tell(f"{out}: {len(written):,} of {len(jobs):,} mattes in {format_duration(seconds)}")
     sys.exit(CLEAN if not failures else WITH_FAILURES if written else FAILED)
 
 
@@ -180,9 +179,10 @@ def _split(inputs: tuple[Path, ...], method: str) -> tuple[Path | None, list[Pat
 @click.option("--whole", is_flag=True, help="Grade whole pictures, as SHM does, also where there are trimaps.")
 @click.option("-o", "--out", type=A_PATH, help="Folder for scores.csv, scores.json and worst.html.")
 @click.option("--worst", type=click.IntRange(0), default=12, show_default=True, help="Cases on the page, each method.")
-@click.option("-j", "--jobs", type=int, default=-1, show_default="one per core", help="Processes.")
+@JOBS
 @_making
-@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+@AS_JSON
+@shared_options
 def evaluate(
     predictions: tuple[Path, ...],
     truths: Path | None,
@@ -220,7 +220,7 @@ def evaluate(
     """
     if checkpoint and not methods:
         methods = ("mnet",)
-    _check_usage(predictions, truths, dataset, methods, checkpoint, jobs)
+    _check_usage(predictions, truths, dataset, methods, checkpoint)
     if tile % 16:
         raise click.UsageError(f"--tile takes a multiple of 16, such as {tile // 16 * 16}")
     with handle_errors(WHOLE):
@@ -242,7 +242,7 @@ def evaluate(
         for method in dict.fromkeys(methods):
             prepare(method, settings)
             competitors.append(Competitor(method, method=method))
-        with progress() as report:
+        with show_progress() as report:
             result = grade(
                 cases,
                 competitors,
@@ -250,15 +250,15 @@ def evaluate(
                 whole=whole,
                 jobs=jobs,
                 worst=worst if out else 0,
-                on_progress=lambda done, total: report("mattes", done, total),
+                on_progress=report,
             )
         if out:
             write_scoresheet(result, out)
     click.echo(json.dumps(as_document(result)) if as_json else as_table(result))
     for failure in result.failures:
-        click.echo(f"Error: {failure.competitor} on {failure.image}: {failure.reason}", err=True)
+        write_error(f"{failure.competitor} on {failure.image}: {failure.reason}")
     if out:
-        click.echo(f"Look at {out / 'worst.html'}", err=True)
+        tell(f"Look at {out / 'worst.html'}")
     sys.exit(WITH_FAILURES if result.failures else CLEAN)
 
 
@@ -268,10 +268,7 @@ def _check_usage(
     dataset: Path | None,
     methods: tuple[str, ...],
     checkpoint: Path | None,
-    jobs: int,
 ) -> None:
-    if jobs == 0 or jobs < -1:
-        raise click.UsageError("--jobs takes a number from 1, or -1 for one per core")
     if (dataset is None) == (truths is None):
         raise click.UsageError("give either --dataset, or --truths and what goes with them")
     if dataset and predictions:
@@ -291,7 +288,8 @@ def _name(folder: Path, folders: tuple[Path, ...]) -> str:
 @click.version_option(__version__, prog_name="matting-export")
 @click.argument("checkpoint", type=A_PATH)
 @click.option("-o", "--out", type=A_PATH, required=True, help="File to write: .onnx or .safetensors.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@AS_JSON
+@shared_options
 def export(checkpoint: Path, out: Path, as_json: bool) -> None:
     """Write a trained network for other programs, and prove the file against torch.
 
@@ -323,4 +321,4 @@ def export(checkpoint: Path, out: Path, as_json: bool) -> None:
             told = "weights under the keys of the state_dict"
     if as_json:
         click.echo(json.dumps(result))
-    click.echo(f"{out}: {out.stat().st_size / 1e6:,.1f} MB; {told}", err=True)
+    tell(f"{out}: {out.stat().st_size / 1e6:,.1f} MB; {told}")

@@ -1,20 +1,66 @@
-"""Text: figures as people read them, for the terminal and the report alike."""
+"""Text: names, counts, sizes and times as people read them, on the terminal and in reports alike."""
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+MARKS = "=+-@\t\r"  # what makes a spreadsheet take a cell for a formula
 
 
 def escape(text: str) -> str:
-    """Make a name safe to print: what would move the cursor, colour or reorder a line is escaped."""
+    r"""Make a name safe to print: what would move the cursor, colour or reorder a line is escaped.
+
+    Examples
+    --------
+    >>> print(escape("a\x1b[31mb"))
+    a\x1b[31mb
+    """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def escape_lines(text: str) -> str:
+    """Make a message safe to print; its lines stay lines."""
+    return "\n".join(map(escape, text.split("\n")))
+
+
+def escape_cell(text: str) -> str:
+    """Make a name safe in a table's cell: spreadsheets take what begins with a sign for a formula."""
+    return f"'{escape(text)}" if text.startswith(tuple(MARKS)) else escape(text)
 
 
 def list_briefly(names: Sequence[str], most: int) -> str:
     """Name the first of them, and say how many more there are."""
     listed = ", ".join(names[:most])
     return listed if len(names) <= most else f"{listed} and {len(names) - most:,} more"
+
+
+def count_of(number: int, noun: str) -> str:
+    """Say how many there are of what a noun in the singular names; ``y`` and ``s`` endings are known, no other.
+
+    Examples
+    --------
+    >>> count_of(1, "composite"), count_of(1200, "cut-out"), count_of(0, "entry")
+    ('1 composite', '1,200 cut-outs', '0 entries')
+    """
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Say which known name was probably meant; else name them all.
+
+    Examples
+    --------
+    >>> suggest("demmo", ["demo", "modern"])
+    "did you mean 'demo'?"
+    >>> suggest("x", ["demo", "modern"])
+    'there are demo, modern'
+    """
+    names = list(known)
+    near = difflib.get_close_matches(name, names, 1)
+    return f"did you mean '{near[0]}'?" if near else f"there are {', '.join(names)}"
 
 
 def fold_name(name: str) -> str:
@@ -29,8 +75,8 @@ def format_size(count: float) -> str:
 
 def format_duration(seconds: float) -> str:
     """Say a number of seconds."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    hours, rest = divmod(whole, 3600)
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{rounded} s"
+    hours, rest = divmod(rounded, 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02} min"

@@ -12,7 +12,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 
 from ..base.errors import BuildError
 from ..base.files import TEMPORARY, disk_error, write_json
+from ..base.progress import OnProgress, Progress, ignore_progress
 from ..base.storage import is_remote, list_sizes, locks_folder, resolve_path
+from ..base.text import format_size
 from ..base.workers import run_in_processes, use_cluster, uses_local_workers
 from ..dataset.checksums import CHECKSUMS, write_checksums
 from ..dataset.dataset import open_dataset
@@ -40,15 +42,6 @@ from .resume import Inputs, committed_sidecars, resume_plan
 from .shares import WHOLE, Share, held
 
 REFRESH = 0.2  # seconds between two looks at the progress
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a build is, for a display; counts include what earlier runs made."""
-
-    composites: int
-    failures: int
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -87,7 +80,7 @@ def build(
     jobs: int = -1,
     share: Share = WHOLE,
     cluster: str | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> BuildResult:
     """Build a dataset, or go on with one.
 
@@ -119,7 +112,7 @@ def build(
         left = [shard for shard in mine if shard.index not in done or done[shard.index]["failures"]]
         if left:
             (out / CHECKSUMS).unlink(missing_ok=True)  # until all is done, it would speak of what was
-        with _watched(plan, done, on_progress) as slots:
+        with _watched(plan, done, on_progress, sum(map(len, mine))) as slots:
             parent = os.getpid() if ours else None
             progress = Path(str(slots.filename))
             tasks = (_task(plan, shard, shards, progress, parent, shard.index in done) for shard in left)
@@ -227,7 +220,7 @@ def _counts(sidecar: dict[str, Any]) -> tuple[int, int, int]:
 
 @contextlib.contextmanager
 def _watched(
-    plan: Plan, done: dict[int, dict[str, Any]], on_progress: Callable[[Progress], None] | None
+    plan: Plan, done: dict[int, dict[str, Any]], on_progress: OnProgress, total: int
 ) -> Iterator[np.memmap[Any, np.dtype[np.int64]]]:
     """Call `on_progress` while the body runs, from the counters that workers of this machine keep in a shared file."""
     with tempfile.TemporaryDirectory(prefix="matting-compose-") as folder:
@@ -241,8 +234,8 @@ def _watched(
         def watch() -> None:
             while True:
                 last = stop.wait(REFRESH)
-                if on_progress is not None:
-                    on_progress(Progress(*(int(total) for total in slots.sum(axis=0))))
+                made, failed, size = (int(count) for count in slots.sum(axis=0))
+                on_progress(Progress("composites", made + failed, total, failed, detail=format_size(size)))
                 if last:
                     return
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 from unicodedata import normalize
 
 from ..base.errors import PlanError, SourceError
-from ..base.progress import OnProgress
+from ..base.progress import OnProgress, Progress
 from ..base.text import fold_name
 from ..base.workers import run_in_processes
 from ..recipe import ListBackgrounds, Recipe
@@ -98,7 +98,7 @@ def examine(recipe: Recipe, *, jobs: int = -1, on_progress: OnProgress | None = 
     ----------
     recipe : what would be built
     jobs : worker processes; -1 for one per core
-    on_progress : called with what is looked at, how many are done, and of how many
+    on_progress : called as things are looked at
     """
     case = _Case(recipe, jobs, on_progress or (lambda *_: None))
     entries = case.try_listing(lambda: foreground_layout(recipe).entries())
@@ -189,7 +189,7 @@ class _Case:
         done = 0
         for results in run_in_processes(partial(_look_at_all, look), chunks, len(chunks), jobs):
             done += len(results)
-            self.report(what, done, len(items))
+            self.report(Progress(what, done, len(items)))
             yield from results
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..base.errors import SourceError
 from ..base.files import free_bytes
-from ..base.progress import OnProgress
+from ..base.progress import OnProgress, Progress
 from ..base.storage import is_remote
 from ..base.text import fold_name, list_briefly
 from ..base.workers import run_in_processes
@@ -78,7 +78,7 @@ def survey(plan: Plan, out: Path, *, jobs: int = -1, on_progress: OnProgress | N
     plan : what to build
     out : where; need not exist
     jobs : as the build's
-    on_progress : called with what is looked at, how many are done, and of how many
+    on_progress : called as things are looked at
     """
     report = on_progress or (lambda *_: None)
     failing: list[tuple[str, str]] = []
@@ -119,7 +119,7 @@ def _look_at_foregrounds(plan: Plan, jobs: int, report: OnProgress, failing: lis
             failing.append((error.source, error.detail))
         for note in notes:
             found.setdefault(note, []).append(entry.image)
-        report("foregrounds", done, len(plan.foregrounds))
+        report(Progress("foregrounds", done, len(plan.foregrounds)))
     return [f"{note}: {list_briefly(names, NAMED)}" for note, names in found.items()]
 
 
@@ -155,7 +155,7 @@ def _background_sizes(plan: Plan, report: OnProgress, failing: list[tuple[str, s
         except SourceError as error:
             failing.append((error.source, error.detail))
         if done % 1000 == 0 or done == len(used):
-            report("backgrounds", done, len(used))
+            report(Progress("backgrounds", done, len(used)))
     return sizes
 
 

@@ -18,6 +18,7 @@ import cv2
 from ..base.text import escape, format_duration, format_size
 from ..inspection.panel import Array
 from ..inspection.summary import bars, summary_lines
+from .terminal import tell
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -77,25 +78,25 @@ def print_survey(found: Survey) -> None:
 def print_built(result: BuildResult, sheet: Path) -> None:
     """Say what a build has made."""
     rate = result.rendered / max(result.seconds, 1e-9)
-    _tell(
+    tell(
         f"{result.out}: {result.composites:,} composites in {result.shards} shards, {format_size(result.bytes)};"
         f" {result.rendered:,} rendered in {format_duration(result.seconds)} ({rate:,.0f}/s)"
     )
     if result.missing:
-        _tell(f"{result.missing:,} shards of other shares are missing; the last to finish writes the index")
+        tell(f"{result.missing:,} shards of other shares are missing; the last to finish writes the index")
     elif result.composites:
-        _tell(f"Look at {sheet}")
+        tell(f"Look at {sheet}")
 
 
 def print_missing(failures: Sequence[FailureRecord], index: Path) -> None:
     """Say which composites a build could not make, by cause and picture; the index has every one."""
     by_source = Counter((failure.cause, failure.source, failure.detail) for failure in failures)
-    _tell(f"{len(failures):,} composites are missing, because of {len(by_source)} pictures:")
+    tell(f"{len(failures):,} composites are missing, because of {len(by_source)} pictures:")
     for (cause, source, detail), number in list(by_source.items())[:SOME]:
-        _tell(f"  {number:5} × {cause}: {escape(source)}: {escape(detail)}")
+        tell(f"  {number:5} × {cause}: {escape(source)}: {escape(detail)}")
     if len(by_source) > SOME:
-        _tell(f"  … and {len(by_source) - SOME} more, all in {index}")
-    _tell("Mend them and run the same command: only what is missing will be rendered")
+        tell(f"  … and {len(by_source) - SOME} more, all in {index}")
+    tell("Mend them and run the same command: only what is missing will be rendered")
 
 
 def print_diagnosis(found: Diagnosis) -> None:
@@ -126,18 +127,18 @@ def print_errand(errand: Errand, out: Path, free: int) -> None:
 def print_fetched(done: Fetched) -> None:
     """Say what a fetch has brought."""
     there = f"{done.present + done.fetched:,} of {done.pictures:,} pictures"
-    _tell(f"{done.out}: {there}; {done.fetched:,} fetched in {format_duration(done.seconds)}")
+    tell(f"{done.out}: {there}; {done.fetched:,} fetched in {format_duration(done.seconds)}")
     for note in done.notes:
-        _tell(f"note: {escape(note)}")
+        tell(f"note: {escape(note)}")
     for name, reason in done.failures:
-        _tell(f"failed: {escape(name)}: {escape(reason)}")
+        tell(f"failed: {escape(name)}: {escape(reason)}")
 
 
 def print_extraction(done: ExtractResult, sheet: Path) -> None:
     """Say what an extraction has made, and how good it is."""
     there = f"{done.made + done.present:,} of {done.pictures:,} cut-outs"
-    _tell(f"{done.out}: {there}; {done.made:,} made in {format_duration(done.seconds)}")
-    _tell("colours: " + ", ".join(f"{count:,} {kind}" for kind, count in done.colours.items()))
+    tell(f"{done.out}: {there}; {done.made:,} made in {format_duration(done.seconds)}")
+    tell("colours: " + ", ".join(f"{count:,} {kind}" for kind, count in done.colours.items()))
     for what, figure in (
         ("re-blending error", done.reblending_error),
         ("halo before", done.halo_before),
@@ -145,23 +146,19 @@ def print_extraction(done: ExtractResult, sheet: Path) -> None:
     ):
         if figure:
             spread = f"median {figure.median:.2f}, {figure.least:.2f} to {figure.most:.2f}"
-            _tell(f"{what}: {spread} of 255, {figure.count:,} pictures")
+            tell(f"{what}: {spread} of 255, {figure.count:,} pictures")
     if done.foreign:
-        _tell(f"note: {len(done.foreign):,} other pictures in {done.out}; a build would take them, too")
+        tell(f"note: {len(done.foreign):,} other pictures in {done.out}; a build would take them, too")
     if done.colours:
-        _tell(f"Look at {sheet}")
+        tell(f"Look at {sheet}")
 
 
 def print_failures(failures: Sequence[Failure], rest: str) -> None:
     """Say which pictures failed; `rest` is where all of them are."""
     for failure in failures[:SOME]:
-        _tell(f"failed: {failure.cause}: {escape(failure.source)}: {escape(failure.detail)}")
+        tell(f"failed: {failure.cause}: {escape(failure.source)}: {escape(failure.detail)}")
     if len(failures) > SOME:
-        _tell(f"  … and {len(failures) - SOME:,} more ({rest})")
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr)
+        tell(f"  … and {len(failures) - SOME:,} more ({rest})")
 
 
 def print_summary(summary: Summary) -> None:

@@ -1,46 +1,139 @@
-"""Terminal: what all commands share: exit codes, errors told in a line, progress, sizes and times for people."""
+"""Terminal: what all commands share: exit codes, errors as a line, and what is said on standard error.
+
+Names come from files, so none is printed as it is.
+"""
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Protocol
 
 import click
 
 from ..base.errors import RESUME_HINT, MattingComposeError, RecipeError
-from ..base.text import format_duration
+from ..base.text import escape_lines
 
 CLEAN, FAILED, USAGE, WITH_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 
 
+LOGGER = "matting_compose"
+
+
 AGAIN = 0.01  # seconds until an interruption that went nowhere is tried again
-
-
-REFRESH, LINE_EVERY = 0.1, 10.0  # seconds between two updates on a terminal, and between two lines elsewhere
 
 
 # Packages whose exceptions are object storage's, and have no common root.
 STORAGE = {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs"}
 
 
-class DatasetPath(click.Path):
-    """A dataset's folder, or its address in object storage."""
+def log_level() -> int:
+    """Return how much the running command is to say: WARNING with --quiet, DEBUG with --verbose, else INFO."""
+    context = click.get_current_context(silent=True)
+    return int(context.meta.get(LOGGER, logging.INFO)) if context else logging.INFO
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Leave addresses as they are: a `Path` would make one slash of two."""
-        return value if "://" in str(value) else super().convert(value, param, ctx)
+
+def tell(text: str) -> None:
+    """Say on standard error what was done; nothing with --quiet. Off a terminal, with the time."""
+    if log_level() <= logging.INFO:
+        write_line(text)
+
+
+def warn(text: str) -> None:
+    """Say on standard error what may be wrong, also with --quiet."""
+    write_line(f"warning: {text}")
+
+
+def write_line(text: str) -> None:
+    """Write a line on standard error; off a terminal, with the time."""
+    stamp = "" if sys.stderr.isatty() else time.strftime("%Y-%m-%d %H:%M:%S  ")
+    click.echo(stamp + escape_lines(text), err=True)
+
+
+def write_error(text: str) -> None:
+    """Write an error on standard error, as click writes its own."""
+    click.echo(f"Error: {escape_lines(text)}", err=True)
+
+
+class _LogHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        (warn if record.levelno >= logging.WARNING else write_line)(record.getMessage())
 
 
 @contextmanager
 def handle_errors(interrupted: str = RESUME_HINT) -> Iterator[None]:
-    """Turn errors into a message and an exit code, and SIGTERM into an interruption, told with a way to go on."""
+    """Show what is logged; turn errors into a message and an exit code, and SIGTERM into an interruption.
+
+    Parameters
+    ----------
+    interrupted : str
+        The way to go on, for who interrupts it or runs out of room.
+    """
+    _prepare_streams()
+    with _logging(), _interruptible():
+        try:
+            yield
+        except KeyboardInterrupt:
+            click.echo(f"\nInterrupted. {interrupted}", err=True)
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:  # whoever reads has seen enough: click ends quietly
+            raise
+        except Exception as error:
+            if (message := _message(error, interrupted)) is None:
+                raise
+            write_error(message)
+            sys.exit(USAGE if isinstance(error, RecipeError) else FAILED)
+
+
+def _message(error: Exception, interrupted: str) -> str | None:
+    """Say an error in a line, with the way out; None for one that is a fault of ours."""
+    if isinstance(error, MattingComposeError):
+        return str(error)
+    if isinstance(error, OSError):  # of a disk, most likely: whatever was being written has not got its name
+        return f"{error}. {interrupted}"
+    if isinstance(error, MemoryError):
+        return f"there is no memory left ({error}). {interrupted}"
+    if type(error).__module__.partition(".")[0] in STORAGE:
+        reason = str(error).partition("\n")[0]
+        return f"the storage does not answer, or refuses ({reason}). {interrupted}"
+    return None
+
+
+def _prepare_streams() -> None:
+    """Let no closed stream, and no character that a stream cannot show, end a command."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed: else the next file to be opened, a shard, would get its number
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123, SIM115
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def _logging() -> Iterator[None]:
+    logger, handler = logging.getLogger(LOGGER), _LogHandler()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(log_level())
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn SIGTERM into an interruption, and let none be lost in a callback or be told by threads that it stops."""
     stopping = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -71,93 +164,7 @@ def handle_errors(interrupted: str = RESUME_HINT) -> Iterator[None]:
     sys.unraisablehook, threading.excepthook = lost, broken
     try:
         yield
-    except KeyboardInterrupt:
-        click.echo(f"\nInterrupted. {interrupted}", err=True)
-        sys.exit(INTERRUPTED)
-    except MattingComposeError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(USAGE if isinstance(error, RecipeError) else FAILED)
-    except BrokenPipeError:  # whoever reads has seen enough: click ends quietly
-        raise
-    except OSError as error:  # of a disk, most likely: whatever was being written has not got its name
-        click.echo(f"Error: {error}. {interrupted}", err=True)
-        sys.exit(FAILED)
-    except MemoryError as error:
-        click.echo(f"Error: there is no memory left ({error}). {interrupted}", err=True)
-        sys.exit(FAILED)
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in STORAGE:
-            raise
-        reason = str(error).partition("\n")[0]
-        click.echo(f"Error: the storage does not answer, or refuses ({reason}). {interrupted}", err=True)
-        sys.exit(FAILED)
     finally:
         sys.unraisablehook, threading.excepthook = usual, usual_in_threads
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-
-
-class Report(Protocol):
-    """What progress is told to."""
-
-    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
-        """Say what is done, how much of it, of how much, and what else is worth knowing."""
-
-
-def format_count(number: float) -> str:
-    """Say a number of things, or how many a second."""
-    return f"{number:,.3g}" if isinstance(number, float) else f"{number:,}"
-
-
-@contextmanager
-def progress(said: Callable[[float], str] = format_count) -> Iterator[Report]:
-    """Show progress on standard error: a bar on a terminal, else a line now and then, with rate and time left.
-
-    Parameters
-    ----------
-    said : how an amount is said
-    """
-    if not sys.stderr.isatty():
-        yield _lines(said)
-        return
-
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    texts = [TextColumn(f"{{task.fields[{name}]}}") for name in ("amount", "rate", "note")]
-    columns = (TextColumn("{task.description}"), BarColumn(), *texts[:2], TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, texts[2], console=Console(stderr=True), transient=True) as bar:
-        tasks = {"": bar.add_task("", visible=False, amount="", rate="", note="")}
-        last = 0.0
-
-        def update(what: str, done: int, total: int, note: str = "") -> None:
-            nonlocal last
-            if done < total and time.monotonic() - last < REFRESH:
-                return
-            last = time.monotonic()
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total, amount="", rate="", note="")
-            speed = bar.tasks[tasks[what]].speed
-            rate = f"{said(float(speed))}/s" if speed else ""
-            amount = f"{said(done)}/{said(total)}"
-            bar.update(tasks[what], completed=done, total=total, amount=amount, rate=rate, note=note)
-
-        yield update
-
-
-def _lines(said: Callable[[float], str]) -> Report:
-    last, before = time.monotonic(), -1
-
-    def line(what: str, done: int, total: int, note: str = "") -> None:
-        nonlocal last, before
-        if before < 0:
-            before = done  # by an earlier run
-        if (seconds := time.monotonic() - last) >= LINE_EVERY:
-            # Since the last line: what was done earlier is passed in no time, and would promise too much.
-            rate = max(done - before, 0) / seconds
-            left = f"{said(rate)}/s  ETA {format_duration((total - done) / rate)}" if rate else ""
-            texts = (f"{what}: {said(done)}/{said(total)}", left, note)
-            click.echo("  ".join(filter(None, texts)), err=True)
-            last, before = time.monotonic(), done
-
-    return line

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..base.arrays import UInt8Array
 from ..base.errors import DatasetError
-from ..base.progress import OnProgress
+from ..base.progress import OnProgress, Progress
 from ..base.storage import cache_locally, list_sizes, resolve_path
 from .documents import INDEX, FailureRecord, Settings, ShardRecord, load_index
 from .reader import Memory, ShardReader
@@ -202,7 +202,7 @@ class Dataset(Sequence[Sample]):
             if record.file not in skip:
                 rows |= dict(enumerate(self.reader(shard).rows, self._starts[shard]))
             if on_progress:
-                on_progress("tables", shard + 1, len(self.shards))
+                on_progress(Progress("tables", shard + 1, len(self.shards)))
         return rows
 
     def read_mask(self, number: int, name: Literal["trimap", "alpha"]) -> UInt8Array:

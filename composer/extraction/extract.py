@@ -19,7 +19,7 @@ import numpy as np
 from ..base.arrays import UInt8Array
 from ..base.errors import FileError, SourceError, describe_error
 from ..base.files import disk_error, file_sha256, lock_exclusively, write_json
-from ..base.progress import OnProgress
+from ..base.progress import OnProgress, Progress
 from ..base.text import escape
 from ..base.workers import run_in_processes
 from ..recipe import PairsForegrounds
@@ -265,7 +265,7 @@ def _in_turn(
     tasks = [_Task(one, out) for one in inputs]
     for done, result in enumerate(run_in_processes(function, tasks, len(tasks), jobs), start=1):
         if on_progress:
-            on_progress("pictures", done, len(tasks))
+            on_progress(Progress("pictures", done, len(tasks)))
         yield result
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from ..base.errors import FileError
 from ..base.files import atomic_write, disk_error, file_sha256, lock_exclusively
+from ..base.progress import OnProgress, Progress, ignore_progress
 from .apt import AptError, Offer, ask_apt, download
 from .corpus import FOLDERS, Corpus, Package, Picture, lacking, strays
 from .debian import CHUNK, Member, PackageError, package_members
@@ -103,17 +104,6 @@ class Errand:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far it is: bytes of packages fetched or read so far, and of all; pictures that are there, and all."""
-
-    what: str
-    bytes: int
-    total_bytes: int
-    pictures: int
-    total_pictures: int
-
-
-@dataclass(frozen=True)
 class Fetched:
     """What was fetched.
 
@@ -163,7 +153,7 @@ def fetch(
     corpus: Corpus,
     out: Path,
     packages: Sequence[Path] = (),
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Fetched:
     """Bring a folder's pictures, and the packages' statements of licence, to what a corpus says.
 
@@ -185,7 +175,7 @@ def fetch(
             _own_folder(out / folder)
         errand = plan_fetch(corpus, out, packages)
         _refuse_the_impossible(errand, out)
-        work = _Work(errand, out, on_progress or (lambda _: None))
+        work = _Work(errand, out, on_progress)
         for source in errand.sources:
             work.do(source)
         _write(out / LICENCES / "pictures.csv", corpus.table.encode())
@@ -273,7 +263,7 @@ def _write(path: Path, data: bytes) -> None:
 class _Work:
     """The packages, one after the other, and what has come of them."""
 
-    def __init__(self, errand: Errand, out: Path, report: Callable[[Progress], None]) -> None:
+    def __init__(self, errand: Errand, out: Path, report: OnProgress) -> None:
         self._errand, self._out, self._report = errand, out, report
         self._done = 0  # bytes of packages that are behind us
         self._total = errand.download_bytes + sum(source.bytes for source in errand.sources if not source.reason)
@@ -307,8 +297,8 @@ class _Work:
         return file
 
     def _tell(self, what: str, size: int) -> None:
-        there = self._errand.present + self.fetched
-        self._report(Progress(what, self._done + size, self._total, there, self._errand.pictures))
+        there = f"{self._errand.present + self.fetched:,}/{self._errand.pictures:,} pictures; {what}"
+        self._report(Progress("packages", self._done + size, self._total, len(self.failures), "bytes", there))
 
     def _prove(self, file: Path, package: Package) -> None:
         """Compare a package with its pinned sum; another version has its pictures to prove it."""

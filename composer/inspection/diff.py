@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.progress import OnProgress
+from ..base.progress import OnProgress, Progress
 from ..dataset.dataset import Dataset, open_dataset
 from ..dataset.rows import Parts, Row
 
@@ -143,7 +143,7 @@ def _pixels(
                 counts[part] += 1
                 largest[part] = max(largest.get(part, (0, "")), (distance, one.row.key))
         if on_progress:
-            on_progress("pixels", done, len(pairs))
+            on_progress(Progress("pixels", done, len(pairs)))
     return {
         part: PartDifference(counts[part], counts[part] / len(pairs), *largest[part])
         for part in Parts._fields

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ..base.errors import DatasetError
 from ..base.file_names import file_name
 from ..base.files import atomic_write, disk_error, encode_picture, read_json, write_json, write_text
-from ..base.progress import OnProgress
+from ..base.progress import OnProgress, Progress
 from ..base.text import escape, fold_name
 from ..base.workers import run_in_processes
 from ..dataset.dataset import Sample, open_dataset
@@ -187,7 +187,7 @@ def _run(tasks: list[_Task], jobs: int, total: int, on_progress: OnProgress | No
         written += fresh
         done += count
         if on_progress:
-            on_progress("composites", done, total)
+            on_progress(Progress("composites", done, total))
     return written
 
 

@@ -25,7 +25,7 @@ from PIL import Image
 
 from ..base.errors import DatasetError
 from ..base.files import write_text
-from ..base.progress import OnProgress
+from ..base.progress import OnProgress, Progress
 from ..base.text import escape
 from ..dataset.dataset import Dataset, Sample, open_dataset
 from ..dataset.documents import FailureRecord
@@ -81,7 +81,7 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
     ----------
     folder : the dataset's
     path : the HTML file; an older one is replaced
-    on_progress : called with what is read, how much is done, and of how much
+    on_progress : called as things are read
 
     Raises
     ------
@@ -187,7 +187,7 @@ def _cells(
             "facts": _facts(row, number, split, float(unknown[number])),
         }
         if on_progress:
-            on_progress("pictures", done, len(chosen))
+            on_progress(Progress("pictures", done, len(chosen)))
     return [cells[number] for number in chosen], foregrounds
 
 

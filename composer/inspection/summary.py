@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.progress import OnProgress
+from ..base.progress import OnProgress, Progress
 from ..base.text import format_size
 from ..compositing.blending import STRONG_ENLARGEMENT
 from ..dataset.dataset import Dataset, open_dataset
@@ -198,7 +198,7 @@ def summarise(folder: str | Path, *, full: bool = False, on_progress: OnProgress
     ----------
     folder : the dataset's
     full : look at every composite's masks, not at a sample of `SAMPLE`
-    on_progress : called with what is read, how much is done, and of how much
+    on_progress : called as things are read
 
     Raises
     ------
@@ -235,7 +235,7 @@ def measure_masks(
         if row.group not in alphas:
             alphas[row.group] = _alpha_shares(dataset.read_mask(number, "alpha"), dataset.settings.trimap)
         if on_progress:
-            on_progress("masks", i + 1, len(numbers))
+            on_progress(Progress("masks", i + 1, len(numbers)))
     return MaskFigures(numbers, unknown, alphas)
 
 

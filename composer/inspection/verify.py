@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..base.errors import DatasetError
 from ..base.files import LOCK, file_sha256
-from ..base.progress import OnProgress
+from ..base.progress import OnProgress, Progress
 from ..base.storage import is_remote, resolve_path
 from ..base.text import list_briefly
 from ..base.workers import run_in_processes
@@ -290,7 +290,7 @@ def _verify_shards(documents: _Documents, jobs: int, on_progress: OnProgress | N
         results.append(result)
         done += record.composites
         if on_progress:
-            on_progress("composites", done, total)
+            on_progress(Progress("composites", done, total))
     return results
 
 

@@ -15,12 +15,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the 'train' extra")
 
 from matting_compose.composer import open_dataset  # noqa: E402 (only once torch is known to be there)
+from matting_compose.composer.base.progress import Progress  # noqa: E402
 from matting_compose.trainer.networks.checkpoint import load_network  # noqa: E402
 from matting_compose.trainer.training import loop, validate  # noqa: E402
 from matting_compose.trainer.training.config import load_config  # noqa: E402
 from matting_compose.trainer.training.run_log import read_records  # noqa: E402
 from matting_compose.trainer.training.runtime import Runtime  # noqa: E402
-from runs import MODULE, Watching, arguments, asked_at, command, same, state, steps_of, tiny, together, train_in_process  # noqa: E402
+from runs import MODULE, arguments, asked_at, command, same, state, steps_of, tiny, together, train_in_process  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 
@@ -61,7 +62,7 @@ def test_a_stop_changes_nothing(
 ) -> None:
     """Stopped in mid-epoch, where a validation was due, or at the end, gone on with by other workers: the same."""
     out = tmp_path / "run"
-    outcome = train_in_process(finished, out, tiny(f"stream.workers={before}"), act=asked_at(step))
+    outcome = train_in_process(finished, out, tiny(f"stream.workers={before}"), on_progress=asked_at(step))
     assert outcome.stopped
     assert outcome.step in (step, step + 1)
     assert "Stopped." in (out / "index.html").read_text()
@@ -82,12 +83,12 @@ def test_a_kill_costs_the_steps_since_the_last_checkpoint(finished: Path, whole:
     """After a death without a word, lines that are made again are not doubled, and half a line is dropped."""
     out = tmp_path / "run"
 
-    def die(step: int) -> None:
-        if step == 6:
+    def die(progress: Progress) -> None:
+        if progress.done == 6:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        train_in_process(finished, out, tiny("save_every=3"), act=die)
+        train_in_process(finished, out, tiny("save_every=3"), on_progress=die)
     assert state(out / "last.pt")["step"] == 3
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "train", "st')
@@ -107,7 +108,7 @@ def test_a_signal_stops_the_command(finished: Path, tmp_path: Path, number: sign
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if line.startswith("step 3/"):
+            if "step 3/" in line:  # after the time
                 os.killpg(process.pid, number)
                 break
         rest = process.stderr.read()
@@ -217,7 +218,7 @@ def test_a_gpu_trains(finished: Path, tmp_path: Path, more: tuple[str, ...]) -> 
     out = tmp_path / "run"
     gpu = Runtime(torch.device("cuda:0"))
     config = tiny("stream.workers=1", *more)
-    loop.train(finished, out, config, gpu, Watching(asked_at(3)), resume=False)
-    assert not loop.train(finished, out, config, gpu, Watching(), resume=True).stopped
+    loop.train(finished, out, config, gpu, asked_at(3))
+    assert not loop.train(finished, out, config, gpu, resume=True).stopped
     assert not any(key.startswith("_orig_mod") for key in state(out / "last.pt")["model"])
     assert json.loads((out / "config.json").read_text())["compile"] == ("compile=true" in more)

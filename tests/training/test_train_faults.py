@@ -21,6 +21,7 @@ torch = pytest.importorskip("torch", reason="training needs the 'train' extra")
 
 from conftest import call  # noqa: E402 (only once torch is known to be there)
 from matting_compose.composer import open_dataset  # noqa: E402
+from matting_compose.composer.base.progress import Progress  # noqa: E402
 from matting_compose.trainer.data.stream import open_stream  # noqa: E402
 from matting_compose.trainer.networks.losses import Loss  # noqa: E402
 from matting_compose.trainer.training import batches, learner, loop, validate  # noqa: E402
@@ -186,12 +187,12 @@ def test_a_shard_that_turns_bad_costs_nothing(copied: Path, whole: Path, finishe
     path = copied / "shards" / shard.file
     content = path.read_bytes()
 
-    def spoil(step: int) -> None:
-        if step == 2:
+    def spoil(progress: Progress) -> None:
+        if progress.done == 2:
             path.write_bytes(content[:400] + bytes(len(content) - 400))
 
     with pytest.raises(loop.TrainingError, match="Saved at step"):
-        train_in_process(copied, out, tiny("stream.workers=1", "stream.prefetch=1"), act=spoil)
+        train_in_process(copied, out, tiny("stream.workers=1", "stream.prefetch=1"), on_progress=spoil)
     assert 2 <= state(out / "last.pt")["step"] < 7
     path.write_bytes(content)
     train_in_process(copied, out, tiny(), resume=True)
@@ -219,12 +220,12 @@ def test_a_validation_that_meets_bad_data_costs_nothing(copied: Path, whole: Pat
     out, before = tmp_path / "run", shutil.copytree(copied / "shards", tmp_path / "before")
     number = validate.validation_samples(open_dataset(copied), 2)[1]
 
-    def spoil(step: int) -> None:
-        if step == 2:
+    def spoil(progress: Progress) -> None:
+        if progress.done == 2:
             damage(copied, number)
 
     with pytest.raises(loop.TrainingError, match=r"composite disc 1.*Saved at step 4"):
-        train_in_process(copied, out, tiny(), act=spoil)
+        train_in_process(copied, out, tiny(), on_progress=spoil)
     assert state(out / "last.pt")["step"] == 4
     shutil.copytree(before, copied / "shards", dirs_exist_ok=True)
     train_in_process(copied, out, tiny(), resume=True)
@@ -295,12 +296,12 @@ def test_a_full_disk_keeps_what_was_saved(finished: Path, whole: Path, tmp_path:
         out = disk / "run"
         filler = disk / "filler"
 
-        def fill(step: int) -> None:
-            if step == 2:
+        def fill(progress: Progress) -> None:
+            if progress.done == 2:
                 filler.write_bytes(bytes(shutil.disk_usage(disk).free - size // 2))
 
         with pytest.raises(loop.TrainingError, match="cannot be written"):
-            train_in_process(finished, out, tiny("save_every=3"), act=fill)
+            train_in_process(finished, out, tiny("save_every=3"), on_progress=fill)
         assert state(out / "last.pt")["step"] == 0
         assert not list(out.glob(".*.tmp"))
         filler.unlink()

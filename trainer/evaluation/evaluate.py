@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...composer.base.arrays import UInt8Array
 from ...composer.base.errors import FileError
+from ...composer.base.progress import OnProgress, Progress, ignore_progress
 from ...composer.sources.mattes import read_matte
 from ..inference.cutout import side_by_side
 from ..inference.files import list_pictures
@@ -123,7 +124,7 @@ def evaluate(
     whole: bool = False,
     jobs: int = -1,
     worst: int = 0,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress = ignore_progress,
 ) -> Evaluation:
     """Grade every competitor on every case.
 
@@ -135,7 +136,7 @@ def evaluate(
     whole : grade the whole picture (SHM's variant); else the unknown region where there are trimaps
     jobs : processes; -1 for one per core. With a network on a GPU there is one
     worst : how many of each competitor's worst cases to keep pictures of
-    on_progress : called with scores done and their total
+    on_progress : called as mattes are graded
 
     Raises
     ------
@@ -161,8 +162,7 @@ def evaluate(
                 push = heapq.heappush if len(heap) < worst else heapq.heappushpop
                 push(heap, (result.sad, -len(scores), picture))
             scores.append(result)
-        if on_progress:
-            on_progress(done, len(tasks))
+        on_progress(Progress("mattes", done, len(tasks)))
     failed = {failure.competitor for failure in failures}
     return Evaluation(
         region=_region(cases[0], whole),

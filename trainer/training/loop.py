@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -13,6 +14,7 @@ import torch
 
 from ...composer.base.errors import DatasetError, TrainingError
 from ...composer.base.files import lock_exclusively
+from ...composer.base.progress import OnProgress, ignore_progress
 from ...composer.dataset.dataset import Dataset, open_dataset
 from ..data.stream import REMEMBER
 from ..networks.checkpoint import save_checkpoint
@@ -20,11 +22,13 @@ from .batches import StepBatches, open_training_stream
 from .config import Config, crops_per_step
 from .learner import Learner, StepResult, learning_rate
 from .run_folder import BEST, LAST, check_folder, previous_state, write_config
-from .run_log import Display, Journal, Meter, write_page
+from .run_log import Meter, RunLog, write_page
 from .runtime import Runtime, StopRequest, stop_on_signals
 from .validate import Validation
 
 __all__ = ["TrainResult", "train"]
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,12 @@ class TrainResult:
 
 
 def train(
-    dataset: str | Path, out: Path, config: Config, runtime: Runtime, display: Display, resume: bool
+    dataset: str | Path,
+    out: Path,
+    config: Config,
+    runtime: Runtime,
+    on_progress: OnProgress = ignore_progress,
+    resume: bool = False,
 ) -> TrainResult:
     """Train a network.
 
@@ -70,8 +79,8 @@ def train(
         How.
     runtime : Runtime
         On what.
-    display : Display
-        Where progress is shown.
+    on_progress : OnProgress
+        Called each `log_every` steps, by the leading process.
     resume : bool
         Go on from last.pt. The steps that follow are those of a run that never stopped: bit for bit on a CPU, with any
         number of workers.
@@ -93,7 +102,7 @@ def train(
         if resume:
             training.resume(previous_state(out, opened, config, runtime))
         runtime.barrier()  # all have looked at the folder before one of them changes it
-        return training.run(display)
+        return training.run(on_progress)
 
 
 class _Training:
@@ -115,7 +124,7 @@ class _Training:
         self._loss: float | None = None
         self._failure = ""  # why this process cannot go on
         self._warnings: list[str] = []
-        self._journal: Journal | None = None  # the leading process's
+        self._run_log: RunLog | None = None  # the leading process's
         self._unchecked: StepResult | None = None  # its numbers are looked at a step later, when the device is done
         self._began = time.perf_counter()
 
@@ -128,16 +137,16 @@ class _Training:
         if state["composites"] != self._composites:
             self._warnings.append("the dataset was mended since the last step; from here on the order is another")
 
-    def run(self, display: Display) -> TrainResult:
+    def run(self, on_progress: OnProgress) -> TrainResult:
         """Train to the end, or until asked to stop."""
         if self._step == 0:
             self._begin()
         with ExitStack() as stack:
             if self._runtime.leads:
-                journal = Journal(self._out, self._step, self._validated, display, self._config.tensorboard)
-                self._journal = stack.enter_context(closing(journal))
+                run_log = RunLog(self._out, self._step, self._validated, on_progress, self._config.tensorboard)
+                self._run_log = stack.enter_context(closing(run_log))
                 for warning in self._warnings:
-                    journal.say(f"warning: {warning}")
+                    LOGGER.warning(warning)
             finished = self._train()
         if self._runtime.leads:
             self._write_page("Finished." if finished else "Stopped.")
@@ -201,8 +210,8 @@ class _Training:
         rate = learning_rate(self._config.optimiser, self._step - 1, self._config.steps)
         line = meter.line(self._step, self._elapsed(), rate, self._learner.losses)
         self._loss = line.loss
-        if self._journal is not None:
-            self._journal.train(line)
+        if self._run_log is not None:
+            self._run_log.train(line)
 
     def _validation_due(self) -> bool:
         """Tell whether a validation is to be made at this step, and was not."""
@@ -238,8 +247,8 @@ class _Training:
         for name, scores in self._validation.score_guesses():
             if scores is None:
                 return False
-            if self._journal is not None:
-                self._journal.validation(0, scores, name)
+            if self._run_log is not None:
+                self._run_log.validation(0, scores, name)
         return True
 
     def _score_network(self) -> bool:
@@ -251,13 +260,13 @@ class _Training:
         if self._best is None or scores["sad"] < self._best[1]:
             self._best = (self._step, scores["sad"])
             self._save(BEST)
-        if self._journal is not None:
-            self._journal.validation(self._step, scores)
+        if self._run_log is not None:
+            self._run_log.validation(self._step, scores)
             if self._config.validation.panel:
                 try:
-                    self._journal.panel(self._step, self._validation.draw_panel(network))
+                    self._run_log.panel(self._step, self._validation.draw_panel(network))
                 except DatasetError as error:  # other processes are back at work
-                    self._journal.say(f"warning: step {self._step:,} has no panel: {error}")
+                    LOGGER.warning("step %s has no panel: %s", f"{self._step:,}", error)
             self._write_page("Running.")
         return True
 

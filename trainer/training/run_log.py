@@ -1,9 +1,10 @@
-"""Journal: what is seen of a run: lines and a bar on the terminal, metrics.jsonl, curves, panels, one page."""
+"""Run log: what is kept and told of a run: metrics.jsonl, curves, panels, one page, and its progress."""
 
 from __future__ import annotations
 
 import io
 import json
+import logging
 import math
 import resource
 import sys
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +22,15 @@ from numpy.typing import NDArray
 
 from ...composer.base.errors import TrainingError
 from ...composer.base.files import write_file, write_text
-from ...composer.base.text import format_duration
+from ...composer.base.progress import OnProgress, Progress
+from ...composer.base.text import count_of
 from ...composer.sources.image_io import write_picture
 from .config import Config, crops_per_step
 from .learner import StepResult
 from .runtime import Runtime
+
+LOGGER = logging.getLogger(__name__)
+
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -75,24 +80,14 @@ class Line:
     left: float
 
 
-class Display(Protocol):
-    """Where a training shows itself on a terminal."""
-
-    def line(self, line: Line) -> None:
-        """Show progress."""
-
-    def say(self, text: str) -> None:
-        """Show a line that stays."""
-
-
-class Journal:
+class RunLog:
     """Write a run's records.
 
     `step` is the one it goes on from, `judged` that of its last validation: lines that will be written again go.
     """
 
-    def __init__(self, folder: Path, step: int, judged: int, display: Display, tensorboard: bool) -> None:
-        self._folder, self._display = folder, display
+    def __init__(self, folder: Path, step: int, judged: int, on_progress: OnProgress, tensorboard: bool) -> None:
+        self._folder, self._on_progress = folder, on_progress
         self._path = folder / METRICS_FILE
         self._board = _tensorboard(folder, step) if tensorboard else None
         kept = {"train": step, "validation": judged}
@@ -101,14 +96,15 @@ class Journal:
         if damaged:
             aside = self._path.with_suffix(".damaged.jsonl")
             self._path.replace(aside)
-            display.say(f"{self._path}: {damaged:,} lines are damaged and were left out; it is kept as {aside.name}")
+            left_out = f"{count_of(damaged, 'damaged line')} left out"
+            LOGGER.warning("%s: %s; the file as it was is kept as %s", self._path, left_out, aside.name)
         records = [record for record in lines if record is not None and record["step"] <= kept[record["kind"]]]
         write_text(self._path, "".join(json.dumps(record) + "\n" for record in records))
         self._file = self._path.open("a", encoding="utf-8", buffering=1)
 
     def train(self, line: Line) -> None:
         """Record a line."""
-        self._display.line(line)
+        self._on_progress(Progress("step", line.step, line.steps, detail=format_line(line)))
         record = {key: value for key, value in vars(line).items() if key not in ("steps", "left")}
         self._record("train", record)
 
@@ -116,11 +112,7 @@ class Journal:
         """Record a validation, of the network or of a guess it has to beat."""
         self._record("validation", {"step": step, "what": what, **scores})
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
-        self._display.say(f"step {step:,}  validation, {what}: {numbers}")
-
-    def say(self, text: str) -> None:
-        """Show a line that stays on the terminal."""
-        self._display.say(text)
+        LOGGER.info("step %s  validation, %s: %s", f"{step:,}", what, numbers)
 
     def panel(self, step: int, picture: NDArray[np.uint8]) -> None:
         """Keep a panel, and draw curves and page anew: they are what a run is judged by."""
@@ -229,61 +221,13 @@ def _draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     write_file(path, file.getvalue())
 
 
-@contextmanager
-def display(quiet: bool) -> Iterator[Display]:
-    """Show a training on the terminal: a live bar, or lines where there is none; nothing if `quiet`."""
-    if quiet:
-        yield _Quiet()
-    elif not sys.stderr.isatty():
-        yield _Lines()
-    else:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        with Progress(
-            BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=Console(stderr=True)
-        ) as bar:
-            yield _Bar(bar)
-
-
 def format_line(line: Line) -> str:
     """Say a line in words."""
     parts = "  ".join(f"{name} {value:.4f}" for name, value in line.losses.items())
     return (
         f"loss {line.loss:.4f}  {parts}  rate {line.rate:.2g}  {line.crops_per_second:,.1f} crops/s"
-        f"  waiting {line.waiting:.1%}  {line.memory / 1e9:.1f} GB  ETA {format_duration(line.left)}"
+        f"  waiting {line.waiting:.1%}  {line.memory / 1e9:.1f} GB"
     )
-
-
-class _Quiet:
-    def line(self, line: Line) -> None:
-        """Show nothing."""
-
-    def say(self, text: str) -> None:
-        """Show nothing."""
-
-
-class _Lines:
-    def line(self, line: Line) -> None:
-        """See `Display`."""
-        print(f"step {line.step:,}/{line.steps:,}  {format_line(line)}", file=sys.stderr, flush=True)
-
-    def say(self, text: str) -> None:
-        """See `Display`."""
-        print(text, file=sys.stderr, flush=True)
-
-
-class _Bar:
-    def __init__(self, bar: Any) -> None:
-        self._bar, self._task = bar, bar.add_task("starting")
-
-    def line(self, line: Line) -> None:
-        """See `Display`."""
-        self._bar.update(self._task, total=line.steps, completed=line.step, description=format_line(line))
-
-    def say(self, text: str) -> None:
-        """See `Display`."""
-        self._bar.console.print(text, highlight=False, markup=False)
 
 
 class Meter:

@@ -1,0 +1,102 @@
+"""Progress bar: how far a job is, shown on standard error: a bar on a terminal, else a line now and then."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..base.progress import OnProgress, Progress, ignore_progress
+from ..base.text import count_of, format_duration, format_size
+from .terminal import log_level, write_line
+
+REFRESH, LINE_EVERY = 0.1, 10.0  # seconds between two updates on a terminal, and between two lines elsewhere
+
+
+@contextmanager
+def show_progress(line_every: float = LINE_EVERY) -> Iterator[OnProgress]:
+    """Give what a job is to call as it goes on; nothing is shown with --quiet.
+
+    Parameters
+    ----------
+    line_every : float
+        Seconds between two lines where standard error is no terminal; 0 shows every call.
+    """
+    if log_level() > logging.INFO:
+        yield ignore_progress
+    elif not sys.stderr.isatty():
+        yield _Lines(line_every)
+    else:
+        with _bar() as update:
+            yield update
+
+
+def _amount(progress: Progress, number: float) -> str:
+    """Say a number of what is counted, or how many a second."""
+    if progress.unit == "bytes":
+        return format_size(number)
+    return f"{number:,.3g}" if isinstance(number, float) else f"{number:,}"
+
+
+def _details(progress: Progress) -> str:
+    failures = count_of(progress.failures, "failure") if progress.failures else ""
+    return "  ".join(filter(None, (progress.detail, failures)))
+
+
+@contextmanager
+def _bar() -> Iterator[OnProgress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    amount, rate, details = (
+        TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("amount", "rate", "details")
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), amount, rate, TimeElapsedColumn(), TimeRemainingColumn())
+    with Bar(*columns, details, console=Console(stderr=True), transient=True) as bar:
+        tasks = {"": bar.add_task("", visible=False, amount="", rate="", details="")}
+        last = 0.0
+
+        def update(progress: Progress) -> None:
+            nonlocal last
+            if progress.done < progress.total and time.monotonic() - last < REFRESH:
+                return
+            last = time.monotonic()
+            if progress.phase not in tasks:
+                tasks[progress.phase] = bar.add_task(progress.phase, amount="", rate="", details="")
+            task = tasks[progress.phase]
+            speed = bar.tasks[task].speed
+            bar.update(
+                task,
+                completed=progress.done,
+                total=progress.total,
+                amount=f"{_amount(progress, progress.done)}/{_amount(progress, progress.total)}",
+                rate=f"{_amount(progress, float(speed))}/s" if speed else "",
+                details=_details(progress),
+            )
+
+        yield update
+
+
+class _Lines:
+    """A line now and then, with the rate since the last one and the time left."""
+
+    def __init__(self, every: float) -> None:
+        self._every = every
+        self._last = time.monotonic()
+        self._before: int | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        if self._before is None:
+            self._before = progress.done  # by an earlier run
+        if (seconds := time.monotonic() - self._last) < self._every:
+            return
+        # Since the last line: what was done earlier is passed in no time, and would promise too much.
+        rate = max(progress.done - self._before, 0) / max(seconds, 1e-9)
+        left = format_duration((progress.total - progress.done) / rate) if rate else ""
+        pace = f"{_amount(progress, rate)}/s  ETA {left}" if rate and self._every else ""
+        amount = f"{_amount(progress, progress.done)}/{_amount(progress, progress.total)}"
+        write_line("  ".join(filter(None, (f"{progress.phase} {amount}", pace, _details(progress)))))
+        self._last, self._before = time.monotonic(), progress.done
