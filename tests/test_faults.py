@@ -97,8 +97,8 @@ def full_disk(count: int) -> Iterator[None]:
 def test_a_disk_that_is_full_again_and_again(peace: Peace, tmp_path: Path) -> None:
     """Every file of a dataset in turn is the one for which there is no room: the build says so, and goes on."""
     out = tmp_path / "d"
-    for attempt in range(30):
-        with full_disk(2 + attempt % 5):
+    for attempt in range(60):
+        with full_disk(2 + attempt % 9):  # a file is made durable, then its name in the folder
             done = call(*peace.arguments(out))
         peace.assert_nothing_half_made(out)
         if done.code == 0:

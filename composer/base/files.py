@@ -1,4 +1,7 @@
-"""Files: written whole or not at all, in a folder that one process holds; and what a refusal of the disk means."""
+"""Files: written whole or not at all, in a folder that one process holds; and what a refusal of the disk means.
+
+Whatever is written goes through `atomic_write`: durable first, named then.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import os
 import re
 import shutil
 import uuid
@@ -20,12 +22,12 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from .errors import BuildError, DatasetError
-from .storage import is_remote
+from .storage import is_remote, sync_to_disk
 
 TEMPORARY = ".tmp"
 
 
-OURS = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # what `temporary_name` gives
+OURS = re.compile(rf"\.[^/]{{1,50}}\.[0-9a-f]{{32}}{re.escape(TEMPORARY)}")
 
 
 LOCK = ".lock"
@@ -42,29 +44,76 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}{TEMPORARY}")  # a name may be as long as names can be
 
 
+def is_temporary(name: str) -> bool:
+    """Tell whether a file's name is one that `temporary_name` gives: another program's are not ours to remove."""
+    return OURS.fullmatch(name) is not None
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary name to write under; what is there becomes `path` when the body ends well, else it goes.
 
-    The folder is made where there is none.
+    The folder is made where there is none. The bytes are on the disk before the name is, and the name before the next
+    statement runs: a power cut leaves what was there before, or all of the new.
+
+    Parameters
+    ----------
+    path : Path
+        The final name, on this machine.
+
+    Yields
+    ------
+    Path
+        A name in the same folder, at which there is no file yet.
+
+    Raises
+    ------
+    OSError
+        The disk refuses; what was there before is still there.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> with atomic_write(Path("notes/today.txt")) as temporary:
+    ...     _ = temporary.write_text("all or nothing")
+    >>> Path("notes/today.txt").read_text()
+    'all or nothing'
     """
     temporary = temporary_name(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         yield temporary
+        sync_to_disk(temporary)
         temporary.replace(path)
+        sync_to_disk(path.parent)
     finally:
         with contextlib.suppress(OSError):  # what could not be made need not be removed
             temporary.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, so that a power cut leaves them."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in new:
+        sync_to_disk(path.parent)
 
 
 @contextlib.contextmanager
 def lock_exclusively(folder: Path, what: str) -> Iterator[None]:
     """Hold a folder, made where there is none, for this process alone, and clear away what a killed one left.
 
+    Parameters
+    ----------
+    folder : Path
+        On this machine.
+    what : str
+        What runs in it, for the message: ``fetch``.
+
     Raises
     ------
-    BuildError : another such `what` runs there, or the folder cannot be written
+    BuildError
+        Another such `what` runs there, or the folder cannot be written.
     """
     lock = FileLock(folder / LOCK)
     try:
@@ -76,7 +125,7 @@ def lock_exclusively(folder: Path, what: str) -> Iterator[None]:
         raise disk_error(error, folder) from None
     try:
         for left in folder.rglob(f".*{TEMPORARY}"):
-            if OURS.fullmatch(left.name):  # programs that synchronise folders have files of that ending, too
+            if is_temporary(left.name):
                 left.unlink(missing_ok=True)
         yield
     finally:
@@ -93,58 +142,87 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON object whole or not at all, and durably."""
+    """Write a JSON object; see `write_file`."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file whole or not at all, and durably."""
-    write_file(path, text.encode())
+    """Write a UTF-8 file; see `write_file`. What UTF-8 has no bytes for, of names that are not UTF-8, is escaped."""
+    write_file(path, text.encode(errors="backslashreplace"))
 
 
 def write_file(path: Path, data: bytes | memoryview) -> None:
     """Write a file whole or not at all, and durably.
 
+    Parameters
+    ----------
+    path : Path
+        On this machine, or in object storage.
+    data : bytes-like
+        All of it.
+
     Raises
     ------
-    BuildError : it cannot be written; what was there before is still there
+    BuildError
+        It cannot be written; what was there before is still there.
     """
     if is_remote(path):
         path.write_bytes(data)
         return
     try:
-        with atomic_write(path) as temporary, temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(data)
     except OSError as error:
         raise disk_error(error, path.parent) from None
 
 
 def encode_picture(picture: NDArray[np.uint8] | NDArray[np.uint16], ending: str) -> memoryview:
-    """Code a picture, (H, W) or (H, W, 3 or 4) RGB(A) of 8 or 16 bits, in the format of a file's ending.
+    """Encode a picture in the format of a file's ending.
+
+    Parameters
+    ----------
+    picture : (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16
+        Grey, RGB or RGBA.
+    ending : str
+        ``.png``, ``.jpg``, or another that OpenCV writes.
+
+    Returns
+    -------
+    memoryview
+        The file's bytes.
 
     Raises
     ------
-    DatasetError : it cannot be coded
+    DatasetError
+        It cannot be encoded.
     """
     orders = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
     ordered = picture if picture.ndim == 2 else cv2.cvtColor(picture, orders[picture.shape[2]])
     settings = [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL] if ending == ".png" else []
     done, data = cv2.imencode(ending, ordered, settings)
     if not done:
-        raise DatasetError(f"a picture of {picture.shape} could not be coded as {ending}")
+        raise DatasetError(f"a picture of {picture.shape} could not be encoded as {ending}")
     return memoryview(data)  # type: ignore[arg-type]  # an array of bytes
 
 
 def disk_error(error: Exception, folder: Path) -> BuildError:
-    """Say what an operating system's refusal means for a build, and what to do."""
+    """Say what an operating system's refusal means for a build, and what to do.
+
+    Parameters
+    ----------
+    error : Exception
+        The system's, or HDF5's, which holds the system's words.
+    folder : Path
+        Where was written, unless the error names another place: the disk that is full may be that of TMPDIR.
+    """
     found = REFUSED.search(str(error))
     number = int(found[1]) if found else getattr(error, "errno", None)
+    named = getattr(error, "filename", None)
+    place = folder if not isinstance(named, str) or folder.absolute() in Path(named).absolute().parents else Path(named)
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return BuildError(f"{folder}: the disk is full. Nothing finished is lost: make room and run the same command")
-    reason = found[2] if found else str(error).partition("\n")[0]
-    return BuildError(f"{folder}: cannot be written ({reason}); then run the same command again")
+        return BuildError(f"{place}: the disk is full. Nothing finished is lost: make room and run the same command")
+    reason = found[2] if found else (getattr(error, "strerror", None) or str(error)).partition("\n")[0]
+    return BuildError(f"{place}: cannot be written ({reason}); then run the same command again")
 
 
 def file_sha256(path: Path) -> str:

@@ -8,6 +8,7 @@ copied to this machine before they are read. And nothing can be locked.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -97,6 +98,7 @@ def put(file: Path, final: Path, sha256: str) -> None:
     """
     if not is_remote(final):
         file.replace(final)
+        sync_to_disk(final.parent)
         return
     with _translate_errors(final):
         _fs(final).put_file(str(file), _key(final))
@@ -105,6 +107,23 @@ def put(file: Path, final: Path, sha256: str) -> None:
     if digest != sha256:
         final.unlink(missing_ok=True)
         raise BuildError(f"{final}: what was read back is not what was sent; run the same command again")
+
+
+def sync_to_disk(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's names, have reached the disk."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():  # Windows opens no folders
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):  # some network's folders
+            raise
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

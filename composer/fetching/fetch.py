@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ..base.errors import FileError
-from ..base.files import atomic_write, disk_error, file_sha256, lock_exclusively
+from ..base.files import disk_error, file_sha256, lock_exclusively, write_file
 from ..base.progress import OnProgress, Progress, ignore_progress
 from .apt import AptError, Offer, ask_apt, download
 from .corpus import FOLDERS, Corpus, Package, Picture, lacking, strays
@@ -178,7 +178,7 @@ def fetch(
         work = _Work(errand, out, on_progress)
         for source in errand.sources:
             work.do(source)
-        _write(out / LICENCES / "pictures.csv", corpus.table.encode())
+        write_file(out / LICENCES / "pictures.csv", corpus.table.encode())
     foreign = (f"{name} is no picture of {corpus.name}; a build would take it for one" for name in strays(corpus, out))
     return Fetched(
         out=str(out),
@@ -251,15 +251,6 @@ def _own_folder(path: Path) -> None:
         raise disk_error(error, path) from None
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all. A power cut may spoil it; the next run would notice by its hash."""
-    try:
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(data)
-    except OSError as error:
-        raise disk_error(error, path.parent) from None
-
-
 class _Work:
     """The packages, one after the other, and what has come of them."""
 
@@ -319,7 +310,7 @@ class _Work:
         stated = False
         for member in reading:
             if member.path == statement and member.size <= MAX_LICENCE:
-                _write(_licence(self._out, package), _content(member))
+                write_file(_licence(self._out, package), _content(member))
                 stated = True
             elif picture := wanted.pop(member.path, None):
                 self._keep(member, picture)
@@ -334,7 +325,7 @@ class _Work:
         if member.size == picture.bytes:
             data = _content(member)
             if hashlib.sha256(data).hexdigest() == picture.sha256:
-                _write(self._out / picture.name, data)
+                write_file(self._out / picture.name, data)
                 self.fetched += 1
                 return
         found = f"{member.size:,} bytes" if member.size != picture.bytes else "the same size, another content"
