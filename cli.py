@@ -13,7 +13,7 @@ import click
 
 from . import __version__
 from .composer.base.errors import RecipeError
-from .composer.base.text import format_duration, format_size
+from .composer.base.text import did_you_mean, format_duration, format_size
 from .composer.console.options import A_FOLDER, A_PATH, AS_JSON, HELP, JOBS, Command, DatasetPath, shared_options
 from .composer.console.progress_bar import show_progress
 from .composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, handle_errors, tell, warn
@@ -242,7 +242,9 @@ def recipes(name: str | None) -> None:
         elif name in texts:
             click.echo(texts[name], nl=False)
         else:
-            raise RecipeError(f"no recipe is called '{name}'; shipped are {', '.join(texts)}")
+            raise RecipeError(
+                f"no recipe is called '{name}'; {did_you_mean(name, texts)}shipped are {', '.join(texts)}"
+            )
 
 
 @compose.command(epilog=EXIT_CODES)
@@ -283,28 +285,28 @@ def fetch(corpus: str, out: Path | None, packages: tuple[Path, ...], dry_run: bo
 
 
 def _fetch(corpus: Corpus, out: Path, packages: tuple[Path, ...], as_json: bool) -> int:
-    from .composer.console.printing import print_fetched
+    from .composer.console.printing import print_fetch_result
     from .composer.fetching.fetch import fetch
 
     with show_progress() as report:
         done = fetch(corpus, out, packages, on_progress=report)
     if as_json:
         click.echo(json.dumps(asdict(done)))
-    print_fetched(done)
+    print_fetch_result(done)
     return WITH_FAILURES if done.failures else CLEAN
 
 
 def _dry_fetch(corpus: Corpus, out: Path, packages: tuple[Path, ...], as_json: bool) -> int:
     from .composer.base.files import free_bytes
-    from .composer.console.printing import print_errand
+    from .composer.console.printing import print_fetch_plan
     from .composer.fetching.fetch import plan_fetch
 
-    errand, free = plan_fetch(corpus, out, packages), free_bytes(out)
+    plan, free = plan_fetch(corpus, out, packages), free_bytes(out)
     if as_json:
-        click.echo(json.dumps({"out": str(out), **errand.document(), "free_bytes": free}))
+        click.echo(json.dumps({"out": str(out), **plan.document(), "free_bytes": free}))
     else:
-        print_errand(errand, out, free)
-    return WITH_FAILURES if errand.absent else CLEAN
+        print_fetch_plan(plan, out, free)
+    return WITH_FAILURES if plan.absent else CLEAN
 
 
 @compose.command(

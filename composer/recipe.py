@@ -21,7 +21,18 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from .base.errors import RecipeError, UnknownNameError
-from .base.settings import Chance, Chances, Fraction, Range, Table, join_findings, list_shipped, override, read_toml
+from .base.settings import (
+    Chance,
+    Chances,
+    Fraction,
+    Range,
+    Table,
+    explain_finding,
+    join_findings,
+    list_shipped,
+    override,
+    read_toml,
+)
 
 # ``seen``: as people see it, upright and in sRGB. ``stored``: the pixels as Pillow decodes them, which is what
 # scripts that know neither EXIF nor ICC profiles make of a picture.
@@ -468,12 +479,8 @@ def _explain_one(found: ErrorDetails) -> str:
     model = table if isinstance(table, type) and issubclass(table, BaseModel) else Recipe
     # What follows the key is which member of a union or of a tuple pydantic was trying.
     key = ".".join([head, *rest[:1]] if model is not Recipe else [head])
-    if found["type"] == "extra_forbidden":
-        return f"{key}: unknown key; allowed here are {', '.join(model.model_fields)}"
     if found["type"].startswith("union_tag") or (key in LAYOUTS and found["type"] == "missing"):
         return (
             f"{key}: expected a table with layout = {' | '.join(map(repr, LAYOUTS[root]))} (found {found['input']!r})"
         )
-    if found["type"] == "missing":
-        return f"{key}: missing"
-    return f"{key}: {found['msg'].removeprefix('Value error, ')} (found {found['input']!r})"
+    return explain_finding(key, found, model.model_fields)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import ErrorDetails
 
 from .errors import MattingComposeError
+from .text import did_you_mean
+
+MOST_SHOWN = 80  # characters of a value in a message
 
 
 def _check_order(limits: tuple[float, float]) -> tuple[float, float]:
@@ -71,8 +75,10 @@ def read_toml(
         except OSError as found:
             raise error(f"{path}: cannot be read: {found.strerror}") from None
     if str(name) not in list_shipped(package):
+        known = list_shipped(package)
         raise error(
-            f"no {noun} is called '{name}'; shipped are {', '.join(list_shipped(package))}; a file's name ends in .toml"
+            f"no {noun} is called '{name}'; {did_you_mean(str(name), known)}shipped are {', '.join(known)};"
+            " a file's name ends in .toml"
         )
     return tomllib.loads(read_shipped(str(name), package)), Path.cwd()
 
@@ -104,3 +110,66 @@ def override(data: dict[str, Any], item: str, error: type[MattingComposeError]) 
 def join_findings(found: Sequence[str], origin: str, noun: str) -> str:
     """Make one message of several findings, each on its own line, once."""
     return f"{origin} is not a {noun}:\n" + "\n".join(dict.fromkeys(f"  {line}" for line in found))
+
+
+EXPECTED = {  # by pydantic's kinds of errors; {…} are its own figures
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "dict_type": "a table",
+    "finite_number": "a finite number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "list_type": "a list, [a, b]",
+    "literal_error": "{expected}",
+    "model_type": "a table",
+    "path_type": "a path",
+    "string_type": "text",
+    "too_long": "at most {max_length}, [a, b]",
+    "too_short": "at least {min_length}, [a, b]",
+    "tuple_type": "a list, [a, b]",
+}
+
+
+def explain_finding(key: str, found: ErrorDetails, allowed: Iterable[str]) -> str:
+    """Say one of pydantic's findings: the key, what was expected, what was found.
+
+    Parameters
+    ----------
+    key : str
+        With its tables, as ``--set`` takes it: ``trimap.erode``.
+    found : ErrorDetails
+        What pydantic says of it.
+    allowed : Iterable of str
+        The keys of its table.
+
+    Examples
+    --------
+    >>> from pydantic import ValidationError
+    >>> class Stream(Table):
+    ...     batch: int = 10
+    >>> try:
+    ...     _ = Stream.model_validate({"batch": "many", "bach": 3})
+    ... except ValidationError as error:
+    ...     for found in error.errors():
+    ...         print(explain_finding(f"stream.{found['loc'][0]}", found, Stream.model_fields))
+    stream.batch: expected a whole number, found 'many'
+    stream.bach: unknown key; did you mean 'batch'? allowed here are batch
+    """
+    if found["type"] == "extra_forbidden":
+        names = list(allowed)
+        near = did_you_mean(key.rpartition(".")[2], names)
+        return f"{key}: unknown key; {near}allowed here are {', '.join(names)}"
+    if found["type"] == "missing":
+        return f"{key}: missing"
+    value = repr(found["input"])
+    value = value if len(value) <= MOST_SHOWN else f"{value[:MOST_SHOWN]}…"
+    if found["type"] not in EXPECTED:
+        return f"{key}: {found['msg'].removeprefix('Value error, ')} (found {value})"
+    return f"{key}: expected {EXPECTED[found['type']].format(**found.get('ctx', {}))}, found {value}"

@@ -6,6 +6,9 @@ import difflib
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+CLOSE = 0.5  # of 1: erosion is close to erode
+
+
 MARKS = "=+-@\t\r"  # what makes a spreadsheet take a cell for a formula
 
 
@@ -48,19 +51,16 @@ def count_of(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural}"
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Say which known name was probably meant; else name them all.
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Ask for the known name that is nearest, with a space after it; nothing where none is near.
 
     Examples
     --------
-    >>> suggest("demmo", ["demo", "modern"])
-    "did you mean 'demo'?"
-    >>> suggest("x", ["demo", "modern"])
-    'there are demo, modern'
+    >>> did_you_mean("demmo", ["demo", "modern"])
+    "did you mean 'demo'? "
     """
-    names = list(known)
-    near = difflib.get_close_matches(name, names, 1)
-    return f"did you mean '{near[0]}'?" if near else f"there are {', '.join(names)}"
+    near = difflib.get_close_matches(name, list(known), 1, CLOSE)
+    return f"did you mean '{near[0]}'? " if near else ""
 
 
 def fold_name(name: str) -> str:

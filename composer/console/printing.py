@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..dataset.documents import FailureRecord
     from ..dataset.rows import Row
     from ..extraction.extract import ExtractResult, Failure
-    from ..fetching.fetch import Errand, Fetched
+    from ..fetching.fetch import FetchPlan, FetchResult
     from ..inspection.diff import Difference
     from ..inspection.summary import Summary
     from ..inspection.verify import VerifyResult
@@ -115,16 +115,16 @@ def print_diagnosis(found: Diagnosis) -> None:
         print(f"{found.composites - found.lost:,} of {found.composites:,} composites can be made")
 
 
-def print_errand(errand: Errand, out: Path, free: int) -> None:
+def print_fetch_plan(plan: FetchPlan, out: Path, free: int) -> None:
     """Print what a fetch would bring, and from where."""
-    print(f"{out}: {errand.present:,} of {errand.pictures:,} pictures are there")
-    for source in errand.sources:
+    print(f"{out}: {plan.present:,} of {plan.pictures:,} pictures are there")
+    for source in plan.sources:
         print(f"  {source.package.name:28} {format_size(source.bytes):>9}  {source.origin}")
-    room = f"room needed {format_size(errand.room)}, of {format_size(free)} free"
-    print(f"  {len(errand.sources)} packages; to download {format_size(errand.download_bytes)}; {room}")
+    room = f"room needed {format_size(plan.room)}, of {format_size(free)} free"
+    print(f"  {len(plan.sources)} packages; to download {format_size(plan.download_bytes)}; {room}")
 
 
-def print_fetched(done: Fetched) -> None:
+def print_fetch_result(done: FetchResult) -> None:
     """Say what a fetch has brought."""
     there = f"{done.present + done.fetched:,} of {done.pictures:,} pictures"
     tell(f"{done.out}: {there}; {done.fetched:,} fetched in {format_duration(done.seconds)}")

@@ -33,9 +33,12 @@ class Offer:
 
     Attributes
     ----------
-    wanted : ``name=version``, or the name alone, where apt has another version only
-    file : the name that the file will have
-    bytes : its size
+    wanted : str
+        ``name=version``, or the name alone, where apt has another version only.
+    file : str
+        The name that the file will have.
+    bytes : int
+        Its size.
     """
 
     wanted: str
@@ -48,7 +51,8 @@ def ask_apt(name: str, version: str) -> Offer:
 
     Raises
     ------
-    AptError : there is no apt, or it has no package of this name
+    AptError
+        There is no apt, or it has no package of this name.
     """
     if shutil.which("apt-get") is None:
         raise AptError("there is no apt-get on this machine")
@@ -65,13 +69,17 @@ def download(offer: Offer, folder: Path, on_progress: Callable[[int], None]) -> 
 
     Parameters
     ----------
-    offer : what `ask_apt` said
-    folder : exists
-    on_progress : called about five times a second with the bytes that are there
+    offer : Offer
+        What `ask_apt` said.
+    folder : Path
+        Exists.
+    on_progress : Callable[[int], None]
+        Called about five times a second with the bytes that are there.
 
     Raises
     ------
-    AptError : with apt's own first reason
+    AptError
+        With apt's own first reason.
     """
     path = folder / offer.file
     with tempfile.TemporaryFile("w+") as said:

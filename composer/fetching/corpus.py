@@ -7,7 +7,6 @@ Nothing is fetched here.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -16,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from ..base.errors import FileError
 from ..base.files import file_sha256
+from ..base.settings import explain_finding
+from ..base.text import did_you_mean
 
 FOLDERS = ("cutouts", "photographs")
 
@@ -32,9 +33,14 @@ class Package(_Row):
 
     Attributes
     ----------
-    name, version : as Debian has them; another version will do where its pictures are the same
-    bytes, sha256 : of the package's file of that version
-    address : where Debian's mirrors keep it, below their root
+    name, version : str
+        As Debian has them; another version will do where its pictures are the same.
+    bytes : int
+        Of the package's file of that version.
+    sha256 : str
+        Of the same file, hex.
+    address : str
+        Where Debian's mirrors keep it, below their root.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
@@ -49,13 +55,22 @@ class Picture(_Row):
 
     Attributes
     ----------
-    name : its place in the fetched folder, ``cutouts/…`` or ``photographs/…``
-    package, path : where it comes from
-    bytes, sha256 : of its file
-    width, height : px
-    soft : share of a cut-out's visible pixels that are neither clear nor opaque to within 5 %; 0 for photographs
-    licence, attribution : as the package states them
-    split : ``train`` or ``validation``; ``background`` for photographs
+    name : str
+        Its place in the fetched folder, ``cutouts/…`` or ``photographs/…``.
+    package, path : str
+        Where it comes from.
+    bytes : int
+        Of its file.
+    sha256 : str
+        Of its file, hex.
+    width, height : int
+        In px.
+    soft : float
+        Share of a cut-out's visible pixels that are neither clear nor opaque to within 5 %; 0 for photographs.
+    licence, attribution : str
+        As the package states them.
+    split : {"train", "validation", "background"}
+        ``train`` or ``validation``; ``background`` for photographs.
     """
 
     name: Annotated[str, Field(pattern=r"^(cutouts|photographs)/[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -82,7 +97,7 @@ class Corpus(BaseModel):
     table: str
 
 
-def shipped_corpora() -> list[str]:
+def list_corpora() -> list[str]:
     """Name the corpora that come with matting-compose, sorted."""
     names = [item.name for item in resources.files("matting_compose.manifests").iterdir()]
     return sorted(name.removesuffix("-packages.csv") for name in names if name.endswith("-packages.csv"))
@@ -93,19 +108,23 @@ def load_corpus(name: str) -> Corpus:
 
     Raises
     ------
-    FileError : no such corpus, or a row that cannot be used, with its line
+    FileError
+        No such corpus, or a row that cannot be used, with its line.
     """
     if name.endswith(".csv"):
         stem = name.removesuffix(".csv")
         first, second = _read(Path(f"{stem}.csv")), _read(Path(f"{stem}-packages.csv"))
-    elif name in shipped_corpora():
+    elif name in list_corpora():
         stem, folder = name, resources.files("matting_compose.manifests")
         first, second = (folder.joinpath(f"{name}{end}.csv").read_text(encoding="utf-8") for end in ("", "-packages"))
     else:
-        shipped = ", ".join(shipped_corpora())
-        raise FileError(f"no corpus is called '{name}'; shipped are {shipped}; a table's name ends in .csv")
-    pictures = _rows(first, f"{stem}.csv", Picture.model_validate)
-    packages = _rows(second, f"{stem}-packages.csv", Package.model_validate)
+        known = list_corpora()
+        raise FileError(
+            f"no corpus is called '{name}'; {did_you_mean(name, known)}shipped are {', '.join(known)};"
+            " a table's name ends in .csv"
+        )
+    pictures = _parse_rows(first, f"{stem}.csv", Picture)
+    packages = _parse_rows(second, f"{stem}-packages.csv", Package)
     if len({picture.name for picture in pictures}) < len(pictures):
         raise FileError(f"{stem}.csv: two pictures have one name")
     if unknown := {picture.package for picture in pictures} - {package.name for package in packages}:
@@ -113,17 +132,18 @@ def load_corpus(name: str) -> Corpus:
     return Corpus(name=Path(stem).name, packages=packages, pictures=pictures, table=first)
 
 
-def lacking(corpus: Corpus, out: Path) -> list[Picture]:
+def find_missing(corpus: Corpus, out: Path) -> list[Picture]:
     """List the pictures that a folder has not, or with another content.
 
     Raises
     ------
-    FileError : a file cannot be read
+    FileError
+        A file cannot be read.
     """
     return [picture for picture in corpus.pictures if not _is_whole(out / picture.name, picture)]
 
 
-def strays(corpus: Corpus, out: Path) -> list[str]:
+def find_strays(corpus: Corpus, out: Path) -> list[str]:
     """Name what lies among a corpus' pictures and is none of them: a build would take it for one."""
     names = {picture.name for picture in corpus.pictures}
     found = [path.relative_to(out).as_posix() for folder in FOLDERS for path in sorted((out / folder).rglob("*"))]
@@ -150,15 +170,15 @@ def _read(path: Path) -> str:
 Row = TypeVar("Row", Package, Picture)
 
 
-def _rows(text: str, place: str, make: Callable[[object], Row]) -> tuple[Row, ...]:
+def _parse_rows(text: str, place: str, model: type[Row]) -> tuple[Row, ...]:
     rows: list[Row] = []
     for number, values in enumerate(csv.DictReader(text.splitlines()), 2):
         try:
-            rows.append(make(values))
+            rows.append(model.model_validate(values))
         except ValidationError as error:
             found = error.errors(include_url=False)[0]
             key = ".".join(map(str, found["loc"]))
-            raise FileError(f"{place}, line {number}: {key}: {found['msg']} (found {found['input']!r})") from None
+            raise FileError(f"{place}, line {number}: {explain_finding(key, found, model.model_fields)}") from None
     if not rows:
         raise FileError(f"{place}: the table has no rows")
     return tuple(rows)

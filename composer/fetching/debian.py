@@ -46,9 +46,12 @@ class Member:
 
     Attributes
     ----------
-    path : below the root it would be installed to: ``usr/share/…``, as the package spells it
-    size : bytes, as declared
-    read : return the next bytes, at most so many; empty at the end
+    path : str
+        Below the root it would be installed to: ``usr/share/…``, as the package spells it.
+    size : int
+        Bytes, as declared.
+    read : Callable[[int], bytes]
+        Return the next bytes, at most so many; empty at the end.
     """
 
     path: str
@@ -56,26 +59,29 @@ class Member:
     read: Callable[[int], bytes]
 
 
-def package_members(path: Path, on_progress: Callable[[int], None] | None = None) -> Iterator[Member]:
+def read_members(path: Path, on_progress: Callable[[int], None] | None = None) -> Iterator[Member]:
     """Yield the regular files of a package, in its order; each is to be read before the next is asked for.
 
     Links, devices and sparse files are passed over: no picture is one.
 
     Parameters
     ----------
-    path : the package
-    on_progress : called now and then with how many of the package's bytes have been read
+    path : Path
+        The package.
+    on_progress : Callable[[int], None] | None
+        Called now and then with how many of the package's bytes have been read.
 
     Raises
     ------
-    PackageError : it cannot be opened, is no package, breaks off, is damaged, or unpacks to more than 16 GiB
+    PackageError
+        It cannot be opened, is no package, breaks off, is damaged, or unpacks to more than 16 GiB.
     """
     report = on_progress or (lambda _: None)
-    with _explained(path), path.open("rb") as file:
+    with _translate_errors(path), path.open("rb") as file:
         name, start, size = _find_data(file, path)
         file.seek(start)
         source = _Slice(file, size)
-        stream = _Unpacked(_decoder(name, source, path))
+        stream = _ForwardStream(_decoder(name, source, path))
         with tarfile.open(fileobj=stream, mode="r:") as archive:
             while (entry := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header, of millions if need be
@@ -88,12 +94,12 @@ def package_members(path: Path, on_progress: Callable[[int], None] | None = None
 
 
 def _read_content(path: Path, content: IO[bytes], size: int) -> bytes:
-    with _explained(path):
+    with _translate_errors(path):
         return content.read(size)
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _translate_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except PackageError:
@@ -166,7 +172,7 @@ class _Xz:
         return b""
 
 
-class _Unpacked(io.RawIOBase):
+class _ForwardStream(io.RawIOBase):
     """What a decoder gives, as tarfile wants it: it tells where it is and goes forward, never back."""
 
     def __init__(self, source: _Reader) -> None:

@@ -18,8 +18,8 @@ from ..base.errors import FileError
 from ..base.files import disk_error, file_sha256, lock_exclusively, write_file
 from ..base.progress import OnProgress, Progress, ignore_progress
 from .apt import AptError, Offer, ask_apt, download
-from .corpus import FOLDERS, Corpus, Package, Picture, lacking, strays
-from .debian import CHUNK, Member, PackageError, package_members
+from .corpus import FOLDERS, Corpus, Package, Picture, find_missing, find_strays
+from .debian import CHUNK, Member, PackageError, read_members
 
 LICENCES = "licences"
 
@@ -37,16 +37,21 @@ Failure = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Source:
+class PackageSource:
     """Where a package will come from.
 
     Attributes
     ----------
-    package : which
-    bytes : of its file
-    file : where it lies, or None where apt fetches it
-    offer : what apt has, or None where it has nothing
-    reason : why there is neither
+    package : Package
+        Which.
+    bytes : int
+        Of its file.
+    file : Path | None
+        Where it lies, or None where apt fetches it.
+    offer : Offer | None
+        What apt has, or None where it has nothing.
+    reason : str
+        Why there is neither.
     """
 
     package: Package
@@ -62,19 +67,22 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Errand:
+class FetchPlan:
     """What is to be done.
 
     Attributes
     ----------
-    pictures, present : of the corpus; of them whole in the folder
-    sources : of the packages that are needed
-    wanted : the pictures that are to be fetched
+    pictures, present : int
+        Of the corpus; of them whole in the folder.
+    sources : tuple[PackageSource, ...]
+        Of the packages that are needed.
+    wanted : tuple[Picture, ...]
+        The pictures that are to be fetched.
     """
 
     pictures: int
     present: int
-    sources: tuple[Source, ...]
+    sources: tuple[PackageSource, ...]
     wanted: tuple[Picture, ...]
 
     @property
@@ -104,16 +112,21 @@ class Errand:
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchResult:
     """What was fetched.
 
     Attributes
     ----------
-    out : the folder
-    pictures, present, fetched : of the corpus; there before; fetched by this run
-    failures : the picture or package, and the reason
-    notes : packages of another version, and files that are no part of the corpus
-    seconds : wall time
+    out : str
+        The folder.
+    pictures, present, fetched : int
+        Of the corpus; there before; fetched by this run.
+    failures : tuple[Failure, ...]
+        The picture or package, and the reason.
+    notes : tuple[str, ...]
+        Packages of another version, and files that are no part of the corpus.
+    seconds : float
+        Wall time.
     """
 
     out: str
@@ -125,28 +138,32 @@ class Fetched:
     seconds: float
 
 
-def plan_fetch(corpus: Corpus, out: Path, packages: Sequence[Path] = ()) -> Errand:
+def plan_fetch(corpus: Corpus, out: Path, packages: Sequence[Path] = ()) -> FetchPlan:
     """See what a folder lacks, and where it would come from. Nothing is written.
 
     Parameters
     ----------
-    corpus : what is to be there
-    out : the pictures' folder; need not exist
-    packages : package files, or folders of them, which are taken before apt is asked
+    corpus : Corpus
+        What is to be there.
+    out : Path
+        The pictures' folder; need not exist.
+    packages : Sequence[Path]
+        Package files, or folders of them, which are taken before apt is asked.
 
     Raises
     ------
-    FileError : a given file does not exist, or is none of the corpus' packages; a picture cannot be read
+    FileError
+        A given file does not exist, or is none of the corpus' packages; a picture cannot be read.
     """
-    given = _given(corpus, packages)
-    wanted = lacking(corpus, out)
+    given = _match_files(corpus, packages)
+    wanted = find_missing(corpus, out)
     needed = {picture.package for picture in wanted}
     sources = [
         _source(package, given.get(package.name))
         for package in corpus.packages
-        if package.name in needed or not _licence(out, package).is_file()
+        if package.name in needed or not _licence_path(out, package).is_file()
     ]
-    return Errand(len(corpus.pictures), len(corpus.pictures) - len(wanted), tuple(sources), tuple(wanted))
+    return FetchPlan(len(corpus.pictures), len(corpus.pictures) - len(wanted), tuple(sources), tuple(wanted))
 
 
 def fetch(
@@ -154,44 +171,55 @@ def fetch(
     out: Path,
     packages: Sequence[Path] = (),
     on_progress: OnProgress = ignore_progress,
-) -> Fetched:
+) -> FetchResult:
     """Bring a folder's pictures, and the packages' statements of licence, to what a corpus says.
 
     Parameters
     ----------
-    corpus, out, packages : as `plan_fetch`
-    on_progress : called several times a second
+    corpus : Corpus
+        As in `plan_fetch`.
+    out : Path
+        As in `plan_fetch`.
+    packages : Sequence[Path]
+        As in `plan_fetch`.
+    on_progress : OnProgress
+        Called several times a second.
 
     Raises
     ------
-    FileError : as `plan_fetch`; no package can be had at all
-    BuildError : the folder is in use, or not to be written
-    AptError : a download broke off
+    FileError
+        As in `plan_fetch`; no package can be had at all.
+    BuildError
+        The folder is in use, or not to be written.
+    AptError
+        A download broke off.
     """
     start = time.monotonic()
-    _own_folder(out)
+    _make_own_folder(out)
     with lock_exclusively(out, "fetch"):
         for folder in (*FOLDERS, LICENCES, DOWNLOADS):
-            _own_folder(out / folder)
-        errand = plan_fetch(corpus, out, packages)
-        _refuse_the_impossible(errand, out)
-        work = _Work(errand, out, on_progress)
-        for source in errand.sources:
-            work.do(source)
+            _make_own_folder(out / folder)
+        plan = plan_fetch(corpus, out, packages)
+        _check_feasible(plan, out)
+        fetcher = _Fetcher(plan, out, on_progress)
+        for source in plan.sources:
+            fetcher.fetch(source)
         write_file(out / LICENCES / "pictures.csv", corpus.table.encode())
-    foreign = (f"{name} is no picture of {corpus.name}; a build would take it for one" for name in strays(corpus, out))
-    return Fetched(
+    foreign = (
+        f"{name} is no picture of {corpus.name}; a build would take it for one" for name in find_strays(corpus, out)
+    )
+    return FetchResult(
         out=str(out),
-        pictures=errand.pictures,
-        present=errand.present,
-        fetched=work.fetched,
-        failures=tuple(work.failures),
-        notes=(*work.notes, *foreign),
+        pictures=plan.pictures,
+        present=plan.present,
+        fetched=fetcher.fetched,
+        failures=tuple(fetcher.failures),
+        notes=(*fetcher.notes, *foreign),
         seconds=round(time.monotonic() - start, 3),
     )
 
 
-def _given(corpus: Corpus, paths: Sequence[Path]) -> dict[str, Path]:
+def _match_files(corpus: Corpus, paths: Sequence[Path]) -> dict[str, Path]:
     """Return the given package files by package; of several versions the one that is pinned."""
     files: list[Path] = []
     for path in paths:
@@ -203,13 +231,15 @@ def _given(corpus: Corpus, paths: Sequence[Path]) -> dict[str, Path]:
     for file in files:
         name, version = _name_and_version(file)
         if name not in known and file in paths:
-            raise FileError(f"{file}: expected {_any(list(known))} with its name as Debian spells it (NAME_VERSION_…)")
+            raise FileError(
+                f"{file}: expected {_name_any(list(known))} with its name as Debian spells it (NAME_VERSION_…)"
+            )
         if name in known and (name not in found or version == known[name].version):
             found[name] = file
     return found
 
 
-def _any(names: list[str]) -> str:
+def _name_any(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"one of {', '.join(names)}"
 
 
@@ -219,30 +249,30 @@ def _name_and_version(file: Path) -> tuple[str, str]:
     return name, rest.partition("_")[0].replace("%3a", ":")
 
 
-def _source(package: Package, file: Path | None) -> Source:
+def _source(package: Package, file: Path | None) -> PackageSource:
     if file is not None:
-        return Source(package, file.stat().st_size, file)
+        return PackageSource(package, file.stat().st_size, file)
     try:
         offer = ask_apt(package.name, package.version)
     except AptError as error:
-        return Source(package, package.bytes, reason=str(error))
-    return Source(package, offer.bytes, offer=offer)
+        return PackageSource(package, package.bytes, reason=str(error))
+    return PackageSource(package, offer.bytes, offer=offer)
 
 
-def _licence(out: Path, package: Package) -> Path:
+def _licence_path(out: Path, package: Package) -> Path:
     return out / LICENCES / f"{package.name}.txt"
 
 
-def _refuse_the_impossible(errand: Errand, out: Path) -> None:
-    absent = errand.absent
-    if absent and len(absent) == len(errand.sources):
+def _check_feasible(plan: FetchPlan, out: Path) -> None:
+    absent = plan.absent
+    if absent and len(absent) == len(plan.sources):
         places = "".join(f"\n  {MIRROR}{quote(package.address)}" for package in absent)
-        raise FileError(f"{errand.sources[0].reason}. Get the packages by hand, and give them with --packages:{places}")
-    if errand.room > (free := shutil.disk_usage(out).free):
-        raise FileError(f"{out}: {errand.room / 1e6:,.0f} MB are needed, the disk has {free / 1e6:,.0f} MB free")
+        raise FileError(f"{plan.sources[0].reason}. Get the packages by hand, and give them with --packages:{places}")
+    if plan.room > (free := shutil.disk_usage(out).free):
+        raise FileError(f"{out}: {plan.room / 1e6:,.0f} MB are needed, the disk has {free / 1e6:,.0f} MB free")
 
 
-def _own_folder(path: Path) -> None:
+def _make_own_folder(path: Path) -> None:
     if path.is_symlink():
         raise FileError(f"{path}: expected a folder, found a link; nothing is written through links")
     try:
@@ -251,18 +281,18 @@ def _own_folder(path: Path) -> None:
         raise disk_error(error, path) from None
 
 
-class _Work:
+class _Fetcher:
     """The packages, one after the other, and what has come of them."""
 
-    def __init__(self, errand: Errand, out: Path, report: OnProgress) -> None:
-        self._errand, self._out, self._report = errand, out, report
+    def __init__(self, plan: FetchPlan, out: Path, report: OnProgress) -> None:
+        self._plan, self._out, self._report = plan, out, report
         self._done = 0  # bytes of packages that are behind us
-        self._total = errand.download_bytes + sum(source.bytes for source in errand.sources if not source.reason)
+        self._total = plan.download_bytes + sum(source.bytes for source in plan.sources if not source.reason)
         self.fetched = 0
         self.failures: list[Failure] = []
         self.notes: list[str] = []
 
-    def do(self, source: Source) -> None:
+    def fetch(self, source: PackageSource) -> None:
         """Fetch a package if need be, take its pictures, and throw away what was fetched."""
         package = source.package
         if source.reason:
@@ -279,7 +309,7 @@ class _Work:
         if source.offer:
             (self._out / DOWNLOADS / source.offer.file).unlink(missing_ok=True)
 
-    def _download(self, source: Source) -> Path:
+    def _download(self, source: PackageSource) -> Path:
         assert source.offer is not None
         file = download(
             source.offer, self._out / DOWNLOADS, lambda size: self._tell(f"download {source.package.name}", size)
@@ -288,7 +318,7 @@ class _Work:
         return file
 
     def _tell(self, what: str, size: int) -> None:
-        there = f"{self._errand.present + self.fetched:,}/{self._errand.pictures:,} pictures; {what}"
+        there = f"{self._plan.present + self.fetched:,}/{self._plan.pictures:,} pictures; {what}"
         self._report(Progress("packages", self._done + size, self._total, len(self.failures), "bytes", there))
 
     def _prove(self, file: Path, package: Package) -> None:
@@ -302,15 +332,15 @@ class _Work:
             )
         self.notes.append(f"{package.name}: version {version} in place of {package.version}; each picture is compared")
 
-    def _take(self, file: Path, source: Source) -> None:
+    def _take(self, file: Path, source: PackageSource) -> None:
         package = source.package
-        wanted = {picture.path: picture for picture in self._errand.wanted if picture.package == package.name}
+        wanted = {picture.path: picture for picture in self._plan.wanted if picture.package == package.name}
         statement = f"usr/share/doc/{package.name}/copyright"
-        reading = package_members(file, lambda size: self._tell(f"read {package.name}", size))
+        reading = read_members(file, lambda size: self._tell(f"read {package.name}", size))
         stated = False
         for member in reading:
             if member.path == statement and member.size <= MAX_LICENCE:
-                write_file(_licence(self._out, package), _content(member))
+                write_file(_licence_path(self._out, package), _read_whole(member))
                 stated = True
             elif picture := wanted.pop(member.path, None):
                 self._keep(member, picture)
@@ -323,7 +353,7 @@ class _Work:
 
     def _keep(self, member: Member, picture: Picture) -> None:
         if member.size == picture.bytes:
-            data = _content(member)
+            data = _read_whole(member)
             if hashlib.sha256(data).hexdigest() == picture.sha256:
                 write_file(self._out / picture.name, data)
                 self.fetched += 1
@@ -335,7 +365,7 @@ class _Work:
         )
 
 
-def _content(member: Member) -> bytes:
+def _read_whole(member: Member) -> bytes:
     pieces = []
     while piece := member.read(CHUNK):
         pieces.append(piece)

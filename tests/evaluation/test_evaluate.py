@@ -160,7 +160,7 @@ def test_the_interval_resamples_foregrounds() -> None:
 
 def test_a_dataset_is_graded_with_a_checkpoint(pictures: Pictures, tmp_path: Path) -> None:
     """Only its validation foregrounds, where it has some; rivals by the same command; exported weights likewise."""
-    networks = pytest.importorskip("networks")
+    networks = pytest.importorskip("small_networks")
     network = networks.lively()
     checkpoint = networks.checkpoint(tmp_path / "last.pt", network)
     out = tmp_path / "dataset"

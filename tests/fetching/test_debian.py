@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from matting_compose.composer.fetching.debian import PackageError, package_members
+from matting_compose.composer.fetching.debian import PackageError, read_members
 from packages import MAGIC, ar_member, package_of, tar_of
 
 FILES = {"usr/share/a.png": b"abc" * 999, "usr/share/with space.png": b"", f"usr/{'long/' * 40}name.png": b"x" * 600}
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    return {member.path: member.read(2**20) for member in package_members(path)}
+    return {member.path: member.read(2**20) for member in read_members(path)}
 
 
 def saved(folder: Path, data: bytes) -> Path:
@@ -35,7 +35,7 @@ def test_what_is_not_read_may_be_passed_over(tmp_path: Path) -> None:
     """A caller takes what it wants; the progress ends at the package's end."""
     path = saved(tmp_path, package_of(tar_of(FILES)))
     seen: list[int] = []
-    assert [member.path for member in package_members(path, seen.append)] == list(FILES)
+    assert [member.path for member in read_members(path, seen.append)] == list(FILES)
     assert seen == sorted(seen)
 
 
@@ -105,7 +105,7 @@ def test_impossible_sizes_are_refused(tmp_path: Path, size: int) -> None:
         block[148:156] = b"%06o\0 " % (sum(block[:148]) + 8 * 32 + sum(block[156:512]))
     path = saved(tmp_path, package_of(tar_of({"a": b"x" * 512})[:1024] + bytes(block) + tar_of(FILES), ""))
     with pytest.raises(PackageError):
-        list(package_members(path))
+        list(read_members(path))
 
 
 def test_damage_is_always_told_as_such(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_folders_in_folders_out(tree: Path) -> None:
 
 def test_a_network_mattes_a_picture_to_16_bits(tree: Path) -> None:
     """One file in, one out; the checkpoint comes first; 16 bits hold what 8 round."""
-    networks = pytest.importorskip("networks")
+    networks = pytest.importorskip("small_networks")
     network = networks.lively()
     checkpoint = networks.checkpoint(tree / "last.pt", network)
     given = [checkpoint, tree / "images" / "0.png", "--trimap", tree / "trimaps" / "0.png"]
@@ -91,7 +91,7 @@ def test_a_network_mattes_a_picture_to_16_bits(tree: Path) -> None:
 
 def test_exports_are_taken_for_checkpoints(tree: Path) -> None:
     """safetensors give the same mattes; ONNX is proven as it is written."""
-    networks = pytest.importorskip("networks")
+    networks = pytest.importorskip("small_networks")
     pytest.importorskip("safetensors")
     pytest.importorskip("onnxruntime")
     checkpoint = networks.checkpoint(tree / "last.pt", networks.lively())

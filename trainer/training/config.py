@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from ...composer.base.errors import RecipeError, UnknownNameError
-from ...composer.base.settings import Table, join_findings, list_shipped, override, read_toml
+from ...composer.base.settings import Table, explain_finding, join_findings, list_shipped, override, read_toml
 from ..data.crops import Augment
 from ..data.stream import OPEN_SHARDS, SIZES
 from ..networks.losses import LOSSES
@@ -265,13 +265,7 @@ def _explain_one(found: ErrorDetails) -> str:
         if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
             break  # what follows says which member of a union or a tuple was tried
         table = field.annotation
-    key = ".".join(keys)
-    if found["type"] == "extra_forbidden":
-        return f"{key}: unknown key; allowed here are {', '.join(table.model_fields)}"
-    message = found["msg"].removeprefix("Value error, ")
-    if found["type"] == "value_error" and isinstance(found["input"], dict):  # of several keys: it says which
-        return f"{key}: {message}" if key else message
-    return f"{key}: {message} (found {found['input']!r})"
+    return explain_finding(".".join(keys), found, table.model_fields)
 
 
 def crops_per_step(config: Config, runtime: Runtime) -> int:
