@@ -33,7 +33,7 @@ from matting_compose.composer.base.file_names import file_name
 from matting_compose.composer.base.progress import ignore_progress
 from matting_compose.composer.compositing.trimaps import trimap_strategy
 from matting_compose.composer.fetching.corpus import load_corpus
-from matting_compose.composer.fetching.debian import package_members
+from matting_compose.composer.fetching.debian import read_members
 from matting_compose.composer.recipe import Trimap, load_recipe
 from matting_compose.composer.sources import image_io, mattes, picture_bytes
 from matting_compose.composer.sources.probe import ORIENTATION
@@ -169,7 +169,7 @@ def read_package(data: bytes) -> None:
     wrapped = b"!<arch>\n" + f"{'data.tar':<16}{0:<32}{len(data):<10}`\n".encode() + data
     for content in (data, wrapped):
         with suppress(MattingComposeError):
-            for member in package_members(file_of(content, "tiny_1_all.deb")):
+            for member in read_members(file_of(content, "tiny_1_all.deb")):
                 while member.read(2**20):
                     pass
 

@@ -12,6 +12,7 @@ import click
 
 from .. import __version__
 from ..composer.base.errors import MattingComposeError
+from ..composer.base.packages import require_packages
 from ..composer.base.progress import Progress
 from ..composer.base.text import format_duration
 from ..composer.console.options import A_PATH, AS_JSON, HELP, JOBS, Command, DatasetPath, shared_options
@@ -230,6 +231,8 @@ def evaluate(
         from .evaluation.scoresheet import as_document, as_table, write_scoresheet
         from .inference.methods import Settings, prepare
 
+        if out:
+            require_packages("jinja2", extra="report")  # now, not when everything is graded
         settings = Settings(checkpoint, device, tile, max_side)
         cases: list[Any] = (
             dataset_cases(dataset, split)  # type: ignore[arg-type]  # click has checked the choice

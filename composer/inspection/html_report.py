@@ -122,6 +122,11 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
     return summary
 
 
+def stylesheet() -> str:
+    """Return the style that all pages have in common, CSS."""
+    return resources.files(__package__).joinpath("report.css").read_text("utf-8")
+
+
 def _policy_hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 

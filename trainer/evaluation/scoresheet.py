@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import html
 import io
 import json
 from dataclasses import asdict
@@ -12,17 +11,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...composer.base.files import write_text
+from ...composer.base.pages import render_page
+from ...composer.base.text import escape_cell
+from ...composer.inspection.html_report import stylesheet
 from ..metrics import METRICS
-from .evaluate import Evaluation, Interval
+from .evaluate import Evaluation, Interval, Score
 
 __all__ = ["as_document", "as_table", "write_scoresheet"]
 
 TITLES: Final = {"sad": "SAD", "mse": "MSE", "gradient": "Grad", "connectivity": "Conn"}
-
-
-STYLE: Final = """body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1700px;padding:0 1em}
-table{border-collapse:collapse;margin:1em 0}td,th{padding:.2em .8em;text-align:right;border-bottom:1px solid #ddd}
-td:first-child,th:first-child{text-align:left}small{color:#666}img{max-width:100%}figure{margin:1em 0}"""
 
 
 def as_document(evaluation: Evaluation) -> dict[str, Any]:
@@ -51,9 +48,19 @@ def as_table(evaluation: Evaluation) -> str:
 def write_scoresheet(evaluation: Evaluation, folder: Path) -> None:
     """Write `scores.csv` (a row per picture), `foregrounds.csv`, `summary.csv`, `scores.json` and `worst.html`.
 
+    Parameters
+    ----------
+    evaluation : Evaluation
+        What was graded.
+    folder : Path
+        Made where there is none.
+
     Raises
     ------
-    BuildError : the folder cannot be written
+    BuildError
+        The folder cannot be written.
+    MattingComposeError
+        Jinja is not installed.
     """
     documents = {
         "scores.csv": _csv([asdict(score) for score in evaluation.scores]),
@@ -95,39 +102,39 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0].keys() if rows else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:  # names come from files
+        writer.writerow({key: escape_cell(value) if isinstance(value, str) else value for key, value in row.items()})
     return text.getvalue()
 
 
 def _page(evaluation: Evaluation) -> str:
-    region = "the unknown region" if evaluation.region == "unknown" else "the whole picture"
-    head = "".join(f"<th>{title}</th>" for title in TITLES.values())
-    rows = "".join(
-        f"<tr><td>{html.escape(s.competitor)}</td><td>{s.images:,}</td>"
-        + "".join(f"<td>{html.escape(_interval(interval))}</td>" for interval in s.means.values())
-        + "</tr>"
-        for s in evaluation.summaries
-    )
-    parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>Mattes, graded</title><style>{STYLE}</style>",
-        f"<h1>Mattes, graded over {region}</h1>",
-        f"<table><tr><th></th><th>images</th>{head}</tr>{rows}</table>",
-        "<p><small>In brackets: 95 % intervals, by resampling foregrounds. Less is better.</small></p>",
-    ]
-    for name, cases in evaluation.worst.items():
-        parts.append(f"<h2>{html.escape(name)}: worst by SAD</h2>")
-        for score, picture in cases:
-            errors = ", ".join(f"{title} {_number(getattr(score, metric))}" for metric, title in TITLES.items())
-            data = base64.b64encode(picture).decode()
-            parts.append(
-                f"<figure><figcaption><b>{html.escape(score.image)}</b> <small>{errors}</small></figcaption>"
-                f'<img alt="image, trimap, truth, prediction, error" src="data:image/jpeg;base64,{data}"></figure>'
+    return render_page(
+        __package__,
+        "scoresheet.html.j2",
+        style=stylesheet(),
+        region="the unknown region" if evaluation.region == "unknown" else "the whole picture",
+        titles=list(TITLES.values()),
+        summaries=[
+            (summary.competitor, [f"{summary.images:,}", *map(_interval, summary.means.values())])
+            for summary in evaluation.summaries
+        ],
+        worst=[
+            (competitor, [_case(score, picture) for score, picture in cases])
+            for competitor, cases in evaluation.worst.items()
+        ],
+        foregrounds=[
+            (
+                summary.competitor,
+                [(name, [_number(means[m]) for m in METRICS]) for name, means in summary.foregrounds.items()],
             )
-    for summary in evaluation.summaries:
-        body = "".join(
-            f"<tr><td>{html.escape(name)}</td>" + "".join(f"<td>{_number(means[m])}</td>" for m in METRICS) + "</tr>"
-            for name, means in summary.foregrounds.items()
-        )
-        parts.append(f"<h2>{html.escape(summary.competitor)}: by foreground</h2>")
-        parts.append(f"<table><tr><th></th>{head}</tr>{body}</table>")
-    return "\n".join(parts) + "\n"
+            for summary in evaluation.summaries
+        ],
+    )
+
+
+def _case(score: Score, picture: bytes) -> dict[str, str]:
+    return {
+        "image": score.image,
+        "errors": ", ".join(f"{title} {_number(getattr(score, metric))}" for metric, title in TITLES.items()),
+        "data": base64.b64encode(picture).decode(),
+    }

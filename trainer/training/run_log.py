@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,10 @@ from numpy.typing import NDArray
 
 from ...composer.base.errors import TrainingError
 from ...composer.base.files import write_file, write_text
+from ...composer.base.pages import render_page
 from ...composer.base.progress import OnProgress, Progress
 from ...composer.base.text import count_of
+from ...composer.inspection.html_report import stylesheet
 from ...composer.sources.image_io import write_picture
 from .config import Config, crops_per_step
 from .learner import StepResult
@@ -171,15 +172,13 @@ def _record(line: bytes) -> dict[str, Any] | None:
 
 def write_page(folder: Path, title: str, config: str, finished: str) -> None:
     """Draw the curves and write the page that shows curves, panels, scores and configuration."""
-    import jinja2
-
     records = read_records(folder)
     _draw_curves(records, folder / CURVES)
     panels = sorted((folder / PANELS).glob("step-*.png"), reverse=True)
     validations = [record for record in records if record["kind"] == "validation"]
-    template = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    text = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(template).render(
-        title=title, config=config, finished=finished, curves=CURVES, validations=validations,
+    text = render_page(
+        __package__, "page.html.j2",
+        title=title, config=config, finished=finished, curves=CURVES, validations=validations, style=stylesheet(),
         last=next((r for r in reversed(records) if r["kind"] == "train"), None),
         panels=[f"{PANELS}/{path.name}" for path in panels],
     )  # fmt: skip
