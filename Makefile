@@ -22,7 +22,7 @@ test: check
 check: $(VENV)/developing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	MYPYPATH=$(VENV)/types $(BIN)/mypy -p matting_compose.composer -p matting_compose.trainer -p matting_compose.manifests -m matting_compose.cli
+	MYPYPATH=src $(BIN)/mypy -p matting_compose.composer -p matting_compose.trainer -p matting_compose.manifests -m matting_compose.cli
 
 $(VENV)/composing: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -38,7 +38,6 @@ $(VENV)/training: pyproject.toml constraints.txt $(VENV)/composing
 
 $(VENV)/developing: pyproject.toml constraints.txt $(VENV)/composing
 	$(PIP) install --constraint constraints.txt --editable '.[train,classical,export,report,dev]'
-	mkdir -p $(VENV)/types && ln -sfn ../.. $(VENV)/types/matting_compose  # mypy takes a package's name from its folder's
 	touch $@
 
 clean:
