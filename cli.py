@@ -13,7 +13,7 @@ import click
 
 from . import __version__
 from .composer.base.errors import RecipeError
-from .composer.base.text import did_you_mean, format_duration, format_size
+from .composer.base.text import count_of, did_you_mean, format_duration, format_size
 from .composer.console.options import A_FOLDER, A_PATH, AS_JSON, HELP, JOBS, Command, DatasetPath, shared_options
 from .composer.console.progress_bar import show_progress
 from .composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, handle_errors, tell, warn
@@ -145,7 +145,7 @@ def _build(recipe: Recipe, out: Path, jobs: int, share: Share, cluster: str | No
     mine = share.of(plan.shards)
     total = sum(map(len, mine))
     if share.count > 1:
-        tell(f"share {share}: {len(mine)} shards, {total:,} composites")
+        tell(f"share {share}: {count_of(len(mine), 'shard')}, {count_of(total, 'composite')}")
     free = None if is_remote(out) else free_bytes(out)
     if free is not None and plan.estimated_bytes // share.count > free:
         warn(f"it needs about {format_size(plan.estimated_bytes)}, the disk has {format_size(free)} free")
@@ -377,7 +377,9 @@ def _dry_extract(inputs: list[ExtractInput], out: Path, jobs: int, as_json: bool
         click.echo(json.dumps({"out": str(out), **asdict(found)}))
     else:
         todo = found.pictures - found.present - len(found.failures)
-        click.echo(f"{out}: {todo:,} of {found.pictures:,} cut-outs to make, {found.megapixels:,.1f} megapixels")
+        click.echo(
+            f"{out}: {todo:,} of {count_of(found.pictures, 'cut-out')} to make, {found.megapixels:,.1f} megapixels"
+        )
     print_failures(found.failures, "--json lists all")
     return WITH_FAILURES if found.failures else CLEAN
 
@@ -552,4 +554,4 @@ def export(
             )
         if as_json:
             click.echo(json.dumps(asdict(result)))
-        tell(f"{out}: {result.composites:,} composites in {result.files:,} files")
+        tell(f"{out}: {count_of(result.composites, 'composite')} in {count_of(result.files, 'file')}")

@@ -14,7 +14,7 @@ from .. import __version__
 from ..composer.base.errors import MattingComposeError
 from ..composer.base.packages import require_packages
 from ..composer.base.progress import Progress
-from ..composer.base.text import format_duration
+from ..composer.base.text import count_of, format_duration
 from ..composer.console.options import A_PATH, AS_JSON, HELP, JOBS, Command, DatasetPath, shared_options
 from ..composer.console.progress_bar import show_progress
 from ..composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, handle_errors, tell, warn, write_error
@@ -137,7 +137,7 @@ def predict(
     written = [str(job.out) for job in jobs if str(job.image) not in failures]
     if as_json:
         click.echo(json.dumps({"written": written, "failures": failures, "method": method, "seconds": seconds}))
-    tell(f"{out}: {len(written):,} of {len(jobs):,} mattes in {format_duration(seconds)}")
+    tell(f"{out}: {len(written):,} of {count_of(len(jobs), 'matte')} in {format_duration(seconds)}")
     sys.exit(CLEAN if not failures else WITH_FAILURES if written else FAILED)
 
 
@@ -318,7 +318,9 @@ def export(checkpoint: Path, out: Path, as_json: bool) -> None:
             export_onnx(network, out)
             parity = check_onnx(network, out)
             result |= {"pictures": parity.pictures, "largest": parity.largest, "mean": parity.mean}
-            told = f"alphas of {parity.pictures} pictures differ from torch's by at most {parity.largest:.1e}"
+            told = (
+                f"alphas of {count_of(parity.pictures, 'picture')} differ from torch's by at most {parity.largest:.1e}"
+            )
         else:
             export_safetensors(network, out)
             told = "weights under the keys of the state_dict"

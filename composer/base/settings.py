@@ -56,11 +56,14 @@ def read_toml(
 
     Returns
     -------
-    its keys, and the folder that its relative paths are relative to
+    keys : dict[str, Any]
+    folder : Path
+        What its relative paths are relative to.
 
     Raises
     ------
-    error : with the name, what is wrong with it, and what there is
+    error
+        With the name, what is wrong with it, and what there is.
     """
     if name is None:
         return {}, Path.cwd()
@@ -146,7 +149,7 @@ def explain_finding(key: str, found: ErrorDetails, allowed: Iterable[str]) -> st
         With its tables, as ``--set`` takes it: ``trimap.erode``.
     found : ErrorDetails
         What pydantic says of it.
-    allowed : Iterable of str
+    allowed : Iterable[str]
         The keys of its table.
 
     Examples

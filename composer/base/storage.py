@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import re
 import tempfile
@@ -21,6 +22,10 @@ from typing import Any, cast
 from filelock import FileLock
 
 from .errors import BuildError, DatasetError
+from .text import format_size
+
+LOGGER = logging.getLogger(__name__)
+
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://.+")
 
@@ -40,9 +45,20 @@ PIECE = 8 * 2**20  # bytes moved at once
 def resolve_path(where: str | Path) -> Path:
     """Return where a dataset lies: a `Path` as it is, an address as something that acts like one.
 
+    Parameters
+    ----------
+    where : str or Path
+        A folder, or ``s3://bucket/dataset`` and the like.
+
+    Returns
+    -------
+    Path
+        Or a `UPath`, which has a Path's methods; `is_remote` tells them apart.
+
     Raises
     ------
-    DatasetError : there is no such kind of address, what speaks to it is not installed, or nothing answers
+    DatasetError
+        There is no such kind of address, what speaks to it is not installed, or nothing answers.
     """
     if isinstance(where, str) and ADDRESS.fullmatch(where):
         try:
@@ -68,11 +84,17 @@ def is_remote(where: Path) -> bool:
 
 
 def list_sizes(folder: Path) -> dict[str, int]:
-    """Return the files of a folder with their sizes, bytes; none where there is no folder.
+    """List a folder's files; none where there is no folder.
+
+    Returns
+    -------
+    dict[str, int]
+        Sizes in bytes, by name.
 
     Raises
     ------
-    DatasetError : the storage does not answer
+    DatasetError
+        The storage does not answer.
     """
     if not is_remote(folder):
         found = {}
@@ -89,12 +111,23 @@ def list_sizes(folder: Path) -> dict[str, int]:
 
 
 def put(file: Path, final: Path, sha256: str) -> None:
-    """Give a finished file its final name: at once or not at all, and proved.
+    """Give a finished file its final name: at once or not at all, durably, and proved.
+
+    Parameters
+    ----------
+    file : Path
+        On this machine, its bytes on the disk.
+    final : Path
+        Its name, in the same folder or in object storage.
+    sha256 : str
+        Of its bytes, hex.
 
     Raises
     ------
-    BuildError : what is read back from the storage is not what was sent
-    DatasetError : the storage does not answer
+    BuildError
+        What is read back from the storage is not what was sent.
+    DatasetError
+        The storage does not answer.
     """
     if not is_remote(final):
         file.replace(final)
@@ -142,7 +175,8 @@ def copy_locally(path: Path) -> Iterator[Path]:
 
     Raises
     ------
-    FileNotFoundError : there is none
+    FileNotFoundError
+        There is none.
     """
     with staging_folder(path.parent) as folder:
         if is_remote(path):
@@ -156,9 +190,24 @@ def cache_locally(path: Path, size: int, sha256: str) -> Path:
     Copies are proved when they come, and shared by all processes. They lie in the folder that ``MATTING_COMPOSE_CACHE``
     names, and take up to ``MATTING_COMPOSE_CACHE_GB``; the one used longest ago goes first. Who has one open keeps it.
 
+    Parameters
+    ----------
+    path : Path
+        The file, here or in object storage.
+    size : int
+        Its bytes.
+    sha256 : str
+        Of its bytes, hex.
+
+    Returns
+    -------
+    Path
+        On this machine.
+
     Raises
     ------
-    DatasetError : there is no such file, or it is not the one that `sha256` speaks of
+    DatasetError
+        There is no such file, or it is not the one that `sha256` speaks of.
     """
     if not is_remote(path):
         return path
@@ -213,6 +262,7 @@ def _make_room(root: Path, keep: Path) -> None:
         if total > limit and copy != keep:
             copy.unlink(missing_ok=True)
             total -= size
+            LOGGER.debug("%s: evicted from the cache, which may take %s", copy.name, format_size(limit))
 
 
 def _cache_folder() -> Path:

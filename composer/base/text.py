@@ -51,6 +51,11 @@ def count_of(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural}"
 
 
+def are(number: int) -> str:
+    """Return the verb that goes with a count: is or are."""
+    return "is" if number == 1 else "are"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Ask for the known name that is nearest, with a space after it; nothing where none is near.
 

@@ -26,14 +26,21 @@ def run_in_processes(
 
     Parameters
     ----------
-    tasks : taken as workers are free for them; relative paths in them are relative to this process's folder
-    count : how many there are
-    jobs : worker processes; -1 for one per core
-    ordered : in the order of the tasks, else as they are done
+    function : Callable[[Task], Result]
+        What processes can import by its name.
+    tasks : Iterable[Task]
+        Taken as workers are free for them; relative paths in them are relative to this process's folder.
+    count : int
+        How many there are.
+    jobs : int
+        Worker processes; -1 for one per core.
+    ordered : bool
+        In the order of the tasks, else as they are done.
 
     Raises
     ------
-    BuildError : a worker process was killed, or has no memory left
+    BuildError
+        A worker process was killed, or has no memory left.
     """
     workers = min(joblib.effective_n_jobs(jobs), max(count, 1))
     here = os.getcwd() if uses_local_workers() else None  # noqa: PTH109  # as text, to be compared with nothing
@@ -63,9 +70,15 @@ def uses_local_workers() -> bool:
 def use_cluster(address: str | None) -> Iterator[None]:
     """Send joblib's tasks to a Dask cluster while the body runs; without an address, leave them where they run.
 
+    Parameters
+    ----------
+    address : str or None
+        Of its scheduler, ``tcp://host:port``.
+
     Raises
     ------
-    BuildError : Dask is not installed, nothing answers at the address, no worker is there, or too many were lost
+    BuildError
+        Dask is not installed, nothing answers at the address, no worker is there, or too many were lost.
     """
     if address is None:
         yield

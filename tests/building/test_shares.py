@@ -89,7 +89,7 @@ def test_a_share_tells_its_own_failures(pictures: Pictures, tmp_path: Path) -> N
     bad.write_bytes(whole[:100])
     first, second = (call(*pictures.arguments(out, "--shards", f"{i}/10", "--json", "-j", "1")) for i in (1, 3))
     assert (first.code, first.json["failures"], second.code, second.json["failures"]) == (3, 2, 0, 0)
-    assert "2 composites are missing, because of 1 pictures" in first.err
+    assert "2 composites are missing, because of 1 picture:" in first.err
     assert call(*pictures.arguments(out, "-j", "1")).code == 3
     bad.write_bytes(whole)
     for number, left in ((1, 2), (2, 0)):

@@ -58,14 +58,26 @@ class Line:
 
     Attributes
     ----------
-    step, steps : done, of how many
-    loss, losses : the weighted sum, and each; gradient : its norm; all means since the line before
-    rate : learning rate
-    crops_per_second : over all processes
-    waiting : share of the time spent waiting for batches, 0..1; a GPU may have worked meanwhile
-    memory : bytes, the device's peak, or the process's on a CPU
-    seconds : since the run began, without interruptions
-    left : seconds to the end at this pace
+    step, steps : int
+        Done, of how many.
+    loss : float
+        The weighted sum; this and the next are means since the line before.
+    losses : dict[str, float]
+        Each, unweighted.
+    gradient : float
+        The gradient's norm.
+    rate : float
+        Learning rate.
+    crops_per_second : float
+        Over all processes.
+    waiting : float
+        Share of the time spent waiting for batches, 0..1; a GPU may have worked meanwhile.
+    memory : int
+        Bytes, the device's peak, or the process's on a CPU.
+    seconds : float
+        Since the run began, without interruptions.
+    left : float
+        Seconds to the end at this pace.
     """
 
     step: int
