@@ -174,5 +174,8 @@ def explain_finding(key: str, found: ErrorDetails, allowed: Iterable[str]) -> st
     value = repr(found["input"])
     value = value if len(value) <= MOST_SHOWN else f"{value[:MOST_SHOWN]}…"
     if found["type"] not in EXPECTED:
-        return f"{key}: {found['msg'].removeprefix('Value error, ')} (found {value})"
+        message = found["msg"].removeprefix("Value error, ")
+        if found["type"] == "value_error" and isinstance(found["input"], dict):  # of several keys: it says which
+            return f"{key}: {message}" if key else message
+        return f"{key}: {message} (found {value})"
     return f"{key}: expected {EXPECTED[found['type']].format(**found.get('ctx', {}))}, found {value}"
