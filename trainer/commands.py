@@ -118,6 +118,7 @@ def predict(
         from .inference.methods import Settings, prepare
         from .inference.predict_files import Wanted, plan_jobs, run_job
 
+        _check_device(device)
         jobs = plan_jobs(images, trimap, mask, out)
         settings = Settings(checkpoint, device, tile, max_side)
         wanted = Wanted(method, settings, int(bits), radius, save_trimap, cutout, background, panel)
@@ -139,6 +140,15 @@ def predict(
         click.echo(json.dumps({"written": written, "failures": failures, "method": method, "seconds": seconds}))
     tell(f"{out}: {len(written):,} of {count_of(len(jobs), 'matte')} in {format_duration(seconds)}")
     sys.exit(CLEAN if not failures else WITH_FAILURES if written else FAILED)
+
+
+def _check_device(device: str) -> None:
+    """See that a device that was named is there, also where no method needs it."""
+    if device != "auto":
+        require_packages("torch", extra="train")
+        from .networks.devices import find_device
+
+        find_device(device)
 
 
 def _split(inputs: tuple[Path, ...], method: str) -> tuple[Path | None, list[Path]]:
@@ -233,6 +243,7 @@ def evaluate(
 
         if out:
             require_packages("jinja2", extra="report")  # now, not when everything is graded
+        _check_device(device)
         settings = Settings(checkpoint, device, tile, max_side)
         cases: list[Any] = (
             dataset_cases(dataset, split)  # type: ignore[arg-type]  # click has checked the choice

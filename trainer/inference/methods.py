@@ -137,27 +137,22 @@ def network_of(settings: Settings) -> MattingNetwork:
 @lru_cache(maxsize=1)
 def _load(path: Path, device: str) -> MattingNetwork:
     try:
-        import torch
-
         from ..networks.checkpoint import load_network
+        from ..networks.devices import find_device
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise MatteError(
             "a network needs PyTorch, which is not installed: pip install 'matting-compose[train]'"
         ) from None
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    place = find_device(device)
     try:
         network = load_network(path)
     except OSError as error:
         raise MatteError(f"{path}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise MatteError(str(error)) from None
-    try:
-        return network.to(device)
-    except (RuntimeError, AssertionError) as error:  # what torch raises for a device that is not there
-        raise MatteError(f"device '{device}' cannot be used: {str(error).splitlines()[0]}") from None
+    return network.to(place)
 
 
 def _classical(method: str, image: UInt8Array, trimap: UInt8Array, max_side: int | None) -> FloatArray:

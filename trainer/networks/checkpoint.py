@@ -15,6 +15,7 @@ from torch import Tensor
 from ...composer.base.errors import TrainingError
 from ...composer.base.files import atomic_write, write_file
 from .network import MattingNetwork
+from .recognise import find_checkpoint
 from .registry import describe_network, rebuild_network
 
 __all__ = [
@@ -30,6 +31,9 @@ FORMAT: Final = "matting-compose/checkpoint"
 
 
 VERSION: Final = 2  # 1 named no network: there was one
+
+
+MOST_PARTS: Final = 10**6  # of a document: optimisers keep a few for each tensor
 
 
 # What a training needs to go on, beside the network's own tensors.
@@ -67,7 +71,7 @@ def load_checkpoint(path: Path) -> Mapping[str, Any]:
         It is missing, truncated, foreign, of a newer version, or holds more than tensors and plain types.
     """
     try:
-        document = _read(path)
+        document = _read(find_checkpoint(path))
         _check_version(document, path)
         lacking = [key for key, kind in _KEPT.items() if not isinstance(document.get(key), kind)]
         if lacking:
@@ -91,7 +95,7 @@ def load_network(path: str | Path) -> MattingNetwork:
     Parameters
     ----------
     path : str or Path
-        What `matting-train` or `matting-export` wrote.
+        What `matting-train` or `matting-export` wrote; a run's folder means its best.pt.
 
     Raises
     ------
@@ -107,7 +111,7 @@ def load_network(path: str | Path) -> MattingNetwork:
     >>> load_network("mnet.safetensors").config["norm"]
     'group'
     """
-    path = Path(path)
+    path = find_checkpoint(Path(path))
     description, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_network(path)
     try:
         return rebuild_network(description, _tensors(state))
@@ -118,7 +122,8 @@ def load_network(path: str | Path) -> MattingNetwork:
 def _read_network(path: Path) -> tuple[object, object]:
     document = _read(path)
     _check_version(document, path)
-    return document.get("network"), document.get("ema") or document.get("model")
+    averaged = document.get("ema")
+    return document.get("network"), document.get("model") if averaged is None else averaged
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -134,18 +139,30 @@ def _read(path: Path) -> Mapping[str, Any]:
             ) from error
     if not isinstance(document, Mapping) or document.get("format") != FORMAT:
         raise ValueError(f"{path}: no checkpoint of matting-compose; give the file that training wrote")
-    if _tensor_bytes(document) > path.stat().st_size:  # a stride of 0 makes any size of nothing
+    if _tensor_bytes(document, path) > path.stat().st_size:  # a stride of 0 makes any size of nothing
         raise ValueError(
             f"{path}: no checkpoint: its tensors are larger than the file; give the file that training wrote"
         )
     return document
 
 
-def _tensor_bytes(value: object) -> int:
-    if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
-    return sum(map(_tensor_bytes, parts))
+def _tensor_bytes(document: object, path: Path) -> int:
+    """Sum up the tensors of a document; each part is visited once, however often, and in whatever, it stands."""
+    total, seen, waiting = 0, set[int](), [document]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            total += value.numel() * value.element_size()
+        elif isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, (list, tuple)):
+            waiting += value
+        if len(seen) > MOST_PARTS:
+            raise ValueError(f"{path}: no checkpoint: it has more than {MOST_PARTS:,} parts; give what training wrote")
+    return total
 
 
 def _check_records(file: IO[bytes], path: Path) -> None:
@@ -177,6 +194,8 @@ def _tensors(state: object) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError("it holds no weights")
     for key, value in state.items():
+        if value.is_complex() or value.layout != torch.strided:
+            raise ValueError(f"'{key}' is no tensor of plain numbers")
         if value.is_floating_point() and not value.isfinite().all():
             raise ValueError(f"'{key}' holds values that are not finite")
     return {k: v.float().contiguous() if v.is_floating_point() else v for k, v in state.items()}

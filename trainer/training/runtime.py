@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from ...composer.base.errors import TrainingError
+from ..networks.devices import find_device
 
 __all__ = ["Runtime", "StopRequest", "StopRequested", "open_runtime", "stop_on_signals"]
 
@@ -91,12 +92,8 @@ def open_runtime(device: str = "auto") -> Iterator[Runtime]:
                           (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0")))  # fmt: skip
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise TrainingError(f"--device {device}: PyTorch {torch.__version__} sees no GPU here; take --device cpu")
-    chosen = torch.device(f"cuda:{local}" if device == "cuda" else device)
+    chosen = find_device(f"cuda:{local}" if device == "cuda" and torch.cuda.is_available() else device)
     if chosen.type == "cuda":
-        if (chosen.index or 0) >= torch.cuda.device_count():
-            raise TrainingError(f"--device {chosen}: there are {torch.cuda.device_count()} GPUs, numbered from 0")
         if world > 1 and device != "cuda":
             raise TrainingError(
                 f"--device {device}: {world} processes cannot share it; leave it out, each takes its own"

@@ -1,0 +1,57 @@
+"""Recognise: what a file is that was given in the place of a checkpoint, so that it is told as that."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+__all__ = ["find_checkpoint"]
+
+BEST, LAST = "best.pt", "last.pt"
+
+
+# The first bytes of what is often given instead, and what to do.
+KINDS = (
+    (b"version https://git-lfs", "a pointer of Git LFS, not the file itself: run git lfs pull"),
+    (b"<", "a page (HTML or XML), such as a site sends in the place of a file: download the file itself"),
+    (b"\x89HDF", "an HDF5 file: a shard, or weights of another program; give the file that training wrote"),
+    (b"\x80", "a bare pickle, as PyTorch wrote before 1.6: it could run code, so it is not read; save it anew"),
+)
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Find the file that is meant by a path: itself, or a run's best.pt.
+
+    Parameters
+    ----------
+    path : Path
+        A file, or a run's folder.
+
+    Returns
+    -------
+    Path
+        A regular file that may be a checkpoint.
+
+    Raises
+    ------
+    ValueError
+        It is something else: a folder without best.pt, a pipe, a pointer of Git LFS, a page, a bare pickle.
+    OSError
+        It cannot be read.
+    """
+    if path.is_dir():
+        if not (path / BEST).is_file():
+            last = f"; its {LAST} is the one to give" if (path / LAST).is_file() else ""
+            raise ValueError(f"{path}: expected a checkpoint, or a run's folder with its {BEST}; found neither{last}")
+        path = path / BEST
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path}: expected a checkpoint, found a pipe or a device")
+    with path.open("rb") as file:
+        start = file.read(64).lstrip()
+    if not start:
+        raise ValueError(f"{path}: expected a checkpoint, found an empty file; fetch it again")
+    # A .safetensors file begins with the size of its header, which may look like anything.
+    for magic, what in KINDS if path.suffix != ".safetensors" else KINDS[:1]:
+        if start.startswith(magic):
+            raise ValueError(f"{path}: expected a checkpoint, found {what}")
+    return path
