@@ -46,6 +46,8 @@ SHORTER = {
     "--megapixels 2 --rounds 5": "--megapixels 0.1 --rounds 1",
     "--out demo-run": "--out demo-run --steps 2 --set validation.limit=1",
     "--steps 2000 --set stream.batch=4": "--steps 1 --set validation.limit=1 --set network.width=0.1",
+    "--out run-own": "--out run-own --steps 1 --set stream.batch=2 --set validation.limit=1",
+    "--out tuned": "--out tuned --steps 1 --set stream.batch=2 --set validation.limit=1 --set network.width=0.1",
     "--resume --steps 2500": "--resume --steps 2",
     "--nproc-per-node 8": "--local-addr 127.0.0.1 --nproc-per-node 2",
     "--out run8": "--out run8 --config cpu-small --steps 1 --set network.width=0.03 --set stream.crop=64 --device cpu",
@@ -100,7 +102,8 @@ def make_shared(folder: Path) -> None:
         save(folder / "P3M-10k" / part / "mask" / "p.png", soft_disc(80, 90, 0)[1])
     for i in range(4):
         save(folder / "photos" / f"{i}.jpg", photograph(120, 160, i))
-    (folder / "bench").symlink_to(ROOT / "bench")
+    for name in ("bench", "examples"):
+        (folder / name).symlink_to(ROOT / name)
     adobe = make_adobe(folder)
     for root, names in ((adobe.training, adobe.training_names), (adobe.test, adobe.test_names)):
         (root / "two.txt").write_text("\n".join(names[:2]))

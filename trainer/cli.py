@@ -105,7 +105,7 @@ def _train(dataset: Path, out: Path, config: Config, resume: bool, device: str, 
     from .training.runtime import open_runtime
 
     with open_runtime(device) as runtime:
-        plan = plan_training(dataset, config, runtime)
+        plan = plan_training(dataset, config, runtime, resume)
         if dry_run:
             if runtime.leads:
                 click.echo(json.dumps(asdict(plan)) if as_json else str(plan))

@@ -65,7 +65,7 @@ class TrainingPlan:
         return "\n".join(lines)
 
 
-def plan_training(dataset: str | Path, config: Config, runtime: Runtime) -> TrainingPlan:
+def plan_training(dataset: str | Path, config: Config, runtime: Runtime, resume: bool = False) -> TrainingPlan:
     """Work out what a training is going to be.
 
     Raises
@@ -83,7 +83,9 @@ def plan_training(dataset: str | Path, config: Config, runtime: Runtime) -> Trai
     network = build_hollow(config)
     parameters = sum(p.numel() for p in network.parameters())
     freeze(network, config.network.freeze)
-    init = str(compare_weights(network, Path(config.network.init))[1]) if config.network.init else None
+    init = None
+    if config.network.init and not resume:
+        init = str(compare_weights(network, Path(config.network.init))[1])
     crops = crops_per_step(config, runtime)
     return TrainingPlan(
         composites, validated, parameters, crops, config.steps, config.steps * crops / composites, runtime.world,
