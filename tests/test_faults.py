@@ -23,7 +23,7 @@ import pytest
 from conftest import COMMAND, Pictures, call, photograph, save, soft_disc
 from matting_compose.composer import open_dataset
 from matting_compose.composer.base.errors import DatasetError
-from matting_compose.composer.building import build
+from matting_compose.composer.building import resume
 from matting_compose.composer.inspection.verify import verify
 from matting_compose.composer.sources import backgrounds
 from matting_compose.composer.sources import decode as decoding
@@ -235,7 +235,7 @@ def test_a_picture_that_changes_between_plan_and_render(
 ) -> None:
     """What was read is what counts: it is rendered and recorded as it was then, and a way back is refused."""
     cutout = own.pictures.cutouts / "disc 2.png"
-    whole, real = cutout.read_bytes(), build.make_plan
+    whole, real = cutout.read_bytes(), resume.make_plan
 
     def plan_and_change(*arguments: Any, **more: Any) -> Any:
         plan = real(*arguments, **more)
@@ -244,7 +244,7 @@ def test_a_picture_that_changes_between_plan_and_render(
 
     out = tmp_path / "d"
     with monkeypatch.context() as patch:
-        patch.setattr(build, "make_plan", plan_and_change)
+        patch.setattr(resume, "make_plan", plan_and_change)
         assert call(*own.arguments(out)).code == 0
     assert verify(out, jobs=1).problems == ()
     sidecars = [json.loads(path.read_text()) for path in (out / "shards").glob("*.json")]
