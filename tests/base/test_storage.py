@@ -94,21 +94,20 @@ def test_a_bucket_is_read_as_a_folder_is(bucket: Any, finished: Path, cache: Pat
     assert "shards/shard-00002.h5" in {problem["file"] for problem in proof.json["problems"]}
 
 
+@pytest.mark.usefixtures("no_curves")
 def test_a_network_is_trained_out_of_a_bucket(bucket: Any, finished: Path, whole: Path, tmp_path: Path) -> None:
     """`matting-train s3://…`, with a reading process, ends where a training on the folder did, to the last bit."""
-    from runs import MODULE, same, state
+    from runs import MODULE, command, same, state
 
     for name, data in files(finished).items():
         bucket.put_object(Key=f"train/{name}", Body=data)
     how = ["--config", str(whole / "config.json"), "--set=steps=3", "--device=cpu"]
-    states = []
-    for number, (dataset, workers) in enumerate([("s3://bucket/train", 1), (str(finished), 0)]):
-        out = tmp_path / str(number)
-        command = [*MODULE, dataset, "--out", str(out), *how, f"--set=stream.workers={workers}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stderr
-        states.append(state(out / "last.pt"))
-    assert same(*states)
+    there, here = tmp_path / "there", tmp_path / "here"
+    far = [*MODULE, "s3://bucket/train", "--out", str(there), *how, "--set=stream.workers=1"]
+    done = subprocess.run(far, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert command(str(finished), "--out", str(here), *how, "--set=stream.workers=0").code == 0
+    assert same(state(there / "last.pt"), state(here / "last.pt"))
 
 
 def test_an_upload_that_fails_leaves_nothing_committed(
