@@ -44,16 +44,17 @@ def cost(command: Sequence[str], folder: Path | None = None) -> Cost:
 
     Raises
     ------
-    RuntimeError : it failed
+    RuntimeError
+        It failed.
     """
     start = time.perf_counter()
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        said = process.stderr.read()
+        output = process.stderr.read()
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise RuntimeError(f"{shlex.join(command)}: exit code {process.returncode}\n{said.decode(errors='replace')}")
+        raise RuntimeError(f"{shlex.join(command)}: exit code {process.returncode}\n{output.decode(errors='replace')}")
     return Cost(time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss * UNIT)
 
 
@@ -76,10 +77,10 @@ def split(line: str) -> list[str]:
 def longest_imports(command: Sequence[str], most: int) -> str:
     """Say which packages a Python program spends longest importing, each by itself, ms."""
     program = command[1:] if Path(command[0]).name.startswith("python") else command
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-X", "importtime", *program], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True
     )
-    rows = [line.removeprefix("import time:").split("|") for line in told.stderr.decode().splitlines()[1:]]
+    rows = [line.removeprefix("import time:").split("|") for line in done.stderr.decode().splitlines()[1:]]
     by_package: dict[str, float] = {}
     for row in rows:
         if len(row) == 3 and row[0].strip().isdigit():

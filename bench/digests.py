@@ -67,18 +67,23 @@ class Case:
 
     Attributes
     ----------
-    name : what to call it, and where it lies
-    commands : run in turn, in the folder of the inputs; ``{out}`` is the case's own place, ``{NAME}`` another case's
-    code : what each of them exits with
-    pixels : whether pictures are hashed by their pixels
-    told : whether what is printed is the result
+    name : str
+        What to call it, and where it lies.
+    commands : tuple of Command
+        Run in turn, in the folder of the inputs; ``{out}`` is the case's own place, ``{NAME}`` another case's.
+    code : int
+        What each of them exits with.
+    pixels : bool
+        Whether pictures are hashed by their pixels.
+    printed : bool
+        Whether what is printed is the result.
     """
 
     name: str
     commands: tuple[Command, ...]
     code: int = 0
     pixels: bool = False
-    told: bool = False
+    printed: bool = False
 
     @property
     def needs(self) -> set[str]:
@@ -280,7 +285,7 @@ def training_cases() -> Iterator[Case]:
 def telling_cases() -> Iterator[Case]:
     """Yield what is told and shown of datasets, recipes and networks."""
     for name, (text, code) in TOLD.items():
-        yield Case(f"told/{name}", (command("matting-compose", f"{text} --json"),), code=code, told=True)
+        yield Case(f"told/{name}", (command("matting-compose", f"{text} --json"),), code=code, printed=True)
     for name, (program, text) in SHOWN.items():
         yield Case(f"told/{name}", (command(program, text),))
 
@@ -633,7 +638,7 @@ class Workshop:
         )  # fmt: skip
         if done.returncode != case.code:
             return f"{shlex.join(filled)}: exit code {done.returncode}, not {case.code}\n{done.stderr.strip()}"
-        if case.told:
+        if case.printed:
             (self._made / case.name).write_text(done.stdout, encoding="utf-8")
         return ""
 

@@ -47,14 +47,14 @@ def begin(recipe: Recipe, out: Path) -> list[Step]:
     (out / "shards").mkdir()
     for shard in plan.shards:
         path = out / "shards" / shard.name
-        sidecar = made_up(plan, shard.index)
+        sidecar = invent_sidecar(plan, shard.index)
         with path.open("wb") as file:
             file.truncate(sidecar["bytes"])
         path.with_suffix(".json").write_text(json.dumps(sidecar, ensure_ascii=False, indent=1) + "\n")
     return [planned]
 
 
-def made_up(plan: Plan, number: int) -> dict[str, Any]:
+def invent_sidecar(plan: Plan, number: int) -> dict[str, Any]:
     """Return a shard's sidecar."""
     shard = plan.shards[number]
     names = [f"foreground {plan.foregrounds[strip.foreground].image}" for strip in shard.strips]

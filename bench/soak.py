@@ -46,15 +46,15 @@ class Build:
     seconds: float = 0.0
 
     def start(self, out: Path) -> subprocess.Popen[str]:
-        """Start it; what it says goes to a file, since an orphan would hold a pipe open."""
+        """Start it; what it prints goes to a file, since an orphan would hold a pipe open."""
         command = [str(COMMAND), "build", *self.arguments, "--out", str(out)]
         self.log.unlink(missing_ok=True)
         with self.log.open("w") as log:
             return subprocess.Popen(command, start_new_session=True, stdout=log, stderr=log, text=True)
 
     @property
-    def said(self) -> str:
-        """What the last build said."""
+    def output(self) -> str:
+        """What the last build printed."""
         return self.log.read_text(errors="replace")
 
     def problems(self, out: Path, *, finished: bool) -> list[str]:
@@ -161,7 +161,7 @@ def soak_kills(build: Build, out: Path, faults: dict[str, Tally], count: int, rn
                 act[name](running, rng)
                 tally.met += 1
         running.wait(timeout=600)
-        tally.wrong += outcome(running.returncode, build.said, name)
+        tally.wrong += outcome(running.returncode, build.output, name)
         tally.wrong += build.problems(out, finished=running.returncode == 0)
         if running.returncode == 0:
             shutil.rmtree(out)
@@ -212,7 +212,7 @@ def soak_forks(build: Build, out: Path, tally: Tally, count: int, rng: random.Ra
         tally.tried += 1
         tally.met += killed
         if not killed and os.WEXITSTATUS(status):
-            tally.wrong.append(f"exit {os.WEXITSTATUS(status)}: {build.said[-300:]!r}")
+            tally.wrong.append(f"exit {os.WEXITSTATUS(status)}: {build.output[-300:]!r}")
         tally.wrong += build.problems(out, finished=not killed)
         if not killed:
             seconds.append(time.monotonic() - start)
@@ -224,7 +224,7 @@ def finish(build: Build, out: Path, tally: Tally) -> None:
     """Go on to the end, and compare."""
     last = build.start(out)
     if last.wait(timeout=600):
-        tally.wrong.append(f"going on: exit {last.returncode}: {build.said[-300:]!r}")
+        tally.wrong.append(f"going on: exit {last.returncode}: {build.output[-300:]!r}")
     tally.wrong += build.problems(out, finished=True)
 
 
@@ -238,7 +238,7 @@ def soak_disks(build: Build, out: Path, tally: Tally, count: int, rng: random.Ra
             full.wait(timeout=600)
             tally.tried += 1
             tally.met += full.returncode != 0
-            tally.wrong += outcome(full.returncode, build.said, DISK)
+            tally.wrong += outcome(full.returncode, build.output, DISK)
             if folder.exists():
                 tally.wrong += build.problems(folder, finished=full.returncode == 0)
             remount(4 * build.bytes)
@@ -288,11 +288,11 @@ def main() -> int:
     options = parser.parse_args()
     shutil.rmtree(options.out, ignore_errors=True)
     options.out.mkdir(parents=True)
-    build, rng = Build(options.arguments or SMALL, options.out / "said.txt"), random.Random(options.seed)
+    build, rng = Build(options.arguments or SMALL, options.out / "output.txt"), random.Random(options.seed)
     start = time.monotonic()
     peace = options.out / "peace"
     if build.start(peace).wait(timeout=3600):
-        print(build.said, file=sys.stderr)
+        print(build.output, file=sys.stderr)
         return 1
     build.seconds, build.files = time.monotonic() - start, digests(peace)
     build.bytes = sum((peace / name).stat().st_size for name in build.files)

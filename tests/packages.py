@@ -47,13 +47,17 @@ def write_corpus(folder: Path, name: str, packages: Mapping[str, Mapping[str, tu
 
     Parameters
     ----------
-    folder : gets ``NAME.csv``, ``NAME-packages.csv`` and ``debs/``
-    name : the corpus'
-    packages : by name; of each the pictures' places in the fetched folder, with their paths and contents
+    folder : Path
+        Gets ``NAME.csv``, ``NAME-packages.csv`` and ``debs/``.
+    name : str
+        The corpus'.
+    packages : Mapping
+        By name; of each the pictures' places in the fetched folder, with their paths and contents.
 
     Returns
     -------
-    the table of pictures
+    Path
+        The table of pictures.
     """
     debs = folder / "debs"
     debs.mkdir(parents=True)
