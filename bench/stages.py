@@ -30,10 +30,11 @@ from build import add_pictures, thinned
 from commands import spread
 from matting_compose.composer.building import build as building
 from matting_compose.composer.building import render
-from matting_compose.composer.compositing import blending as composite
-from matting_compose.composer.dataset import reader as shard
+from matting_compose.composer.compositing import compose
+from matting_compose.composer.compositing.blending import METHODS
+from matting_compose.composer.dataset import writer
 from matting_compose.composer.recipe import load_recipe
-from matting_compose.composer.sources import foregrounds as layouts
+from matting_compose.composer.sources import backgrounds
 
 
 class Spent(NamedTuple):
@@ -83,25 +84,25 @@ def watch(stages: Stages) -> None:
     stages.wrap(building, "make_plan", "plan")
     stages.wrap(building, "_write_index", "index, checksums, contact sheet")
     stages.wrap(building, "render_shard", "the rest of a shard")
-    stages.wrap(render, "dress", "read foregrounds")
-    for layout in (layouts.Photographs, layouts.DrawnBackgrounds):
+    stages.wrap(render, "read_look", "read foregrounds")
+    for layout in (backgrounds.Photographs, backgrounds.DrawnBackgrounds):
         stages.wrap(layout, "load", "decode backgrounds")
-    stages.wrap(render.Stage, "__call__", "prepare backgrounds (scenes)")
-    for name, method in composite.METHODS.items():
+    stages.wrap(compose.SceneMaker, "__call__", "prepare backgrounds (scenes)")
+    for name, method in METHODS.items():
         blender = stages.timed("blend", method.blender)
         clocked = replace(
             method,
             fit=stages.timed("fit and scale backgrounds", method.fit),
             blender=lambda *parts, make=blender: stages.timed("blend", make(*parts)),
         )
-        composite.METHODS[name] = clocked
-    draw = stages.timed("trimaps: distances, once a foreground", render.composite_trimaps)
-    render.composite_trimaps = lambda *given: stages.timed("trimaps: drawing", draw(*given))
-    stages.wrap(shard._ArrayWriter, "encode", lambda array, _: f"encode {array.name.rpartition('/')[2]}")
-    stages.wrap(shard._ArrayWriter, "write", "write tiles, and their CRC")
-    stages.wrap(shard.GroupWriter, "write_composite", "leave out what is shared")
-    stages.wrap(shard.ShardWriter, "finish", "tables, close, wait for the disk")
-    stages.wrap(shard, "_read_back", "read back, compare, SHA-256")
+        METHODS.register(name, clocked)
+    draw = stages.timed("trimaps: distances, once a foreground", compose.trimap_strategy)
+    compose.trimap_strategy = lambda *given: stages.timed("trimaps: drawing", draw(*given))
+    stages.wrap(writer._ArrayWriter, "encode", lambda array, _: f"encode {array.name.rpartition('/')[2]}")
+    stages.wrap(writer._ArrayWriter, "write", "write tiles, and their CRC")
+    stages.wrap(writer.GroupWriter, "write_composite", "leave out what is shared")
+    stages.wrap(writer.ShardWriter, "finish", "tables, close, wait for the disk")
+    stages.wrap(writer, "_read_back", "read back, compare, SHA-256")
 
 
 def main() -> None:

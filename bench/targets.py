@@ -31,10 +31,10 @@ import target_datasets
 from matting_compose.composer.base.errors import MattingComposeError
 from matting_compose.composer.base.file_names import file_name
 from matting_compose.composer.base.progress import ignore_progress
-from matting_compose.composer.compositing.trimaps import trimap_strategy
+from matting_compose.composer.compositing.trimaps import Trimap, trimap_strategy
 from matting_compose.composer.fetching.corpus import load_corpus
 from matting_compose.composer.fetching.debian import read_members
-from matting_compose.composer.recipe import Trimap, load_recipe
+from matting_compose.composer.recipe import load_recipe
 from matting_compose.composer.sources import image_io, mattes, picture_bytes
 from matting_compose.composer.sources.probe import ORIENTATION
 from target import Target, file_of, home
@@ -244,7 +244,7 @@ def draw_trimaps(data: bytes) -> None:
     pixels = np.frombuffer(data[3:], np.uint8)
     alpha = np.resize(pixels, (height, max(1, min(len(pixels) // height, 64))))
     for strategy in ("distance", "mmagic", "gca", "indexnet", "huochaitiantang", "tsing90"):
-        draw = trimap_strategy(alpha, Trimap(strategy=strategy))  # type: ignore[arg-type]
+        draw = trimap_strategy(alpha, Trimap(strategy=strategy))
         trimap = draw(data[1] / 256, data[2] / 256).trimap
         assert trimap.shape == alpha.shape
         assert not set(np.unique(trimap).tolist()) - {0, 128, 255}

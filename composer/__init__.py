@@ -5,12 +5,32 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .building.build import build
+    from .compositing.blending import Fit
+    from .compositing.compose import Composite, compose
+    from .compositing.scenes import Scenes
+    from .compositing.trimaps import Trimap
     from .dataset.dataset import Dataset, Sample, open_dataset
     from .recipe import load_recipe
 
-__all__ = ["Dataset", "Sample", "build", "load_recipe", "open_dataset"]
+__all__ = [
+    "Composite",
+    "Dataset",
+    "Fit",
+    "Sample",
+    "Scenes",
+    "Trimap",
+    "build",
+    "compose",
+    "load_recipe",
+    "open_dataset",
+]
 
 _HOMES = {
+    "Composite": ".compositing.compose",
+    "Fit": ".compositing.blending",
+    "Scenes": ".compositing.scenes",
+    "Trimap": ".compositing.trimaps",
+    "compose": ".compositing.compose",
     "Dataset": ".dataset.dataset",
     "Sample": ".dataset.dataset",
     "build": ".building.build",

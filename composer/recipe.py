@@ -20,19 +20,13 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from .base.errors import RecipeError, UnknownNameError
-from .base.settings import (
-    Chance,
-    Chances,
-    Fraction,
-    Range,
-    Table,
-    explain_finding,
-    join_findings,
-    list_shipped,
-    override,
-    read_toml,
-)
+from .base.errors import RecipeError
+from .base.settings import Fraction, Table, explain_finding, join_findings, list_shipped, override, read_toml
+from .compositing.blending import Fit
+from .compositing.looks import Looks
+from .compositing.scenes import Scenes
+from .compositing.trimaps import SUPPLIED, Trimap
+from .dataset.packings import PACKINGS
 
 # ``seen``: as people see it, upright and in sRGB. ``stored``: the pixels as Pillow decodes them, which is what
 # scripts that know neither EXIF nor ICC profiles make of a picture.
@@ -41,21 +35,30 @@ MANIFESTS = "matting_compose.manifests"
 
 
 class _Pictures(Table):
-    licence: str | None = Field(None, description="of the pictures; it stands in the dataset and in its exports")
-    attribution: str | None = Field(None, description="whom to name; likewise")
+    licence: str | None = Field(
+        default=None, description="of the pictures; it stands in the dataset and in its exports"
+    )
+    attribution: str | None = Field(default=None, description="whom to name; likewise")
 
 
 class _Foregrounds(_Pictures):
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None = Field(
-        None, description="goes before the foregrounds' names, as a folder does, so that several roots' cannot clash"
+        default=None,
+        description="goes before the foregrounds' names, as a folder does, so that several roots' cannot clash",
     )
-    weight: PositiveFloat = Field(1, description="each of these foregrounds has so many times the recipe's variants")
-    min_side: PositiveInt = Field(16, description="smaller pictures (shorter side, px) are left out, and listed")
-    max_side: PositiveInt | None = Field(None, description="larger pictures (longer side, px) are reduced to it")
+    weight: PositiveFloat = Field(
+        default=1, description="each of these foregrounds has so many times the recipe's variants"
+    )
+    min_side: PositiveInt = Field(
+        default=16, description="smaller pictures (shorter side, px) are left out, and listed"
+    )
+    max_side: PositiveInt | None = Field(
+        default=None, description="larger pictures (longer side, px) are reduced to it"
+    )
     enlarge_to: PositiveInt | None = Field(
-        None, description="smaller pictures (longer side, px) are enlarged to it, and at most doubled"
+        default=None, description="smaller pictures (longer side, px) are enlarged to it, and at most doubled"
     )
-    max_pixels: PositiveInt = Field(120_000_000, description="a picture that declares more is refused unread")
+    max_pixels: PositiveInt = Field(default=120_000_000, description="a picture that declares more is refused unread")
 
     @model_validator(mode="after")
     def _check_sides(self) -> _Foregrounds:
@@ -86,7 +89,9 @@ class DimForegrounds(_Foregrounds):
     root: Path
     list: Path = Path("training_fg_names.txt")
     folders: tuple[str, ...] = ("Adobe-licensed images", "Other")
-    expected: PositiveInt | None = Field(None, description="how many names the list should have; `doctor` compares")
+    expected: PositiveInt | None = Field(
+        default=None, description="how many names the list should have; `doctor` compares"
+    )
 
 
 class ProceduralForegrounds(_Foregrounds):
@@ -99,13 +104,14 @@ class ProceduralForegrounds(_Foregrounds):
 
 class _Photographs(_Pictures):
     min_side: PositiveInt | None = Field(
-        None, description="smaller pictures (shorter side, px) are left out, and listed"
+        default=None, description="smaller pictures (shorter side, px) are left out, and listed"
     )
     annotations: Path | None = Field(
-        None, description="COCO's instances_*.json: pictures that show what `without` names are left out, and listed"
+        default=None,
+        description="COCO's instances_*.json: pictures that show what `without` names are left out, and listed",
     )
     without: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        ("person",), description="categories of these annotations"
+        default=("person",), description="categories of these annotations"
     )
 
 
@@ -127,7 +133,7 @@ class ListBackgrounds(_Photographs):
     root: Path
     list: Path
     beside: Literal["backgrounds", "foregrounds"] = Field(
-        "backgrounds", description="whose root the list lies below: Adobe's are beside the foregrounds"
+        default="backgrounds", description="whose root the list lies below: Adobe's are beside the foregrounds"
     )
     max_pixels: PositiveInt = 120_000_000
 
@@ -140,133 +146,36 @@ class ProceduralBackgrounds(_Pictures):
     sides: tuple[PositiveInt, PositiveInt] = (512, 768)
 
 
-SMALLEST_SCALE, LARGEST_SCALE = 0.1, 2.0  # of a look: a mote, and as far as `enlarge_to` goes
-ADOBE_FIT = {"enlarge": "needed", "offset": "top-left"}  # the only ones that Adobe's script knows
-
-
 class Pairing(Table):
     """Which background each composite gets."""
 
     order: Literal["sequential", "listed", "shuffled"] = Field(
-        "shuffled",
+        default="shuffled",
         description="shuffled: no background twice until all were used; sequential: in order, starting over at the end;"
         " listed: foreground i takes lines [i·variants, (i+1)·variants) of the list, which must be long enough",
     )
 
 
-class Fit(Table):
-    """How a background is brought to the foreground's size, and blended with it."""
-
-    method: Literal["exact", "adobe"] = Field(
-        "exact",
-        description="exact: correctly rounded; adobe: what Deep Image Matting's own script does, to the last bit,"
-        " which leaves `enlarge` and `offset` no choice",
-    )
-    enlarge: Literal["needed", "always"] = Field(
-        "needed", description="needed: only where the background is too small; always: until it just covers (or down)"
-    )
-    offset: Literal["random", "centre", "top-left"] = "random"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _follow_adobe(cls, data: Any) -> Any:
-        return {**ADOBE_FIT, **data} if isinstance(data, dict) and data.get("method") == "adobe" else data
-
-    @model_validator(mode="after")
-    def _check(self) -> Fit:
-        for key, only in ADOBE_FIT.items():
-            if self.method == "adobe" and getattr(self, key) != only:
-                raise ValueError(f"with method = adobe {key} is {only}; leave the key out, or use method = exact")
-        return self
-
-
-class Looks(Table):
-    """What is drawn anew for each look of a foreground. A look has its own alpha and colours; its composites share
-    them. The defaults leave a foreground as it is.
-    """
-
-    count: PositiveInt = Field(1, description="looks of a foreground; its variants are shared evenly among them")
-    flip: Chance = Field(0.0, description="how often a look is mirrored, left to right")
-    rotate: Annotated[float, Field(ge=0, le=45)] = Field(0.0, description="degrees, at most, to either side")
-    scale: Annotated[Range, Field(description="the foreground's size is multiplied by so much")] = (1, 1)
-    jitter: Fraction = Field(
-        0.0, description="colour: each channel's gain is drawn from 1 ± this, and an offset of ± 255·this/2 for all"
-    )
-    pair: Chance = Field(0.0, description="how often another foreground of the same split stands behind")
-
-    @model_validator(mode="after")
-    def _check(self) -> Looks:
-        if not SMALLEST_SCALE <= self.scale[0] <= self.scale[1] <= LARGEST_SCALE:
-            low, high = self.scale
-            raise ValueError(f"scale lies between {SMALLEST_SCALE:g} and {LARGEST_SCALE:g}, found [{low:g}, {high:g}]")
-        return self
-
-
-class Scenes(Table):
-    """What is drawn anew for each composite, and done to its background before blending. The defaults do nothing."""
-
-    denoise: Chance = Field(0.0, description="how often the background's noise is smoothed, its edges kept")
-    blur: Chance = Field(0.0, description="how often the background is blurred, as if out of focus")
-    sigma: Range = Field((0.5, 2.0), description="of that blur: standard deviation of a Gaussian, px")
-    harmonise: Chances = Field(
-        (0.0, 0.0), description="how far the background's brightness goes towards the foreground's, 1 being all the way"
-    )
-    shadow: Chance = Field(0.0, description="how often the foreground throws a soft shadow on the background")
-    darkness: Chances = Field((0.2, 0.6), description="of that shadow, 1 being black")
-
-
-class Trimap(Table):
-    """How the unknown region is drawn. Radii are ranges, both ends included."""
-
-    strategy: Literal["distance", "mmagic", "gca", "indexnet", "huochaitiantang", "tsing90", "supplied"] = "distance"
-    folder: str = Field(
-        "trimaps", description="of strategy supplied: holds {foreground}_{variant}.png, below the foregrounds' root"
-    )
-    erode: Range = (1, 20)
-    dilate: Range = (1, 20)
-    unit: Literal["px", "subject"] = Field(
-        "px", description="px, or thousandths of the subject's size (the side of the square of its bounding box's area)"
-    )
-    opaque: Annotated[int, Field(ge=1, le=255)] = Field(255, description="alpha from here on is opaque (250 for JPEG)")
-    clear: Annotated[int, Field(ge=0, le=254)] = Field(0, description="alpha up to here is clear (5 for JPEG)")
-
-    @model_validator(mode="after")
-    def _check(self) -> Trimap:
-        for name, (low, high) in (("erode", self.erode), ("dilate", self.dilate)):
-            if self.unit == "px" and (low != int(low) or high != int(high)):
-                raise ValueError(f"{name}: radii in px are whole numbers, found [{low:g}, {high:g}]")
-        if self.clear >= self.opaque:
-            raise ValueError(f"clear = {self.clear} must be below opaque = {self.opaque}")
-        return self
-
-
-def _check_packing(name: str) -> str:
-    from .dataset.packings import PACKINGS  # which takes OpenCV
-
-    try:
-        PACKINGS[name]
-    except UnknownNameError as error:
-        raise ValueError(str(error)) from None
-    return name
-
-
 class Shards(Table):
     """How the composites are stored."""
 
-    packing: Annotated[str, AfterValidator(_check_packing)] = "delta"
-    megabytes: PositiveInt = Field(128, description="a shard's size, about")
-    variants: PositiveInt = Field(50, description="variants of a foreground in one shard, at most")
+    packing: Annotated[str, AfterValidator(PACKINGS.check)] = "delta"
+    megabytes: PositiveInt = Field(default=128, description="a shard's size, about")
+    variants: PositiveInt = Field(default=50, description="variants of a foreground in one shard, at most")
     tile: Annotated[int, Field(ge=16, le=1024, multiple_of=16)] = 160
     background: Literal["none", "unknown", "full"] = Field(
-        "none", description="store the fitted background: not at all, in the unknown region (the loss), or whole"
+        default="none",
+        description="store the fitted background: not at all, in the unknown region (the loss), or whole",
     )
-    quality: Annotated[int, Field(ge=1, le=100)] = Field(95, description="of packing jpeg")
+    quality: Annotated[int, Field(ge=1, le=100)] = Field(default=95, description="of packing jpeg")
 
 
 class Split(Table):
     """Which foregrounds are kept for validation; no foreground is on both sides."""
 
-    validation: Fraction | tuple[str, ...] = Field(0.0, description="a share of the foregrounds, or their names")
+    validation: Fraction | tuple[str, ...] = Field(
+        default=0.0, description="a share of the foregrounds, or their names"
+    )
 
 
 ForegroundTable = PairsForegrounds | RgbaForegrounds | DimForegrounds | ProceduralForegrounds
@@ -309,7 +218,7 @@ class Recipe(Table):
             for key in ("min_side", "annotations"):
                 if getattr(self.backgrounds, key) is not None:
                     raise ValueError(f"pairing.order = listed takes every line as it is; leave backgrounds.{key} out")
-        if self.trimap.strategy == "supplied":
+        if self.trimap.strategy == SUPPLIED:
             if not isinstance(self.foregrounds, DimForegrounds | PairsForegrounds):
                 raise ValueError("trimap.strategy = supplied goes with one table of foregrounds, layout dim or pairs")
             if self.foregrounds.max_side is not None:

@@ -12,10 +12,10 @@ from structure import find_modules, import_graph
 WINGS = [  # each imports from those before it only
     "composer.base",
     "composer.dataset",
+    "composer.compositing",
     "composer.recipe",
     "composer.fetching",
     "composer.sources",
-    "composer.compositing",
     "composer.extraction",
     "composer.building",
     "composer.inspection",

@@ -226,6 +226,9 @@ def test_recipes_in_the_docs_are_recipes(tmp_path: Path) -> None:
 def test_every_key_is_documented() -> None:
     """docs/recipes.md names every key that a recipe may have, and every choice of a value."""
     from matting_compose.composer import recipe
+    from matting_compose.composer.compositing.blending import METHODS
+    from matting_compose.composer.compositing.trimaps import STRATEGIES
+    from matting_compose.composer.dataset.packings import PACKINGS
 
     text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     tables = [recipe.Fit, recipe.Pairing, recipe.Looks, recipe.Scenes, recipe.Trimap, recipe.Shards, recipe.Split]
@@ -236,6 +239,9 @@ def test_every_key_is_documented() -> None:
             for choice in getattr(field.annotation, "__args__", ()):
                 if isinstance(choice, str):
                     assert f"`{choice}`" in text, f"{key} = {choice}"
+    for registry in (STRATEGIES, METHODS, PACKINGS):
+        for name in registry:
+            assert f"`{name}`" in text, f"{registry.kind} {name}"
 
 
 def test_every_key_of_training_is_documented() -> None:

@@ -69,6 +69,20 @@ class Registry(Mapping[str, T], Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in list(self)
 
+    def check(self, name: str) -> str:
+        """Return a name that is known: what pydantic asks of a setting (`AfterValidator`).
+
+        Raises
+        ------
+        ValueError
+            It is not known.
+        """
+        try:
+            self[name]
+        except UnknownNameError as error:
+            raise ValueError(str(error)) from None
+        return name
+
     def _unknown(self, name: str) -> str:
         near = difflib.get_close_matches(name, list(self), 1)
         hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(self)}"

@@ -18,15 +18,14 @@ from ..base.progress import OnProgress, Progress
 from ..base.storage import is_remote
 from ..base.text import fold_name, list_briefly
 from ..base.workers import run_in_processes
-from ..compositing.blending import METHODS, STRONG_ENLARGEMENT, enlargement, place_background
-from ..compositing.looks import dress
-from ..compositing.scenes import Stage
-from ..compositing.trimaps import composite_trimaps
+from ..compositing.blending import STRONG_ENLARGEMENT, enlargement
+from ..compositing.compose import PreparedForeground
+from ..compositing.trimaps import Trimap, trimap_strategy
 from ..dataset.packings import load_packing
 from ..dataset.rows import UNKNOWN
-from ..recipe import Trimap
 from ..sources.foregrounds import Entry, ForegroundLayout
 from ..sources.trimap_files import SuppliedTrimaps
+from .look_reader import read_look
 from .plan import Plan
 
 PROBES = 12  # composites that are made for the estimate
@@ -130,7 +129,10 @@ def _look(
     cv2.setNumThreads(1)
     try:
         alpha = layout.load(entry).alpha
-        smallest = composite_trimaps(entry.key, alpha, settings, supplied)(0, 0.0, 0.0).trimap
+        if supplied is not None:
+            smallest = supplied.load(entry.key, 0, alpha.shape)
+        else:
+            smallest = trimap_strategy(alpha, settings)(0.0, 0.0).trimap
     except SourceError as error:
         return error, []
     notes = []
@@ -199,25 +201,21 @@ def _probe(plan: Plan, jobs: int) -> tuple[int, float]:
         cell = plan.cell(row.foreground, row.variants.start)
         try:
             start = time.perf_counter()
-            entry, method = plan.foregrounds[row.foreground], METHODS[plan.recipe.fit.method]
-            foreground = dress(plan.foreground_layout, entry, plan.look(row.group), entries)
-            draw = composite_trimaps(entry.key, foreground.alpha, plan.recipe.trimap, plan.supplied_trimaps)
-            blend = method.blender(foreground.image, foreground.alpha)
+            entry, supplied = plan.foregrounds[row.foreground], plan.supplied_trimaps
+            read = read_look(plan.foreground_layout, entry, plan.look(row.group), entries)
+            foreground = PreparedForeground(read.image, read.alpha, plan.recipe.fit, plan.recipe.trimap)
             shared_size += _coded(codecs.foreground.encode(foreground.image, tile))
             middle = time.perf_counter()
             picture, _ = plan.background_layout.load(cell.background)
-            trimap = draw(cell.variant, cell.erode, cell.dilate).trimap
+            trimap = supplied.load(entry.key, cell.variant, foreground.size) if supplied else None
+            made = foreground.compose(picture, cell, trimap)
         except SourceError:
             continue
-        target = foreground.alpha.shape
-        offset = (cell.offset_y, cell.offset_x)
-        placement = place_background(picture.shape[:2], target, enlarge=plan.recipe.fit.enlarge, offset=offset)
-        background, _ = Stage(foreground.image, foreground.alpha)(method.fit(picture, target, placement), cell.scene)
-        image = blend(background)
+        image = made.image
         if codecs.shares_opaque:
             image[foreground.alpha == 255] = 0
         size += _coded(codecs.image.encode(image, tile))
-        size += _coded(codecs.mask.encode(trimap, tile))
+        size += _coded(codecs.mask.encode(made.trimap, tile))
         seconds += time.perf_counter() - middle
         shared_seconds += middle - start
         pixels += foreground.alpha.size

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.errors import PlanError, SourceError
+from ..compositing.compose import Draws, draw
 from ..compositing.looks import draw_look, look_size
-from ..compositing.scenes import draw_scene
 from ..dataset.packings import load_packing
-from ..dataset.rows import Look, Scene
+from ..dataset.rows import Look
 from ..recipe import ForegroundTable, Recipe, plain
 from ..sources.backgrounds import BackgroundLayout, background_layout, select_backgrounds
 from ..sources.foregrounds import Entry, ForegroundLayout, foreground_layout
@@ -47,27 +47,23 @@ TYPICAL_PIXELS = 1_200_000  # where not one header can be read
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One composite to be.
+class Cell(Draws):
+    """One composite to be: who meets whom, and what chance decides.
 
     Attributes
     ----------
-    foreground, variant : its place in the matrix
-    group : of its look
-    background : the background's name
-    erode, dilate, offset_y, offset_x : draws in [0, 1); what they choose is the recipe's
-    scene : what is done to the background
+    foreground, variant : int
+        Its place in the matrix.
+    group : int
+        Of its look.
+    background : str
+        The background's name.
     """
 
     foreground: int
     variant: int
     group: int
     background: str
-    erode: float
-    dilate: float
-    offset_y: float
-    offset_x: float
-    scene: Scene
 
 
 @dataclass(frozen=True)
@@ -150,19 +146,12 @@ class Plan:
     def cell(self, foreground: int, variant: int) -> Cell:
         """Return one cell of the matrix."""
         rng = np.random.default_rng(np.random.SeedSequence(self.recipe.seed, spawn_key=(foreground, variant)))
-        erode, dilate, offset_y, offset_x = rng.random(4)
-        if self.recipe.fit.offset != "random":
-            offset_y = offset_x = 0.5 if self.recipe.fit.offset == "centre" else 0.0
         return Cell(
+            **vars(draw(self.recipe.fit, self.recipe.scenes, rng)),
             foreground=foreground,
             variant=variant,
             group=self._group(foreground, variant),
             background=self.background_name(foreground, variant),
-            scene=draw_scene(self.recipe.scenes, rng),
-            erode=float(erode),
-            dilate=float(dilate),
-            offset_y=float(offset_y),
-            offset_x=float(offset_x),
         )
 
     def _group(self, foreground: int, variant: int) -> int:

@@ -24,24 +24,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..base.arrays import UInt8Array
 from ..base.errors import BuildError, DatasetError, SourceError
 from ..base.files import REFUSED, disk_error, read_json, temporary_name, write_json
 from ..base.storage import cache_locally, put, staging_folder
-from ..compositing.blending import METHODS, place_background
-from ..compositing.looks import dress
-from ..compositing.scenes import Stage
-from ..compositing.trimaps import CompositeTrimaps, composite_trimaps
+from ..compositing.blending import Fit
+from ..compositing.compose import Composite, PreparedForeground
+from ..compositing.trimaps import Trimap
 from ..dataset.reader import ShardReader
-from ..dataset.rows import UNKNOWN, Header, Look, Row
+from ..dataset.rows import Header, Look, Row
 from ..dataset.writer import ShardWriter
-from ..recipe import Fit, Trimap
 from ..sources.backgrounds import BackgroundLayout
 from ..sources.foregrounds import Entry, ForegroundLayout
 from ..sources.trimap_files import SuppliedTrimaps
+from .look_reader import read_look
 from .plan import Cell, ShardPlan, Strip
-
-Array = NDArray[np.uint8]
-
 
 BATCH_PIXELS = 16_000_000  # of foregrounds prepared at once, at some 13 bytes each (17 with fit.method adobe)
 
@@ -211,9 +208,9 @@ class _Once:
     def __init__(self, layout: BackgroundLayout, name: str) -> None:
         self._layout, self._name = layout, name
         self.inputs: Inputs = {}
-        self._loaded: tuple[Array, str] | SourceError | None = None
+        self._loaded: tuple[UInt8Array, str] | SourceError | None = None
 
-    def load(self) -> tuple[Array, str]:
+    def load(self) -> tuple[UInt8Array, str]:
         """Return the picture, (H, W, 3) uint8 RGB, and its file's SHA-256."""
         if self._loaded is None:
             try:
@@ -244,20 +241,17 @@ class _Group:
             return
         entries = [entry, *([task.partners[look.partner]] if look.partner else [])]
         sizes = [_sizes(task.foreground_layout.files(one)) for one in entries]
-        dressed = dress(task.foreground_layout, entry, look, task.partners)
-        digests = dressed.sha256, dressed.partner_sha256
+        pictures = read_look(task.foreground_layout, entry, look, task.partners)
+        digests = pictures.sha256, pictures.partner_sha256
         for one, lengths, digest in zip(entries, sizes, digests, strict=False):
             for name, size in zip((one.image, one.alpha), lengths, strict=False):  # a pair has one digest
                 self.inputs[f"foreground {name}"] = {"bytes": size, "sha256": digest}
         if previous is not None and any(kept):
             self._refuse_change(previous.group_sha256(number), digests)
-        height, width = dressed.alpha.shape
-        self.size, self._look = (height, width), dressed.look
-        self._draw = composite_trimaps(entry.key, dressed.alpha, task.trimap, task.supplied)
-        self._blend = METHODS[task.fit.method].blender(dressed.image, dressed.alpha)
-        self._stage = Stage(dressed.image, dressed.alpha)
+        self._foreground = PreparedForeground(pictures.image, pictures.alpha, task.fit, task.trimap, name=entry.image)
+        self.size, self._look = self._foreground.size, pictures.look
         self._writer = writer.group(number, entry.key, digests[0], self.size, len(kept), digests[1])
-        self._writer.write_foreground(dressed.image, dressed.alpha)
+        self._writer.write_foreground(pictures.image, pictures.alpha)
 
     def _refuse_change(self, before: tuple[str, str], now: tuple[str, str]) -> None:
         task, strip = self._task, self._strip
@@ -278,41 +272,33 @@ class _Group:
             return row
         return self._render(cell, position, *background.load())
 
-    def _render(self, cell: Cell, position: int, picture: Array, digest: str) -> Row:
-        entry, fit = self._task.entries[cell.foreground], self._task.fit
-        height, width = picture.shape[:2]
-        offset = (cell.offset_y, cell.offset_x)
-        placement = place_background((height, width), self.size, enlarge=fit.enlarge, offset=offset)
-        try:
-            background = METHODS[fit.method].fit(picture, self.size, placement)
-        except ValueError as error:
-            raise SourceError(cell.background, "too-large", str(error)) from None
-        drawn = self._draw(cell.variant, cell.erode, cell.dilate)
-        if not cv2.inRange(drawn.trimap, UNKNOWN, UNKNOWN).any():
-            radii = f"erode {drawn.erode}, dilate {drawn.dilate}"
-            raise SourceError(
-                entry.image, "no-unknown", f"its trimap has no unknown region ({radii}); is the alpha empty or full?"
-            )
-        background, scene = self._stage(background, cell.scene)
-        self._writer.write_composite(position, self._blend(background), drawn.trimap, background)
+    def _render(self, cell: Cell, position: int, picture: UInt8Array, digest: str) -> Row:
+        made = _compose(self._task, self._foreground, cell, picture)
+        self._writer.write_composite(position, made.image, made.trimap, made.background)
         return Row(
             key=_key(self._task, cell),
-            foreground=entry.key,
+            foreground=self._task.entries[cell.foreground].key,
             variant=cell.variant,
             background=cell.background,
             background_sha256=digest,
             height=self.size[0],
             width=self.size[1],
-            scale=placement.scale,
-            offset_y=placement.y,
-            offset_x=placement.x,
-            erode=drawn.erode,
-            dilate=drawn.dilate,
+            scale=made.placement.scale,
+            offset_y=made.placement.y,
+            offset_x=made.placement.x,
+            erode=made.erode,
+            dilate=made.dilate,
             group=cell.group,
             position=position,
             look=self._look,
-            scene=scene,
+            scene=made.scene,
         )
+
+
+def _compose(task: ShardTask, foreground: PreparedForeground, cell: Cell, background: UInt8Array) -> Composite:
+    key = task.entries[cell.foreground].key
+    trimap = task.supplied.load(key, cell.variant, foreground.size) if task.supplied else None
+    return foreground.compose(background, cell, trimap, name=cell.background)
 
 
 def _key(task: ShardTask, cell: Cell) -> str:
@@ -334,21 +320,18 @@ def _mended(task: ShardTask, sidecar: dict[str, Any]) -> bool:
     """Tell whether any composite that failed can be made now."""
     failed = {failure["key"] for failure in sidecar["failures"]}
     cells = sorted((cell for cell in task.cells if _key(task, cell) in failed), key=lambda cell: cell.background)
-    drawers: dict[int, CompositeTrimaps | None] = {}
+    foregrounds: dict[int, PreparedForeground | None] = {}
     for background, sharing in groupby(cells, key=lambda cell: cell.background):
         picture = _Once(task.background_layout, background)
         for cell in sharing:
             with contextlib.suppress(SourceError):  # it still fails: it stays in the list of failures
-                if cell.group not in drawers:
-                    drawers[cell.group] = None
+                if cell.group not in foregrounds:
+                    foregrounds[cell.group] = None
                     entry = task.entries[cell.foreground]
-                    alpha = dress(task.foreground_layout, entry, task.looks[cell.group], task.partners).alpha
-                    drawers[cell.group] = composite_trimaps(entry.key, alpha, task.trimap, task.supplied)
-                draw = drawers[cell.group]
-                if draw is None:
-                    continue
-                drawn = draw(cell.variant, cell.erode, cell.dilate)
-                if (drawn.trimap == UNKNOWN).any() and picture.load():
+                    read = read_look(task.foreground_layout, entry, task.looks[cell.group], task.partners)
+                    foregrounds[cell.group] = PreparedForeground(read.image, read.alpha, task.fit, task.trimap)
+                if foreground := foregrounds[cell.group]:
+                    _compose(task, foreground, cell, picture.load()[0])
                     return True
     return False
 

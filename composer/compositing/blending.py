@@ -7,22 +7,53 @@ Matting's data does, to the last bit, for those whose pictures must be everybody
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
+from pydantic import AfterValidator, Field, model_validator
 
-Array = NDArray[np.uint8]
-
+from ..base.arrays import UInt8Array
+from ..base.registry import Registry
+from ..base.settings import Table
 
 MAX_ENLARGED = 200_000_000  # px of a background between two steps of `fit_like_adobe`
 
 
 BAND = 32  # rows blended at a time: the 16-bit intermediates stay in the second-level cache
+
+
+class Fit(Table):
+    """How a background is brought to the foreground's size, and blended with it."""
+
+    method: Annotated[str, AfterValidator(lambda name: METHODS.check(name))] = Field(
+        default="exact",
+        description="exact: correctly rounded; adobe: what Deep Image Matting's own script does, to the last bit,"
+        " which leaves `enlarge` and `offset` no choice",
+    )
+    enlarge: Literal["needed", "always"] = Field(
+        default="needed",
+        description="needed: only where the background is too small; always: until it just covers (or down)",
+    )
+    offset: Literal["random", "centre", "top-left"] = "random"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_method(cls, data: Any) -> Any:
+        name = data.get("method") if isinstance(data, dict) else None
+        return {**METHODS[name].fixed, **data} if isinstance(name, str) and name in METHODS else data
+
+    @model_validator(mode="after")
+    def _check(self) -> Fit:
+        for key, only in METHODS[self.method].fixed.items():
+            if getattr(self, key) != only:
+                raise ValueError(
+                    f"with method = {self.method} {key} is {only}; leave the key out, or use method = exact"
+                )
+        return self
 
 
 @dataclass(frozen=True)
@@ -31,9 +62,12 @@ class Placement:
 
     Attributes
     ----------
-    scale : background px × scale = composite px
-    y, x : the cut's top-left corner, in the background's own px
-    height, width : the cut's size, in the background's own px
+    scale : float
+        Background px × scale = composite px.
+    y, x : int
+        The cut's top-left corner, in the background's own px.
+    height, width : int
+        The cut's size, in the background's own px.
     """
 
     scale: float
@@ -56,9 +90,17 @@ def place_background(
 
     Parameters
     ----------
-    background, size : (height, width) px of the background and of the composite
-    enlarge : ``needed`` scales only a background that is too small; ``always`` makes it just cover, up or down
-    offset : (vertical, horizontal) in 0..1, 0 top or left, 0.5 centred
+    background, size : (int, int)
+        (height, width) px of the background and of the composite.
+    enlarge : {"needed", "always"}
+        ``needed`` scales only a background that is too small; ``always`` makes it just cover, up or down.
+    offset : (float, float)
+        (vertical, horizontal) in 0..1, 0 top or left, 0.5 centred.
+
+    Examples
+    --------
+    >>> place_background((100, 400), (200, 200), offset=(0.0, 0.5))
+    Placement(scale=2.0, y=0, x=150, height=100, width=100)
     """
     scale = max(size[0] / background[0], size[1] / background[1])
     if enlarge == "needed":
@@ -70,18 +112,22 @@ def place_background(
     return Placement(scale, y, x, height, width)
 
 
-def fit_background(background: Array, size: tuple[int, int], placement: Placement) -> Array:
+def fit_background(background: UInt8Array, size: tuple[int, int], placement: Placement) -> UInt8Array:
     """Cut and scale a background to a composite's size.
 
     Parameters
     ----------
-    background : (h, w, 3) uint8 RGB
-    size : (H, W) px
+    background : (h, w, 3) uint8
+        RGB.
+    size : (int, int)
+        (H, W) px.
+    placement : Placement
+        From `place_background`.
 
     Returns
     -------
-    (H, W, 3) uint8 RGB; a view where nothing had to be scaled. Enlarged by bicubic interpolation, reduced by
-    area averaging.
+    (H, W, 3) uint8
+        RGB; a view where nothing had to be scaled. Enlarged by bicubic interpolation, reduced by area averaging.
     """
     p = placement
     cut = background[p.y : p.y + p.height, p.x : p.x + p.width]
@@ -96,15 +142,21 @@ class Blender:
 
     In integers: t = α·F + (255−α)·B + 128, I = (t + (t >> 8)) >> 8, which equals αF/255 + (255−α)B/255 rounded
     to nearest for all 256³ inputs (Blinn, "Three wrongs make a right", 1995). α·F + 128 is computed once.
+
+    Parameters
+    ----------
+    foreground : (H, W, 3) uint8
+        RGB.
+    alpha : (H, W) uint8
+        0 clear .. 255 opaque.
     """
 
-    def __init__(self, foreground: Array, alpha: Array) -> None:
-        """Take `foreground` (H, W, 3) uint8 RGB and `alpha` (H, W) uint8."""
+    def __init__(self, foreground: UInt8Array, alpha: UInt8Array) -> None:
         self._premultiplied = np.multiply(foreground, alpha[..., None], dtype=np.uint16)
         self._premultiplied += 128
         self._inverse = cv2.cvtColor(cv2.bitwise_not(alpha), cv2.COLOR_GRAY2RGB)
 
-    def __call__(self, background: Array) -> Array:
+    def __call__(self, background: UInt8Array) -> UInt8Array:
         """Blend over `background` (H, W, 3) uint8 RGB; return (H, W, 3) uint8 RGB."""
         image = np.empty(background.shape, np.uint8)
         for top in range(0, len(image), BAND):
@@ -118,7 +170,7 @@ class Blender:
         return image
 
 
-def fit_like_adobe(background: Array, size: tuple[int, int], placement: Placement | None = None) -> Array:
+def fit_like_adobe(background: UInt8Array, size: tuple[int, int], placement: Placement | None = None) -> UInt8Array:
     """Cut and scale a background as Adobe's composition script does.
 
     Only a background that is too small is enlarged, whole and by Pillow's bicubic filter, to sides that are rounded
@@ -126,17 +178,22 @@ def fit_like_adobe(background: Array, size: tuple[int, int], placement: Placemen
 
     Parameters
     ----------
-    background : (h, w, 3) uint8 RGB
-    size : (H, W) px
-    placement : not asked: there is but one
+    background : (h, w, 3) uint8
+        RGB.
+    size : (int, int)
+        (H, W) px.
+    placement : Placement, optional
+        Not asked: there is but one.
 
     Returns
     -------
-    (H, W, 3) uint8 RGB; a view where nothing had to be enlarged
+    (H, W, 3) uint8
+        RGB; a view where nothing had to be enlarged.
 
     Raises
     ------
-    ValueError : the background is so long and narrow that, enlarged whole, it would be a memory bomb
+    ValueError
+        The background is so long and narrow that, enlarged whole, it would be a memory bomb.
     """
     (height, width), (rows, columns) = background.shape[:2], size
     ratio = max(columns / width, rows / height)
@@ -162,17 +219,23 @@ class AdobeBlender:
     the same: floor((a·F + (255−a)·B) / 255). Where the sum is whole, as it is wherever F = B, float64 may fall
     short of it and truncation then takes one off. Those pixels, few, are computed in float64, in the script's order
     of operations.
+
+    Parameters
+    ----------
+    foreground : (H, W, 3) uint8
+        RGB.
+    alpha : (H, W) uint8
+        0 clear .. 255 opaque.
     """
 
-    def __init__(self, foreground: Array, alpha: Array) -> None:
-        """Take `foreground` (H, W, 3) uint8 RGB and `alpha` (H, W) uint8."""
+    def __init__(self, foreground: UInt8Array, alpha: UInt8Array) -> None:
         self._foreground, self._alpha = foreground, alpha
         self._premultiplied = np.multiply(foreground, alpha[..., None], dtype=np.uint16)
         # Opaque and clear pixels are exact in float64 too; a 255th more leaves them as they are, and not whole.
         self._premultiplied += ((alpha == 0) | (alpha == 255))[..., None]
         self._inverse = cv2.cvtColor(cv2.bitwise_not(alpha), cv2.COLOR_GRAY2RGB)
 
-    def __call__(self, background: Array) -> Array:
+    def __call__(self, background: UInt8Array) -> UInt8Array:
         """Blend over `background` (H, W, 3) uint8 RGB; return (H, W, 3) uint8 RGB."""
         image = np.empty(background.shape, np.uint8)
         for top in range(0, len(image), BAND):
@@ -198,24 +261,57 @@ class Method:
 
     Attributes
     ----------
-    fit : a background (h, w, 3), a size (H, W) and a placement → (H, W, 3)
-    blender : a foreground (H, W, 3) and its alpha (H, W) → what blends it over backgrounds (H, W, 3)
+    fit : Callable
+        A background (h, w, 3), a size (H, W) and a placement → (H, W, 3).
+    blender : Callable
+        A foreground (H, W, 3) and its alpha (H, W) → what blends it over backgrounds (H, W, 3).
+    fixed : Mapping[str, str]
+        The keys of `Fit` that it leaves no choice, with their only values.
     """
 
-    fit: Callable[[Array, tuple[int, int], Placement], Array]
-    blender: Callable[[Array, Array], Callable[[Array], Array]]
+    fit: Callable[[UInt8Array, tuple[int, int], Placement], UInt8Array]
+    blender: Callable[[UInt8Array, UInt8Array], Callable[[UInt8Array], UInt8Array]]
+    fixed: Mapping[str, str] = field(default_factory=dict)
 
 
-METHODS = {"exact": Method(fit_background, Blender), "adobe": Method(fit_like_adobe, AdobeBlender)}
+METHODS: Registry[Method] = Registry(
+    "fit method",
+    "matting_compose.fit_methods",
+    {
+        "exact": Method(fit_background, Blender),
+        "adobe": Method(fit_like_adobe, AdobeBlender, {"enlarge": "needed", "offset": "top-left"}),
+    },
+)
 
 
-def blend(foreground: Array, alpha: Array, background: Array) -> Array:
-    """Blend once; see `Blender`."""
-    return Blender(foreground, alpha)(background)
+def blend(foreground: UInt8Array, alpha: UInt8Array, background: UInt8Array, method: str = "exact") -> UInt8Array:
+    """Blend a foreground over one background of its size: I = αF + (1−α)B.
+
+    Parameters
+    ----------
+    foreground, background : (H, W, 3) uint8
+        RGB.
+    alpha : (H, W) uint8
+        0 clear .. 255 opaque.
+    method : str
+        One of `METHODS`.
+
+    Returns
+    -------
+    (H, W, 3) uint8
+        RGB.
+
+    Examples
+    --------
+    >>> white, black = np.full((1, 3, 3), 255, np.uint8), np.zeros((1, 3, 3), np.uint8)
+    >>> blend(white, np.array([[0, 100, 255]], np.uint8), black)[..., 0]
+    array([[  0, 100, 255]], dtype=uint8)
+    """
+    return METHODS[method].blender(foreground, alpha)(background)
 
 
 def enlargement(background: tuple[int, int], size: tuple[int, int]) -> float:
-    """Say how much a background of (h, w) px must be enlarged to cover (H, W) px; 1 where it need not be."""
+    """Return how much a background of (h, w) px must be enlarged to cover (H, W) px; 1 where it need not be."""
     return max(1.0, size[0] / background[0], size[1] / background[1])
 
 

@@ -7,20 +7,19 @@ no room but its own. A look is drawn by the plan, and made once in a shard.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, PositiveInt, model_validator
 
+from ..base.arrays import UInt8Array
+from ..base.settings import Chance, Fraction, Range, Table
 from ..dataset.rows import Look
-from ..recipe import Looks
-from ..sources.foregrounds import Entry, ForegroundLayout
-from ..sources.image_io import Foreground, resized
-
-Array = NDArray[np.uint8]
-
+from .resize import resize_foreground
 
 TOUCHING = 5  # alpha above this is seen; JPEG's noise is below
 
@@ -43,23 +42,32 @@ MOST_LOST = 1 / 3  # of a side: a foreground that turning would cut shorter stay
 PARTNER_SIZES = (0.7, 1.0)  # of the largest that fits in the frame
 
 
-@dataclass(frozen=True)
-class Dressed:
-    """A look as it is composed.
+SMALLEST_SCALE, LARGEST_SCALE = 0.1, 2.0  # of a look: a mote, and as far as a recipe's `enlarge_to` goes
 
-    Attributes
-    ----------
-    image, alpha : (H, W, 3) uint8 RGB and (H, W) uint8
-    sha256 : of the foreground's files
-    partner_sha256 : of the partner's files; empty where there is none
-    look : what was done; it may have been left upright
+
+class Looks(Table):
+    """What is drawn anew for each look of a foreground. A look has its own alpha and colours; its composites share
+    them. The defaults leave a foreground as it is.
     """
 
-    image: Array
-    alpha: Array
-    sha256: str
-    partner_sha256: str
-    look: Look
+    count: PositiveInt = Field(
+        default=1, description="looks of a foreground; its variants are shared evenly among them"
+    )
+    flip: Chance = Field(default=0.0, description="how often a look is mirrored, left to right")
+    rotate: Annotated[float, Field(ge=0, le=45)] = Field(default=0.0, description="degrees, at most, to either side")
+    scale: Range = Field(default=(1, 1), description="the foreground's size is multiplied by so much")
+    jitter: Fraction = Field(
+        default=0.0,
+        description="colour: each channel's gain is drawn from 1 ± this, and an offset of ± 255·this/2 for all",
+    )
+    pair: Chance = Field(default=0.0, description="how often another foreground of the same split stands behind")
+
+    @model_validator(mode="after")
+    def _check(self) -> Looks:
+        if not SMALLEST_SCALE <= self.scale[0] <= self.scale[1] <= LARGEST_SCALE:
+            low, high = self.scale
+            raise ValueError(f"scale lies between {SMALLEST_SCALE:g} and {LARGEST_SCALE:g}, found [{low:g}, {high:g}]")
+        return self
 
 
 def draw_look(settings: Looks, number: int, split: Sequence[str], own: int, rng: np.random.Generator) -> Look:
@@ -67,10 +75,16 @@ def draw_look(settings: Looks, number: int, split: Sequence[str], own: int, rng:
 
     Parameters
     ----------
-    number : which of its foreground's looks it is
-    split : keys of its split's foregrounds, any of which but itself may stand behind
-    own : its own place among them
-    rng : the look's own randomness; every look takes as much of it
+    settings : Looks
+        The recipe's table.
+    number : int
+        Which of its foreground's looks it is, from 0.
+    split : Sequence[str]
+        Keys of its split's foregrounds, any of which but itself may stand behind.
+    own : int
+        Its own place among them.
+    rng : numpy.random.Generator
+        The look's own randomness; every look takes as much of it.
     """
     flip, scale, rotate, pair, who, partner_flip, size, y, x, *colour = (float(v) for v in rng.random(13))
     low, high = settings.scale
@@ -96,33 +110,50 @@ def draw_look(settings: Looks, number: int, split: Sequence[str], own: int, rng:
     return look
 
 
-def dress(layout: ForegroundLayout, entry: Entry, look: Look, partners: Mapping[str, Entry]) -> Dressed:
-    """Read a foreground, and its partner if it has one, and make the look.
+def make_look(
+    image: UInt8Array, alpha: UInt8Array, look: Look, partner: tuple[UInt8Array, UInt8Array] | None = None
+) -> tuple[UInt8Array, UInt8Array, Look]:
+    """Make a look of a foreground.
 
     Parameters
     ----------
-    partners : by key, at least the look's own
+    image : (H, W, 3) uint8
+        The foreground, RGB.
+    alpha : (H, W) uint8
+        0 clear .. 255 opaque.
+    look : Look
+        What is done to it.
+    partner : ((h, w, 3) uint8, (h, w) uint8), optional
+        Colours and alpha of the foreground that stands behind, where the look has one.
 
-    Raises
-    ------
-    SourceError : one of the two cannot be read
+    Returns
+    -------
+    image : (H', W', 3) uint8
+        RGB.
+    alpha : (H', W') uint8
+        0 clear .. 255 opaque.
+    look : Look
+        What was done: one that turning would cut too short was left upright.
+
+    Examples
+    --------
+    >>> image = np.arange(12, dtype=np.uint8).reshape(1, 4, 3)
+    >>> mirrored, _, _ = make_look(image, np.full((1, 4), 255, np.uint8), Look(flip=True))
+    >>> mirrored[0, 0]
+    array([ 9, 10, 11], dtype=uint8)
     """
-    foreground = layout.load(entry)
-    image, alpha = _mirrored(foreground, look.flip)
+    image, alpha = _mirror(image, alpha, look.flip)
     if look.scale != 1:
         height, width = (max(1, round(side * look.scale)) for side in alpha.shape)
-        image, alpha = resized(image, alpha, (height, width))
+        image, alpha = resize_foreground(image, alpha, (height, width))
     if look.rotate:
         upright = alpha
-        image, alpha = turned(image, alpha, look.rotate)
+        image, alpha = turn(image, alpha, look.rotate)
         look = replace(look, rotate=0.0) if alpha is upright else look
-    partner_sha256 = ""
-    if look.partner:
-        partner = layout.load(partners[look.partner])
-        behind = placed(*_mirrored(partner, look.partner_flip), alpha.shape, look)
-        image, alpha = combined(image, alpha, *behind)
-        partner_sha256 = partner.sha256
-    return Dressed(_tinted(image, look), alpha, foreground.sha256, partner_sha256, look)
+    if partner is not None:
+        behind = place_partner(*_mirror(*partner, look.partner_flip), alpha.shape, look)
+        image, alpha = combine(image, alpha, *behind)
+    return _tint(image, look), alpha, look
 
 
 def look_size(size: tuple[int, int], look: Look) -> tuple[int, int]:
@@ -130,7 +161,7 @@ def look_size(size: tuple[int, int], look: Look) -> tuple[int, int]:
     return max(1, round(size[0] * look.scale)), max(1, round(size[1] * look.scale))
 
 
-def turned(image: Array, alpha: Array, degrees: float) -> tuple[Array, Array]:
+def turn(image: UInt8Array, alpha: UInt8Array, degrees: float) -> tuple[UInt8Array, UInt8Array]:
     """Turn a foreground about its middle, counter-clockwise.
 
     The frame stays, but where the foreground goes on beyond it, turning would show the straight edge at which it
@@ -139,7 +170,12 @@ def turned(image: Array, alpha: Array, degrees: float) -> tuple[Array, Array]:
 
     Parameters
     ----------
-    image, alpha : (H, W, 3) uint8 RGB and (H, W) uint8
+    image : (H, W, 3) uint8
+        RGB.
+    alpha : (H, W) uint8
+        0 clear .. 255 opaque.
+    degrees : float
+        Positive turns to the left.
     """
     height, width = alpha.shape
     matrix = np.asarray(cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0), np.float64)
@@ -157,7 +193,7 @@ def turned(image: Array, alpha: Array, degrees: float) -> tuple[Array, Array]:
     return np.asarray(colours, np.uint8), np.rint(matte.clip(0, 255)).astype(np.uint8)
 
 
-def _known_frame(alpha: Array, matrix: NDArray[np.float64]) -> tuple[int, int, int, int]:
+def _known_frame(alpha: UInt8Array, matrix: NDArray[np.float64]) -> tuple[int, int, int, int]:
     """Return top, bottom, left, right (ends excluded) of what of the frame is known after turning, px."""
     height, width = alpha.shape
     top, bottom, left, right = 0, height, 0, width
@@ -174,7 +210,7 @@ def _known_frame(alpha: Array, matrix: NDArray[np.float64]) -> tuple[int, int, i
     return top, bottom, left, right
 
 
-def cut_edges(alpha: Array) -> dict[str, tuple[tuple[int, int], tuple[int, int]]]:
+def cut_edges(alpha: UInt8Array) -> dict[str, tuple[tuple[int, int], tuple[int, int]]]:
     """Say at which sides a foreground was cut off, and there from where to where, as (x, y) px.
 
     It was where enough of a side of its bounding box is straight and not clear. Less is enough at the frame's edge,
@@ -203,7 +239,9 @@ def cut_edges(alpha: Array) -> dict[str, tuple[tuple[int, int], tuple[int, int]]
     return found
 
 
-def placed(image: Array, alpha: Array, size: tuple[int, ...], look: Look) -> tuple[Array, Array]:
+def place_partner(
+    image: UInt8Array, alpha: UInt8Array, size: tuple[int, ...], look: Look
+) -> tuple[UInt8Array, UInt8Array]:
     """Bring a partner into a frame of `size` (H, W) px, such that no edge at which it was cut shows within.
 
     What is visible of it is as large as fits, times the look's `partner_size`, and stays at the side at which it was
@@ -218,7 +256,7 @@ def placed(image: Array, alpha: Array, size: tuple[int, ...], look: Look) -> tup
     scale = min(ratios) * look.partner_size
     scale = max(scale, *(ratio if all(sides) else 0.0 for sides, ratio in zip(cut, ratios, strict=True)))
     tall, wide = (max(1, math.ceil(side * scale - 1e-6)) for side in alpha.shape)
-    image, alpha = resized(image, alpha, (tall, wide))
+    image, alpha = resize_foreground(image, alpha, (tall, wide))
     place = []
     for (near, far), room, draw in zip(
         cut, (size[0] - tall, size[1] - wide), (look.partner_y, look.partner_x), strict=True
@@ -227,7 +265,7 @@ def placed(image: Array, alpha: Array, size: tuple[int, ...], look: Look) -> tup
     return _window(image, place, size), _window(alpha, place, size)
 
 
-def _window(picture: Array, place: Sequence[int], size: tuple[int, ...]) -> Array:
+def _window(picture: UInt8Array, place: Sequence[int], size: tuple[int, ...]) -> UInt8Array:
     """Lay a picture into an empty frame with its top-left px at `place`, cut to what is within."""
     out = np.zeros((size[0], size[1], *picture.shape[2:]), np.uint8)
     (top, left), (height, width) = place, picture.shape[:2]
@@ -238,7 +276,9 @@ def _window(picture: Array, place: Sequence[int], size: tuple[int, ...]) -> Arra
     return out
 
 
-def combined(image: Array, alpha: Array, behind: Array, behind_alpha: Array) -> tuple[Array, Array]:
+def combine(
+    image: UInt8Array, alpha: UInt8Array, behind: UInt8Array, behind_alpha: UInt8Array
+) -> tuple[UInt8Array, UInt8Array]:
     """Put one foreground before another: α = 1 − (1−α₁)(1−α₂), F = (α₁F₁ + (1−α₁)α₂F₂) / α, each exactly rounded.
 
     Over any background that is what blending the second, then the first would give. Where both are clear, the
@@ -246,8 +286,10 @@ def combined(image: Array, alpha: Array, behind: Array, behind_alpha: Array) -> 
 
     Parameters
     ----------
-    image, behind : (H, W, 3) uint8 RGB
+    image, behind : (H, W, 3) uint8
+        RGB.
     alpha, behind_alpha : (H, W) uint8
+        0 clear .. 255 opaque.
     """
     front, back = alpha.astype(np.int32), behind_alpha.astype(np.int32)
     total = 255 * 255 - (255 - front) * (255 - back)  # α · 255²
@@ -258,13 +300,13 @@ def combined(image: Array, alpha: Array, behind: Array, behind_alpha: Array) -> 
     return colours.astype(np.uint8), ((total + 127) // 255).astype(np.uint8)
 
 
-def _mirrored(foreground: Foreground, flip: bool) -> tuple[Array, Array]:
+def _mirror(image: UInt8Array, alpha: UInt8Array, flip: bool) -> tuple[UInt8Array, UInt8Array]:
     if not flip:
-        return foreground.image, foreground.alpha
-    return np.ascontiguousarray(foreground.image[:, ::-1]), np.ascontiguousarray(foreground.alpha[:, ::-1])
+        return image, alpha
+    return np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(alpha[:, ::-1])
 
 
-def _tinted(image: Array, look: Look) -> Array:
+def _tint(image: UInt8Array, look: Look) -> UInt8Array:
     gains = np.array([look.red, look.green, look.blue])
     if (gains == 1).all() and look.offset == 0:
         return image

@@ -10,14 +10,12 @@ from functools import cached_property
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import Field
 
+from ..base.arrays import UInt8Array
+from ..base.settings import Chance, Chances, Range, Table
 from ..dataset.rows import Scene
-from ..recipe import Scenes
 from .trimaps import subject_size
-
-Array = NDArray[np.uint8]
-
 
 # Shadows, in shares of the subject's size: the light comes from above and not from far.
 FARTHEST = 0.08  # that a shadow is moved, down and to either side
@@ -35,8 +33,35 @@ GAMMAS = (0.6, 1.6)  # of a background, towards the foreground's brightness
 BILATERAL = (5, 18.0, 2.0)  # diameter px, levels, px: as much noise as a camera's at high sensitivity
 
 
+class Scenes(Table):
+    """What is drawn anew for each composite, and done to its background before blending. The defaults do nothing."""
+
+    denoise: Chance = Field(default=0.0, description="how often the background's noise is smoothed, its edges kept")
+    blur: Chance = Field(default=0.0, description="how often the background is blurred, as if out of focus")
+    sigma: Range = Field(default=(0.5, 2.0), description="of that blur: standard deviation of a Gaussian, px")
+    harmonise: Chances = Field(
+        default=(0.0, 0.0),
+        description="how far the background's brightness goes towards the foreground's, 1 being all the way",
+    )
+    shadow: Chance = Field(default=0.0, description="how often the foreground throws a soft shadow on the background")
+    darkness: Chances = Field(default=(0.2, 0.6), description="of that shadow, 1 being black")
+
+
 def draw_scene(settings: Scenes, rng: np.random.Generator) -> Scene:
-    """Draw a composite's scene from its own randomness; every scene takes as much of it."""
+    """Draw a composite's scene from its own randomness; every scene takes as much of it.
+
+    Parameters
+    ----------
+    settings : Scenes
+        The recipe's table.
+    rng : numpy.random.Generator
+        The composite's own.
+
+    Returns
+    -------
+    Scene
+        With gamma 1: what it will be depends on the background's pixels.
+    """
     denoise, blur, sigma, harmonise, shadow, darkness, y, x, softness = (float(v) for v in rng.random(9))
 
     def within(limits: tuple[float, float], draw: float) -> float:
@@ -58,15 +83,37 @@ def draw_scene(settings: Scenes, rng: np.random.Generator) -> Scene:
     )
 
 
-class Stage:
-    """One foreground, and backgrounds of its size made ready for it. What it takes is computed when it is needed."""
+class SceneMaker:
+    """Change backgrounds for one foreground of their size. What that takes of it is computed when it is needed.
 
-    def __init__(self, foreground: Array, alpha: Array) -> None:
-        """Take `foreground` (H, W, 3) uint8 RGB and `alpha` (H, W) uint8."""
+    Parameters
+    ----------
+    foreground : (H, W, 3) uint8
+        RGB.
+    alpha : (H, W) uint8
+        0 clear .. 255 opaque.
+    """
+
+    def __init__(self, foreground: UInt8Array, alpha: UInt8Array) -> None:
         self._foreground, self._alpha = foreground, alpha
 
-    def __call__(self, background: Array, scene: Scene) -> tuple[Array, Scene]:
-        """Return `background` (H, W, 3) uint8 RGB as the scene wants it, and the scene with its gamma."""
+    def __call__(self, background: UInt8Array, scene: Scene) -> tuple[UInt8Array, Scene]:
+        """Make a scene.
+
+        Parameters
+        ----------
+        background : (H, W, 3) uint8
+            RGB.
+        scene : Scene
+            What is done to it.
+
+        Returns
+        -------
+        background : (H, W, 3) uint8
+            RGB, changed.
+        scene : Scene
+            The same with its gamma.
+        """
         if scene.denoise:
             background = np.asarray(cv2.bilateralFilter(background, *BILATERAL), np.uint8)
         if scene.blur:
@@ -80,7 +127,7 @@ class Stage:
             background = np.asarray(cv2.multiply(background, light, scale=1 / 255), np.uint8)
         return background, scene
 
-    def _gamma(self, background: Array, share: float) -> float:
+    def _gamma(self, background: UInt8Array, share: float) -> float:
         there = float(cv2.mean(cv2.cvtColor(background, cv2.COLOR_RGB2GRAY))[0])
         levels = np.log(np.clip([there, self._brightness], 1, 254) / 255)
         return float(np.clip((levels[1] / levels[0]) ** share, *GAMMAS))
@@ -96,7 +143,7 @@ class Stage:
     def _size(self) -> float:
         return subject_size(self._alpha)
 
-    def _light(self, scene: Scene) -> Array:
+    def _light(self, scene: Scene) -> UInt8Array:
         """Return what share of the light falls where, (H, W) uint8, 255 being all of it.
 
         A subject that is cut off at the frame's edge is taken to go on as it is there, and so does its shadow.

@@ -17,16 +17,49 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import AfterValidator, Field, model_validator
 
+from ..base.arrays import BoolArray, FloatArray, UInt8Array
+from ..base.registry import Registry
+from ..base.settings import Range, Table
 from ..dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
-from ..recipe import Trimap
-from ..sources.trimap_files import SuppliedTrimaps
 
-Array = NDArray[np.uint8]
+SUPPLIED = "supplied"  # the strategy of a recipe whose trimaps are files
+
+
+def _known_strategy(name: str) -> str:
+    return name if name == SUPPLIED else STRATEGIES.check(name)
+
+
+class Trimap(Table):
+    """How the unknown region is drawn. Radii are ranges, both ends included."""
+
+    strategy: Annotated[str, AfterValidator(_known_strategy)] = "distance"
+    folder: str = Field(
+        default="trimaps",
+        description="of strategy supplied: holds {foreground}_{variant}.png, below the foregrounds' root",
+    )
+    erode: Range = (1, 20)
+    dilate: Range = (1, 20)
+    unit: Literal["px", "subject"] = Field(
+        default="px",
+        description="px, or thousandths of the subject's size (the side of the square of its bounding box's area)",
+    )
+    opaque: int = Field(default=255, ge=1, le=255, description="alpha from here on is opaque (250 for JPEG)")
+    clear: int = Field(default=0, ge=0, le=254, description="alpha up to here is clear (5 for JPEG)")
+
+    @model_validator(mode="after")
+    def _check(self) -> Trimap:
+        for name, (low, high) in (("erode", self.erode), ("dilate", self.dilate)):
+            if self.unit == "px" and (low != int(low) or high != int(high)):
+                raise ValueError(f"{name}: radii in px are whole numbers, found [{low:g}, {high:g}]")
+        if self.clear >= self.opaque:
+            raise ValueError(f"clear = {self.clear} must be below opaque = {self.opaque}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -35,33 +68,62 @@ class DrawnTrimap:
 
     Attributes
     ----------
-    trimap : (H, W) uint8, 0 background, 128 unknown, 255 foreground
-    erode, dilate : radius in px for ``distance`` and ``indexnet``, else the kernel's side in px (times its
-        iterations for ``huochaitiantang``)
+    trimap : (H, W) uint8
+        0 background, 128 unknown, 255 foreground.
+    erode, dilate : int
+        Radius in px for ``distance`` and ``indexnet``, else the kernel's side in px (times its iterations for
+        ``huochaitiantang``); 0 for trimaps that were supplied.
     """
 
-    trimap: Array
+    trimap: UInt8Array
     erode: int
     dilate: int
 
 
 # One foreground's trimaps: (erode, dilate) → a trimap; both are in [0, 1), and choose within the recipe's ranges.
-TrimapStrategy = Callable[[float, float], DrawnTrimap]
+DrawTrimap = Callable[[float, float], DrawnTrimap]
 
 
-def trimap_strategy(alpha: Array, settings: Trimap) -> TrimapStrategy:
+def trimap_strategy(alpha: UInt8Array, settings: Trimap) -> DrawTrimap:
     """Prepare a foreground's trimaps.
 
     Parameters
     ----------
     alpha : (H, W) uint8
-    settings : the recipe's table; supplied trimaps are not drawn, see `supplied.composite_trimaps`
+        0 clear .. 255 opaque.
+    settings : Trimap
+        The recipe's table; its strategy is one of `STRATEGIES`.
+
+    Returns
+    -------
+    Callable[[float, float], DrawnTrimap]
+        Draws a trimap by two numbers in [0, 1), which choose within the ranges of ``erode`` and ``dilate``.
+
+    Examples
+    --------
+    >>> alpha = np.zeros((9, 9), np.uint8)
+    >>> alpha[3:6] = 255
+    >>> trimap_strategy(alpha, Trimap(erode=(1, 1), dilate=(2, 2)))(0.0, 0.0).trimap[:, 0]
+    array([  0, 128, 128, 128, 255, 128, 128, 128,   0], dtype=uint8)
     """
     return STRATEGIES[settings.strategy](alpha, settings)
 
 
-def subject_size(alpha: Array, clear: int = 0) -> float:
-    """Return the side, px, of the square with the area of the visible pixels' bounding box; 0 where all is clear."""
+def subject_size(alpha: UInt8Array, clear: int = 0) -> float:
+    """Return the side of the square with the area of the visible pixels' bounding box.
+
+    Parameters
+    ----------
+    alpha : (H, W) uint8
+        0 clear .. 255 opaque.
+    clear : int
+        Alpha up to here is not visible.
+
+    Returns
+    -------
+    float
+        px; 0 where all is clear.
+    """
     _, _, width, height = cv2.boundingRect((alpha > clear).view(np.uint8))
     return float(np.sqrt(width * height))
 
@@ -74,7 +136,7 @@ class _Distance:
     then one look-up.
     """
 
-    def __init__(self, alpha: Array, settings: Trimap) -> None:
+    def __init__(self, alpha: UInt8Array, settings: Trimap) -> None:
         unit = subject_size(alpha, settings.clear) / 1000 if settings.unit == "subject" else 1.0
         self._erode, self._dilate = settings.erode, settings.dilate
         self._unit = unit
@@ -101,7 +163,7 @@ class _Distance:
         return round((limits[0] + draw * (limits[1] - limits[0])) * self._unit)
 
 
-def _distance_inside(inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _distance_inside(inside: BoolArray) -> FloatArray:
     """Distance, px, of each pixel to the nearest outside; what lies beyond the picture does not count."""
     distances = cv2.distanceTransform(inside.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return np.asarray(distances, np.float32)
@@ -113,7 +175,7 @@ def _draw_integer(limits: tuple[float, float], draw: float) -> int:
 
 
 @lru_cache(maxsize=128)
-def _ellipse(side: int) -> Array:
+def _ellipse(side: int) -> UInt8Array:
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
 
 
@@ -122,11 +184,11 @@ class _Kernels:
     argument OpenCV takes them for the destination, and one iteration runs.
     """
 
-    def __init__(self, alpha: Array, settings: Trimap) -> None:
+    def __init__(self, alpha: UInt8Array, settings: Trimap) -> None:
         self._opaque = (alpha >= settings.opaque).view(np.uint8)
         self._visible = (alpha > settings.clear).view(np.uint8)
 
-    def _draw(self, inner: Array, outer: Array, iterations: int = 1) -> Array:
+    def _draw(self, inner: UInt8Array, outer: UInt8Array, iterations: int = 1) -> UInt8Array:
         eroded = cv2.erode(self._opaque, inner, iterations=iterations)
         dilated = cv2.dilate(self._visible, outer, iterations=iterations)
         trimap = np.full(eroded.shape, UNKNOWN, np.uint8)
@@ -168,7 +230,7 @@ class _IndexNet:
     unknown region.
     """
 
-    def __init__(self, alpha: Array, settings: Trimap) -> None:
+    def __init__(self, alpha: UInt8Array, settings: Trimap) -> None:
         self._opaque = alpha >= settings.opaque
         certain = self._opaque | (alpha <= settings.clear)
         self._distance = _distance_inside(certain) if not certain.all() else np.full(alpha.shape, np.inf, np.float32)
@@ -180,31 +242,15 @@ class _IndexNet:
         return DrawnTrimap(trimap, radius, radius)
 
 
-STRATEGIES: dict[str, Callable[[Array, Trimap], TrimapStrategy]] = {
-    "distance": _Distance,
-    "mmagic": _Mmagic,
-    "gca": _Mmagic,
-    "indexnet": _IndexNet,
-    "huochaitiantang": _Huochaitiantang,
-    "tsing90": _Tsing90,
-}
-
-
-# (variant, erode, dilate) → the composite's trimap; the draws are in [0, 1)
-CompositeTrimaps = Callable[[int, float, float], DrawnTrimap]
-
-
-def composite_trimaps(key: str, alpha: Array, settings: Trimap, supplied: SuppliedTrimaps | None) -> CompositeTrimaps:
-    """Prepare a foreground's trimaps, one for each of its composites, read or drawn.
-
-    Parameters
-    ----------
-    key : the foreground's
-    alpha : (H, W) uint8
-    settings : the recipe's table
-    supplied : where the trimaps lie, whose radii are unknown and given as 0; None where they are drawn
-    """
-    if supplied is not None:
-        return lambda variant, _erode, _dilate: DrawnTrimap(supplied.load(key, variant, alpha.shape), 0, 0)
-    draw = trimap_strategy(alpha, settings)
-    return lambda _variant, erode, dilate: draw(erode, dilate)
+STRATEGIES: Registry[Callable[[UInt8Array, Trimap], DrawTrimap]] = Registry(
+    "trimap strategy",
+    "matting_compose.trimap_strategies",
+    {
+        "distance": _Distance,
+        "mmagic": _Mmagic,
+        "gca": _Mmagic,
+        "indexnet": _IndexNet,
+        "huochaitiantang": _Huochaitiantang,
+        "tsing90": _Tsing90,
+    },
+)

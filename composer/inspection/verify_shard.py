@@ -14,7 +14,7 @@ from ..base.arrays import UInt8Array
 from ..base.files import file_sha256
 from ..base.storage import copy_locally
 from ..building.plan import PLAN, Plan, ShardPlan
-from ..compositing.blending import METHODS
+from ..compositing.blending import blend
 from ..dataset.documents import INDEX, Settings, ShardRecord, load_sidecar
 from ..dataset.packings import load_packing
 from ..dataset.reader import ShardReader
@@ -236,7 +236,7 @@ def wrong_pixels(parts: Parts, settings: Settings) -> str:
         return ""
     count = _count_differing(image, foreground, alpha, 255)
     if background is not None:
-        blended = METHODS[settings.fit.method].blender(foreground, alpha)(background)
+        blended = blend(foreground, alpha, background, settings.fit.method)
         stored = None if settings.shards.background == "full" else UNKNOWN
         count = max(count, _count_differing(image, blended, trimap, stored))
     return f"its image is not the blend of its parts at {count:,} px" if count else ""

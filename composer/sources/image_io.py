@@ -15,6 +15,7 @@ import numpy as np
 from ..base.arrays import UInt8Array, UInt16Array
 from ..base.errors import FileError, SourceError
 from ..base.files import encode_picture, write_file
+from ..compositing.resize import resize_foreground
 from ..recipe import Reading
 from .decode import decode_colours, decode_stored
 from .mattes import own_alpha, read_matte
@@ -144,26 +145,12 @@ def _rgb(pixels: UInt8Array) -> UInt8Array:
 def limit_side(foreground: Foreground, max_side: int | None, enlarge_to: int | None = None) -> Foreground:
     """Reduce a foreground whose longer side exceeds `max_side` px; enlarge one whose longer side is below `enlarge_to`.
 
-    Colours are averaged premultiplied, so that I = αF + (1−α)B of the scaled parts is the scaled composite.
-    Where alpha is clear, colours are averaged as they are.
+    See `resize_foreground`.
     """
     size = composed_size(foreground.alpha.shape, max_side, enlarge_to)
     if size == foreground.alpha.shape:
         return foreground
-    return Foreground(*resized(foreground.image, foreground.alpha, size), foreground.sha256)
-
-
-def resized(image: UInt8Array, alpha: UInt8Array, size: tuple[int, int]) -> tuple[UInt8Array, UInt8Array]:
-    """Scale colours (H, W, 3) and alpha (H, W), both uint8, to `size` (height, width) px, as `limit_side` does."""
-    sides = size[::-1]
-    way = cv2.INTER_AREA if max(sides) < max(alpha.shape) else cv2.INTER_CUBIC
-    weight = alpha.astype(np.float32)[..., None]
-    premultiplied = cv2.resize(image * weight, sides, interpolation=way)
-    matte = cv2.resize(alpha.astype(np.float32), sides, interpolation=way).clip(0, 255)
-    plain = cv2.resize(image, sides, interpolation=way)
-    true = premultiplied / np.maximum(matte, 1e-6)[..., None]
-    scaled = np.where(matte[..., None] >= 0.5, np.clip(np.rint(true), 0, 255).astype(np.uint8), plain)
-    return scaled, np.rint(matte).astype(np.uint8)
+    return Foreground(*resize_foreground(foreground.image, foreground.alpha, size), foreground.sha256)
 
 
 def composed_size(size: tuple[int, ...], max_side: int | None, enlarge_to: int | None = None) -> tuple[int, int]:

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from conftest import Pictures, call, photograph, shard_bytes, soft_disc
 from matting_compose.composer import open_dataset
+from matting_compose.composer.building.look_reader import read_look
 from matting_compose.composer.building.plan import Plan, make_plan
-from matting_compose.composer.compositing.looks import combined, cut_edges, draw_look, dress, placed, turned
-from matting_compose.composer.compositing.scenes import Stage
+from matting_compose.composer.compositing.looks import Looks, combine, cut_edges, draw_look, place_partner, turn
+from matting_compose.composer.compositing.scenes import SceneMaker
 from matting_compose.composer.dataset.rows import Look, Scene
-from matting_compose.composer.recipe import Looks, load_recipe
+from matting_compose.composer.recipe import load_recipe
 from matting_compose.composer.sources.foregrounds import Entry, foreground_layout
 
 OPTIONS = {
@@ -49,7 +50,7 @@ def test_a_pair_is_what_blending_twice_gives() -> None:
     rng = np.random.default_rng(1)
     first, second = (v.astype(np.uint8) for v in np.meshgrid(np.arange(256), np.arange(256), indexing="ij"))
     front, back, far = (rng.integers(0, 256, (256, 256, 3), np.uint8) for _ in range(3))
-    image, alpha = combined(front, first, back, second)
+    image, alpha = combine(front, first, back, second)
     a, b = first[..., None] / 255, second[..., None] / 255
     total = 1 - (1 - a) * (1 - b)
     np.testing.assert_array_equal(alpha, np.rint(255 * total[..., 0]))
@@ -65,7 +66,7 @@ def test_a_pair_is_what_blending_twice_gives() -> None:
 def test_nothing_behind_changes_nothing() -> None:
     """A partner that is clear leaves every bit as it was, below clear pixels too."""
     image, alpha = soft_disc(50, 60, 1)
-    same, still = combined(image, alpha, photograph(50, 60, 2), np.zeros((50, 60), np.uint8))
+    same, still = combine(image, alpha, photograph(50, 60, 2), np.zeros((50, 60), np.uint8))
     np.testing.assert_array_equal(same, image)
     np.testing.assert_array_equal(still, alpha)
 
@@ -78,7 +79,7 @@ def test_turning_shows_no_edge_at_which_a_foreground_was_cut(degrees: float, tal
     margin = 0 if cut == "all" else 3
     alpha[margin : tall - (0 if cut != "above" else 3), margin : wide - margin] = 255
     image = np.full((tall, wide, 3), (200, 90, 40), np.uint8)
-    colours, matte = turned(image, alpha, degrees)
+    colours, matte = turn(image, alpha, degrees)
     assert colours.shape == (*matte.shape, 3)
     if matte is alpha:  # upright: too much would have been lost
         return
@@ -95,7 +96,7 @@ def test_turning_agrees_with_where_things_go() -> None:
     image, alpha = np.zeros((201, 201, 3), np.uint8), np.zeros((201, 201), np.uint8)
     cv2.circle(alpha, (150, 100), 8, 255, -1)
     image[...] = alpha[..., None]
-    colours, matte = turned(image, alpha, 30)
+    colours, matte = turn(image, alpha, 30)
     y, x = np.nonzero(matte > 127)
     np.testing.assert_allclose((x.mean(), y.mean()), (100 + 50 * np.cos(np.pi / 6), 100 - 25), atol=0.2)
     np.testing.assert_array_equal(colours[matte == 255], 255)
@@ -108,18 +109,18 @@ def test_a_partner_stays_at_the_side_at_which_it_was_cut() -> None:
     bust[20:57, 15:45] = 255
     cv2.circle(bust, (30, 20), 12, 255, -1)
     assert cut_edges(bust).keys() >= {"bottom"}
-    image, alpha = placed(np.dstack([bust] * 3), bust, size, look)
+    image, alpha = place_partner(np.dstack([bust] * 3), bust, size, look)
     assert alpha.shape == size
     assert alpha[-1].max() == 255
     assert alpha[0].max() == 0
     np.testing.assert_array_equal(image[alpha == 255], 255)
     disc = soft_disc(60, 70, 3)[1]
     assert not cut_edges(disc)
-    assert placed(np.dstack([disc] * 3), disc, size, look)[1][-1].max() == 0
+    assert place_partner(np.dstack([disc] * 3), disc, size, look)[1][-1].max() == 0
     full = np.full((40, 70), 255, np.uint8)
-    assert placed(np.dstack([full] * 3), full, size, look)[1].min() == 255
+    assert place_partner(np.dstack([full] * 3), full, size, look)[1].min() == 255
     empty = np.zeros((40, 70), np.uint8)
-    assert placed(np.dstack([empty] * 3), empty, size, look)[1].max() == 0
+    assert place_partner(np.dstack([empty] * 3), empty, size, look)[1].max() == 0
 
 
 @given(st.integers(0, 10_000))
@@ -139,7 +140,7 @@ def test_draws_keep_to_the_recipe(seed: int) -> None:
 def test_scenes_do_what_they_say() -> None:
     """A shadow only darkens, most where it falls; blur and denoising lessen noise; brightness goes the right way."""
     foreground, alpha = soft_disc(120, 140, 1)
-    stage, background = Stage(foreground, alpha), photograph(120, 140, 5)
+    stage, background = SceneMaker(foreground, alpha), photograph(120, 140, 5)
     shadowed, _ = stage(background, Scene(shadow=0.5, shadow_y=0.05, shadow_x=0.05, shadow_blur=0.02))
     assert (shadowed <= background).all()
     inside = alpha == 255
@@ -249,10 +250,10 @@ def test_looks_are_flips_of_colours_and_alpha_alike(pictures: Pictures) -> None:
     layout = foreground_layout(load_recipe(foregrounds=pictures.cutouts, backgrounds=pictures.photos))
     entry = Entry("disc 1", "disc 1.png")
     plain = layout.load(entry)
-    mirrored = dress(layout, entry, Look(flip=True), {})
+    mirrored = read_look(layout, entry, Look(flip=True), {})
     np.testing.assert_array_equal(mirrored.image, plain.image[:, ::-1])
     np.testing.assert_array_equal(mirrored.alpha, plain.alpha[:, ::-1])
-    tinted = dress(layout, entry, Look(red=1.2, offset=3.0), {})
+    tinted = read_look(layout, entry, Look(red=1.2, offset=3.0), {})
     np.testing.assert_array_equal(tinted.alpha, plain.alpha)
     expected = np.rint(plain.image * np.array([1.2, 1, 1]) + 3).clip(0, 255)
     np.testing.assert_array_equal(tinted.image, expected)

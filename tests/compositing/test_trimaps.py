@@ -8,8 +8,7 @@ import pytest
 from scipy import ndimage
 
 from conftest import soft_disc
-from matting_compose.composer.compositing.trimaps import subject_size, trimap_strategy
-from matting_compose.composer.recipe import Trimap
+from matting_compose.composer.compositing.trimaps import Trimap, subject_size, trimap_strategy
 
 CORNERS = [(0.0, 0.0), (0.999, 0.999), (0.0, 0.999), (0.4, 0.7)]
 
@@ -98,7 +97,7 @@ def test_mmagic_is_elliptical_kernels(name: str, draws: tuple[float, float]) -> 
         expected = np.full(alpha.shape, 128, np.uint8)
         expected[cv2.erode(alpha, kernels[0]) >= 255] = 255
         expected[cv2.dilate(alpha, kernels[1]) <= 0] = 0
-        drawn = trimap_strategy(alpha, Trimap(strategy=name))(*draws)  # type: ignore[arg-type]
+        drawn = trimap_strategy(alpha, Trimap(strategy=name))(*draws)
         np.testing.assert_array_equal(drawn.trimap, expected)
 
 

@@ -8,9 +8,8 @@ import numpy as np
 
 from ...composer.base.arrays import UInt8Array
 from ...composer.base.errors import FileError
-from ...composer.compositing.trimaps import subject_size, trimap_strategy
+from ...composer.compositing.trimaps import Trimap, subject_size, trimap_strategy
 from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
-from ...composer.recipe import Trimap
 
 __all__ = ["RADIUS", "checked_trimap", "trimap_from_alpha"]
 
