@@ -55,8 +55,9 @@ def to_srgb(colours: NDArray[Any], space: Space, profile: bytes | None) -> UInt8
         return np.asarray(converted)
     if transform is None or profile is None:
         return to_8_bits(colours)
-    if colours.dtype == np.uint16 and (curves := _curves(profile)):
-        return curves(np.asarray(colours, np.uint16))
+    deep = colours.dtype == np.uint16
+    if (deep or transform.inputMode == "L") and (curves := _curves(profile)):  # LittleCMS is two levels off for grey
+        return curves(np.asarray(colours if deep else colours * np.uint16(257), np.uint16))
     levels = to_8_bits(colours)
     if levels.shape[2] == 1 and transform.inputMode == "RGB":
         levels = np.repeat(levels, 3, axis=2)

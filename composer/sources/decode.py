@@ -166,10 +166,10 @@ def _decode(header: Header, data: bytes, name: str, finish: Finish) -> Levels:
     if header.bits == 16:
         levels: Levels = _decode_16_bit_grey(header, name)
     elif picture.mode in ("P", "PA"):
-        levels = np.asarray(picture.convert("RGB" if header.alpha == "none" else "RGBA"))
+        levels = _array(picture.convert("RGB" if header.alpha == "none" else "RGBA"))
     else:
-        if header.rawmode.startswith("RGBa"):
-            _set_rawmode(picture, header.rawmode.replace("RGBa", "RGBA"))  # divided below, and rounded
+        if header.alpha == "associated" and picture.mode == "RGBA":  # divided below, and rounded
+            _set_rawmodes(picture, lambda rawmode: rawmode.replace("a", "A"))
         wanted = {"1": "L", "RGBX": "RGB", "YCbCr": "RGB"}.get(picture.mode, picture.mode)
         levels = _array(picture if wanted == picture.mode else picture.convert(wanted))
     return finish(levels if levels.ndim == 3 else levels[..., None], header)
@@ -178,6 +178,8 @@ def _decode(header: Header, data: bytes, name: str, finish: Finish) -> Levels:
 def _to_colours(levels: Levels, header: Header) -> UInt8Array:
     """Bring decoded rows to sRGB, 8 bits."""
     levels = _to_straight(levels, header)
+    if header.profile is None and header.space != "cmyk":
+        return to_8_bits(levels)
     if header.alpha == "none":
         return to_srgb(levels, header.space, header.profile)
     colours = to_srgb(np.ascontiguousarray(levels[..., :-1]), header.space, header.profile)
@@ -254,19 +256,20 @@ def _decode_16_bit_grey(header: Header, name: str) -> UInt16Array:
 def _decode_16_bit_colour(header: Header, data: bytes, name: str, finish: Finish) -> Levels:
     """Decode twice: Pillow has no such pictures, but unpacks either byte of each sample."""
     if header.rawmode.startswith("LA"):
-        _set_rawmode(header.picture, "RGBA")  # the four bytes of its two samples
+        _set_rawmodes(header.picture, lambda _: "RGBA")  # the four bytes of its two samples
         pairs = _array(header.picture)
         return _joined(pairs[..., 0::2], pairs[..., 1::2], finish, header)
-    rawmode = header.rawmode.replace("RGBa", "RGBA")
-    native = "L" if sys.byteorder == "little" else "B"
-    order = native if rawmode[-1] == "N" else rawmode[-1]
-    halves = []
-    for last in (order, "B" if order == "L" else "L"):
-        picture = probe(io.BytesIO(data), name, sys.maxsize).picture
-        _set_rawmode(picture, rawmode[:-1] + last)
-        halves.append(_array(picture))
-        del picture
-    return _joined(halves[0], halves[1], finish, header)
+    rawmode = header.rawmode.replace("a", "A")
+    order = {"N": "L" if sys.byteorder == "little" else "B"}.get(rawmode[-1], rawmode[-1])
+    high = _unpack(data, name, rawmode[:-1] + order)
+    low = _unpack(data, name, rawmode[:-1] + ("B" if order == "L" else "L"))
+    return _joined(high, low, finish, header)
+
+
+def _unpack(data: bytes, name: str, rawmode: str) -> UInt8Array:
+    picture = probe(io.BytesIO(data), name, sys.maxsize).picture
+    _set_rawmodes(picture, lambda _: rawmode)
+    return _array(picture)
 
 
 def _joined(high: UInt8Array, low: UInt8Array, finish: Finish, header: Header) -> Levels:
@@ -283,20 +286,32 @@ def _joined(high: UInt8Array, low: UInt8Array, finish: Finish, header: Header) -
     return result
 
 
-def _set_rawmode(picture: Any, rawmode: str) -> None:
+def _set_rawmodes(picture: Any, rename: Callable[[str], str]) -> None:
     """Have Pillow unpack samples in another way."""
     tiles = []
     for tile in picture.tile:
         *fields, args = tile
-        fields.append((rawmode, *args[1:]) if isinstance(args, tuple) else rawmode)
+        fields.append((rename(args[0]), *args[1:]) if isinstance(args, tuple) else rename(args))
         tiles.append(tile._make(fields) if hasattr(tile, "_make") else tuple(fields))  # plain ones before Pillow 11
     picture.tile = tiles
 
 
 def _array(picture: Any) -> Levels:
-    """Return a picture's levels; NumPy alone would take a picture that cannot be loaded for an object."""
+    """Return a picture's levels: loaded first, as NumPy takes a picture that cannot be for an object, and in strips.
+
+    Pillow hands pixels on by way of two copies.
+    """
     picture.load()
-    return np.asarray(picture)
+    width, height = picture.size
+    rows = max(1, STRIP // max(1, width))
+    if rows >= height:
+        return np.asarray(picture)
+    first = np.asarray(picture.crop((0, 0, width, rows)))
+    levels = np.empty((height, *first.shape[1:]), first.dtype)
+    for top in range(0, height, rows):
+        strip = picture.crop((0, top, width, min(top + rows, height)))
+        levels[top : top + rows] = np.asarray(strip)
+    return levels
 
 
 def _decode_stored(header: Header, data: bytes, name: str) -> UInt8Array:
@@ -307,5 +322,5 @@ def _decode_stored(header: Header, data: bytes, name: str) -> UInt8Array:
             return levels[..., 0] if header.space == "grey" else levels
     has_alpha = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
     if picture.mode in ("1", "L") and not has_alpha:
-        return np.asarray(picture.convert("L"))
-    return np.asarray(picture.convert("RGBA" if has_alpha else "RGB"))
+        return _array(picture.convert("L"))
+    return _array(picture.convert("RGBA" if has_alpha else "RGB"))

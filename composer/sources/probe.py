@@ -62,7 +62,7 @@ LOSSY: Final = ("JPEG", "WEBP", "AVIF", "HEIF", "JPEG2000")
 BRANDS: Final = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIF", b"heix": "HEIF", b"mif1": "HEIF", b"hevc": "HEIF"}
 
 
-PLANAR, FLOAT, UNSIGNED = 2, 3, 1  # values of TIFF's tags
+PLANAR, FLOAT, UNSIGNED, ASSOCIATED = 2, 3, 1, 1  # values of TIFF's tags
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,8 @@ def _header(picture: Any) -> Header:
     deep = format in ("PNG", "TIFF") and ";16" in rawmode and mode != "CMYK"
     alpha: Literal["none", "straight", "associated", "key"] = "none"
     if has_channel:
-        alpha = "associated" if "a" in mode or rawmode.startswith(("RGBa", "La")) else "straight"
+        extra = picture.tag_v2.get(338, ()) if format == "TIFF" else ()
+        alpha = "associated" if mode in ("La", "RGBa") or ASSOCIATED in extra else "straight"
     elif picture.info.get("transparency") is not None:
         alpha = "straight" if mode == "P" else "key"
     return Header(
