@@ -121,17 +121,64 @@ def test_text_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path, kind: by
     data = {b"iTXt": b"a\0\1\0\0\0" + packed, b"zTXt": b"a\0\0" + packed, b"iCCP": b"a\0\0" + packed}[kind]
     path = tmp_path / "a.png"
     path.write_bytes(png((kind, data), side=10))
+    assert memory_of_reading(path, MOST) < 80_000  # kilobytes
+
+
+def scans_jpeg(side: int, scans: int) -> bytes:
+    """Make a progressive JPEG of empty scans, each of which is a pass over the whole picture."""
+
+    def segment(marker: int, data: bytes) -> bytes:
+        return b"\xff" + bytes([marker]) + (len(data) + 2).to_bytes(2, "big") + data
+
+    def bits(text: str) -> bytes:
+        text += "1" * (-len(text) % 8)
+        return int(text, 2).to_bytes(len(text) // 8, "big").replace(b"\xff", b"\xff\0")
+
+    blocks = (-(-side // 8)) ** 2
+    start = segment(0xDB, b"\0" + b"\1" * 64)
+    start += segment(0xC2, bytes([8]) + side.to_bytes(2, "big") * 2 + bytes([1, 1, 0x11, 0]))
+    start += segment(0xC4, bytes([0, 1] + [0] * 15) + b"\0") + segment(0xC4, bytes([0x10, 1] + [0] * 15) + b"\xe0")
+    first = segment(0xDA, bytes([1, 1, 0, 0, 0, 0])) + bits("0" * blocks)
+    empty = segment(0xDA, bytes([1, 1, 0, 1, 63, 0])) + bits(("0" + "1" * 14) * (-(-blocks // 32767)))
+    return b"\xff\xd8" + start + first + empty * scans + b"\xff\xd9"
+
+
+def test_a_jpeg_of_a_thousand_scans_is_refused(tmp_path: Path) -> None:
+    """Its size says nothing of the time that it takes; ten scans are what programs write."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(scans_jpeg(80, 1000))
+    with pytest.raises(SourceError, match="more than 100 scans") as caught:
+        read_rgb(path, "a", MOST)
+    assert caught.value.cause == "unsupported"
+    path.write_bytes(scans_jpeg(80, 10))
+    assert read_rgb(path, "a", MOST)[0].shape == (80, 80, 3)
+
+
+def test_16_bits_of_many_pixels_take_bounded_memory(tmp_path: Path) -> None:
+    """A PNG of 100 kB that holds 12 megapixels of 16-bit RGBA takes some 13 bytes for each, not 50."""
+    side, packer = 3_464, zlib.compressobj(9)
+    rows = [packer.compress(bytes(1 + 8 * side) * 8) for _ in range(side // 8)]
+    header = struct.pack(">IIBBBBB", side, side, 16, 6, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", b"".join([*rows, packer.flush()])), (b"IEND", b"")]
+    framed = (struct.pack(">I", len(d)) + kind + d + struct.pack(">I", zlib.crc32(kind + d)) for kind, d in parts)
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(framed))
+    assert memory_of_reading(path, 10**9) < 20 * side * side / 1000  # kilobytes
+
+
+def memory_of_reading(path: Path, limit: int) -> int:
+    """Return by how many kilobytes a process grows as it reads a picture."""
     code = (
         "import resource, sys; from pathlib import Path\n"
         "from matting_compose.composer.sources.image_io import read_rgb\n"
         "from matting_compose.composer.base.errors import SourceError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "try: read_rgb(Path(sys.argv[1]), 'a', 10**6)\n"
+        "try: read_rgb(Path(sys.argv[1]), 'a', int(sys.argv[2]))\n"
         "except SourceError: pass\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 80_000  # kilobytes
+    command = [sys.executable, "-c", code, str(path), str(limit)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")

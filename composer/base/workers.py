@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from typing import TypeVar
 
+import cv2
 import joblib
 
 from .errors import RESUME_HINT, BuildError
@@ -58,7 +59,12 @@ def run_in_processes(
 def _run_task(folder: str | None, function: Callable[[Task], Result], task: Task) -> Result:
     if folder is not None:
         os.chdir(folder)  # a worker is used again, and would stay where it was started
-    return function(task)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # the processes are the parallelism
+    try:
+        return function(task)
+    finally:
+        cv2.setNumThreads(threads)  # it may be the caller's own process
 
 
 def uses_local_workers() -> bool:

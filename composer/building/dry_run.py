@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
 import joblib
 import numpy as np
 
@@ -126,7 +125,6 @@ def _look(
     layout: ForegroundLayout, settings: Trimap, supplied: SuppliedTrimaps | None, entry: Entry
 ) -> tuple[SourceError | None, list[str]]:
     """Judge one alpha, and its first trimap, by what training needs of them."""
-    cv2.setNumThreads(1)
     try:
         alpha = layout.load(entry).alpha
         if supplied is not None:

@@ -93,7 +93,6 @@ def render_shard(task: ShardTask) -> tuple[dict[str, Any], int, int]:
     -------
     the sidecar, the number of composites rendered by this call, and the process's peak memory in bytes
     """
-    cv2.setNumThreads(1)  # the processes are the parallelism
     if task.parent not in (None, os.getpid()):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent acts
         _die_with_parent(task.parent)

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-import cv2
 import numpy as np
 
 from ..base.arrays import UInt8Array
@@ -288,7 +287,6 @@ def _preview_one(task: _Task) -> Cutout | int | Failure:
 
 def _extract_one(task: _Task) -> tuple[Cutout | Failure, bool]:
     """Extract one picture unless that was done; return what was made, and whether it is fresh."""
-    cv2.setNumThreads(1)  # the processes are the parallelism
     source = _decode(task)
     if not isinstance(source, _Decoded):
         return source, False

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -193,7 +192,6 @@ def _run(tasks: list[_Task], jobs: int, total: int, on_progress: OnProgress | No
 
 def _export_shard(task: _Task) -> tuple[int, int]:
     """Export one shard; return how many composites were written, and how many there are."""
-    cv2.setNumThreads(1)  # the processes are the parallelism
     with closing(open_dataset(task.dataset)) as dataset:
         chosen = [(number, dataset.row(number)) for number in task.numbers]
         if task.to == "webdataset":

@@ -109,7 +109,6 @@ class ShardResult:
 
 def verify_shard(task: VerifyTask) -> ShardResult:
     """Check every byte and every composite of one shard."""
-    cv2.setNumThreads(1)  # the processes are the parallelism
     name = f"shards/{task.record.file}"
     try:
         with copy_locally(task.path) as path:

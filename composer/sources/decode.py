@@ -46,6 +46,9 @@ STRAY_BYTES: Final = 16  # between a JPEG's last block and its end; some cameras
 LOSSES: Final = re.compile(r"premature end|bad Huffman|bad arithmetic|instead of RST|(\d+) extraneous bytes", re.I)
 
 
+UNUSUAL: Final = "subsampling level"  # of chroma, which TurboJPEG does not know, but Pillow reads; losses are not seen
+
+
 TURNS: Final[dict[int, Callable[[Any], Any]]] = {  # EXIF's orientations
     2: lambda levels: cv2.flip(levels, 1),
     3: lambda levels: cv2.rotate(levels, cv2.ROTATE_180),
@@ -207,10 +210,14 @@ def _decode_jpeg(header: Header, data: bytes, name: str) -> UInt8Array:
     if _scans(data) > MOST_SCANS:
         reason = f"a JPEG of more than {MOST_SCANS} scans takes too long; save it again"
         raise SourceError(name, "unsupported", reason)
-    if header.space == "cmyk":
+    try:
+        if header.space != "cmyk":
+            return _libjpeg(data, colorspace="GRAY" if header.space == "grey" else "RGB")
         _libjpeg(data, colorspace="CMYK", min_height=1, min_width=1, min_factor=8)  # whether it is whole
-        return np.asarray(_array(header.picture), np.uint8)
-    return _libjpeg(data, colorspace="GRAY" if header.space == "grey" else "RGB")
+    except ValueError as error:
+        if UNUSUAL not in str(error):
+            raise
+    return np.asarray(_array(header.picture), np.uint8)
 
 
 def _libjpeg(data: bytes, **options: Any) -> UInt8Array:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
+import warnings
 import zlib
 from pathlib import Path
 
@@ -13,7 +15,9 @@ import pytest
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
+import picture_files as files
 from matting_compose.composer.base.errors import SourceError
+from matting_compose.composer.sources import decode
 from matting_compose.composer.sources.image_io import (
     Foreground,
     limit_side,
@@ -24,6 +28,7 @@ from matting_compose.composer.sources.image_io import (
 )
 from matting_compose.composer.sources.mattes import read_matte
 from matting_compose.composer.sources.picture_bytes import safe_path
+from matting_compose.composer.sources.probe import ENDINGS, quiet
 
 LIMIT = 1_000_000
 RNG = np.random.default_rng(7)
@@ -194,6 +199,111 @@ def test_truncated_16_bit_files_are_noticed(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         rgb(tmp_path / "a.png")
     assert caught.value.cause == "truncated"
+
+
+def noisy_jpeg(**options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(RNG.integers(0, 256, (90, 120, 3), dtype=np.uint8)).save(file, "JPEG", quality=90, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"subsampling": 2}, {"restart_marker_rows": 2}], ids=str
+)
+@pytest.mark.parametrize("reading", ["seen", "stored"])
+def test_jpeg_that_lost_data_is_damaged(tmp_path: Path, options: dict[str, object], reading: str) -> None:
+    """Cut off before an end marker, or with a hole of zeros: libjpeg would make the rest grey, or of other blocks."""
+    data, path = noisy_jpeg(**options), tmp_path / "a.jpg"
+    third, half = len(data) // 3, len(data) // 2
+    for hurt in (data[:half] + b"\xff\xd9", data[:third] + bytes(half) + data[third + half :]):
+        path.write_bytes(hurt)
+        with pytest.raises(SourceError, match="damaged") as caught:
+            read_rgb(path, "a.jpg", LIMIT, reading)
+        assert caught.value.cause == "truncated"
+
+
+def test_jpeg_with_something_behind_it_or_without_its_end_is_whole(tmp_path: Path) -> None:
+    """Telephones append films; some cameras leave out the end marker, or a few bytes before it."""
+    data, path = noisy_jpeg(), tmp_path / "a.jpg"
+    expected = np.asarray(Image.open(io.BytesIO(data)))
+    for odd in (data + b"\0" * 9, data + noisy_jpeg(), data[:-2], data[:-2] + b"\0\0\0" + data[-2:]):
+        path.write_bytes(odd)
+        np.testing.assert_array_equal(rgb(path), expected)
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 1}, {"subsampling": 0}], ids=str)
+def test_jpeg_as_stored_is_what_pillow_reads(tmp_path: Path, quality: int, options: dict[str, object]) -> None:
+    """To the bit, colour, grey and CMYK, at sides that are no multiple of a block's."""
+    for mode in ("RGB", "L", "CMYK"):
+        picture = Image.fromarray(RNG.integers(0, 256, (37, 51, 3), dtype=np.uint8)).convert(mode)
+        picture.save(tmp_path / "a.jpg", quality=quality, **options)
+        expected = np.asarray(Image.open(tmp_path / "a.jpg").convert("RGB"))
+        np.testing.assert_array_equal(read_rgb(tmp_path / "a.jpg", "a", LIMIT, "stored")[0], expected)
+
+
+UNSUPPORTED = {
+    "float32 TIFF is not read; save 16 bits": files.tiff(np.ones((4, 5, 3), np.float32), kind=3),
+    "float32 TIFF is not read; save 16": files.tiff(np.ones((4, 5, 1), np.float32), kind=3),
+    "32-bit TIFF is not read; save 16 bits": files.tiff(np.ones((4, 5, 1), np.uint32)),
+    "16-bit signed TIFF is not read": files.tiff(np.ones((4, 5, 1), np.uint16), kind=2),
+    "channels lie one after the other is not read": files.tiff(np.ones((4, 5, 3), np.uint16), planar=True),
+    "LAB colours are not read; save RGB": files.tiff(np.ones((4, 5, 3), np.uint8), photometric=8),
+    "12-bit JPEG is not read; save 8 bits": encoded("JPEG").replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"),
+}
+
+
+@pytest.mark.parametrize("words", UNSUPPORTED)
+def test_what_is_not_supported_is_not_called_damaged(tmp_path: Path, words: str) -> None:
+    """It says what was found and what to save instead, whether the header is asked or the pixels."""
+    path = tmp_path / "a"
+    path.write_bytes(UNSUPPORTED[words])
+    for read in (rgb, lambda path: picture_size(path, path.name, LIMIT)):
+        with pytest.raises(SourceError, match=words) as caught:
+            read(path)
+        assert caught.value.cause == "unsupported"
+
+
+def test_a_profile_is_judged_by_what_it_does_not_by_its_name(tmp_path: Path) -> None:
+    """ "sRGB" in its name makes no linear profile one."""
+    assert b"sRGB" in files.icc("linear sRGB")
+    Image.fromarray(COLOUR).save(tmp_path / "a.png", icc_profile=files.icc("linear sRGB"))
+    assert np.abs(rgb(tmp_path / "a.png").astype(int) - COLOUR).max() > 50
+
+
+def test_endings_are_those_of_what_is_read() -> None:
+    """JPEG by all its names, and what Pillow reads well."""
+    assert {".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".tif", ".webp", ".gif", ".tga", ".bmp"} <= ENDINGS
+
+
+def test_whatever_a_decoder_raises_is_this_pictures_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No exception of a library ends a run; lack of memory is not the picture's fault."""
+    (tmp_path / "a.jpg").write_bytes(encoded("JPEG"))
+    for raised, expected in ((AssertionError("odd"), SourceError), (MemoryError(), MemoryError)):
+
+        def fail(*_: object, error: BaseException = raised, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(decode.simplejpeg, "decode_jpeg", fail)
+        with pytest.raises(expected):
+            rgb(tmp_path / "a.jpg")
+
+
+def test_warnings_filters_come_back_whatever_threads_do() -> None:
+    """Pillow's complaints of metadata are not shown, and the caller's filters are as they were."""
+    before = list(warnings.filters)
+    inside = threading.Barrier(4)
+
+    def read() -> None:
+        with quiet():
+            inside.wait()
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert warnings.filters == before
 
 
 def test_pairs_must_be_of_one_size(tmp_path: Path) -> None:

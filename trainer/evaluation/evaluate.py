@@ -5,17 +5,18 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import cv2
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 
 from ...composer.base.arrays import UInt8Array
 from ...composer.base.errors import FileError
 from ...composer.base.progress import OnProgress, Progress, ignore_progress
+from ...composer.base.workers import run_in_processes
 from ...composer.sources.mattes import read_matte
 from ..inference.cutout import side_by_side
 from ..inference.files import list_pictures
@@ -148,8 +149,8 @@ def evaluate(
         for competitor in competitors
         for case in cases
     ]
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", batch_size=1)
-    results = parallel(joblib.delayed(_score)(task, settings, whole, worst > 0) for task in tasks)
+    grade = partial(_score, settings=settings, whole=whole, with_picture=worst > 0)
+    results = run_in_processes(grade, tasks, len(tasks), jobs)
     scores: list[Score] = []
     failures: list[Failure] = []
     kept: dict[str, list[tuple[float, int, bytes]]] = {c.name: [] for c in competitors}
@@ -187,7 +188,6 @@ class _Task:
 
 def _score(task: _Task, settings: Settings, whole: bool, with_picture: bool) -> tuple[Score | Failure, bytes]:
     """Grade one picture: what a worker does."""
-    cv2.setNumThreads(1)
     name, who = task.case.name, task.competitor.name
     material = task.case.load()
     try:
