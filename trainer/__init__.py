@@ -5,15 +5,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import metrics
+    from .data.crop_dataset import CropDataset
     from .data.stream import open_stream
     from .inference.tiled import predict_alpha
     from .networks.checkpoint import load_network
     from .networks.mnet import MNet
     from .networks.network import MattingNetwork
 
-__all__ = ["MNet", "MattingNetwork", "load_network", "metrics", "open_stream", "predict_alpha"]
+__all__ = ["CropDataset", "MNet", "MattingNetwork", "load_network", "metrics", "open_stream", "predict_alpha"]
 
 _HOMES = {
+    "CropDataset": ".data.crop_dataset",
     "MNet": ".networks.mnet",
     "MattingNetwork": ".networks.network",
     "load_network": ".networks.checkpoint",

@@ -12,11 +12,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from conftest import Pictures, run
 from matting_compose.composer import open_dataset
 from matting_compose.composer.base.errors import DatasetError
 from matting_compose.composer.dataset.dataset import Dataset
+from matting_compose.trainer import CropDataset
 from matting_compose.trainer.data.crops import Augment, CropBuffers, cut_crop, unknown_pixel
 from matting_compose.trainer.data.stream import Batch, Stream, epoch_order, open_stream
 
@@ -44,6 +46,17 @@ def taken(dataset: Path, batches: int, **options: object) -> list[Batch]:
         return list(islice(stream, batches))
     finally:
         stream.close()
+
+
+def brighten(crop: CropBuffers, rng: np.random.Generator) -> None:
+    """Change a crop in place, by its own generator."""
+    cv2.add(crop.image, float(rng.integers(1, 60)), crop.image)
+
+
+def turn(crop: CropBuffers, rng: np.random.Generator) -> CropBuffers:
+    """Return another crop: turned by a quarter."""
+    parts = (crop.image, crop.trimap, crop.alpha, crop.foreground, crop.background)
+    return CropBuffers(*(None if part is None else np.rot90(part) for part in parts))  # type: ignore[arg-type]
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -299,3 +312,69 @@ def test_a_dataset_remembers_no_other_shards_tiles(built: Path) -> None:
             np.testing.assert_array_equal(remembering[index].image, plain[index].image)
             np.testing.assert_array_equal(remembering[index].trimap, plain[index].trimap)
         remembering.close()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_epoch_ends_and_the_next_one_follows(built: Path, workers: int) -> None:
+    """Iterations of a stream of one epoch are the endless one, cut: nothing comes twice, and nothing is left out."""
+    stream = open_stream(built, batch=3, crop=64, sizes=(64, 96), colours=True, epochs=1, workers=workers)
+    count = len(stream)
+    assert count == -(-stream.length // 3)
+    first = list(stream)
+    start = next(iter(stream))  # an iteration that is left is gone on with
+    rest = list(stream)
+    stream.close()
+    assert [len(first), len(rest)] == [count, count - 1]
+    assert all(map(same, [*first, start, *rest], taken(built, 2 * count)))
+    with pytest.raises(TypeError, match="epochs=1"):
+        len(open_stream(built, batch=3, crop=64))
+
+
+def test_a_stream_is_put_back(built: Path) -> None:
+    """A state saved in mid-epoch, loaded by a stream with other workers, gives what would have followed."""
+    options = {"batch": 3, "crop": 64, "sizes": (64, 96), "colours": True, "epochs": 1}
+    stream = open_stream(built, **options)  # type: ignore[arg-type]
+    batches = iter(stream)
+    for _ in range(3):
+        next(batches)
+    state = stream.state_dict()
+    rest = list(batches)
+    other = open_stream(built, workers=1, **options)  # type: ignore[arg-type]
+    next(iter(other))
+    other.load_state_dict(state)
+    found = list(other)
+    other.close()
+    assert len(found) == len(rest) == len(stream) - 3
+    assert all(map(same, found, rest))
+
+
+def test_a_transform_is_done_where_crops_are_made(built: Path) -> None:
+    """In place or by what it returns; the same with workers, since it draws from the sample's own generator."""
+    plain = taken(built, 4, augment=STILL)
+    bright = taken(built, 4, augment=STILL, transform=brighten)
+    assert all(map(same, bright, taken(built, 4, augment=STILL, transform=brighten, workers=1)))
+    assert all((b.image.int() - p.image).max() > 0 for b, p in zip(bright, plain, strict=True))
+    turned = taken(built, 4, augment=STILL, transform=turn)
+    for one, other in zip(turned, plain, strict=True):
+        assert torch.equal(one.alpha, other.alpha.rot90(dims=(2, 3)))
+        assert torch.equal(one.image, other.image.rot90(dims=(2, 3)))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_crops_for_a_loader_of_ones_own(built: Path, workers: int) -> None:
+    """A plain DataLoader has each sample once an epoch, with the stream's crops; another epoch has others."""
+    crops = CropDataset(built, crop=64, sizes=(64, 96), colours=True)
+    loader = DataLoader(crops, batch_size=3, num_workers=workers, persistent_workers=workers > 0)
+    first = list(loader)
+    stream = open_stream(built, batch=1, crop=64, sizes=(64, 96), colours=True, epochs=1)
+    wanted = {int(batch.samples[0]): batch for batch in stream}
+    samples = [int(sample) for batch in first for sample in batch["sample"]]
+    assert sorted(samples) == sorted(wanted)
+    for batch in first:
+        for i, sample in enumerate(batch["sample"].tolist()):
+            for name in ("image", "trimap", "alpha", "foreground", "background"):
+                assert torch.equal(batch[name][i], getattr(wanted[sample], name)[0]), name
+    crops.set_epoch(1)
+    assert not all(torch.equal(a["image"], b["image"]) for a, b in zip(first, loader, strict=True))
+    with pytest.raises(DatasetError, match="in the split 'test'"):
+        CropDataset(built, split="test")

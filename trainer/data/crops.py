@@ -6,7 +6,9 @@ unknown pixel, reduced to one size, flipped. What spoils real pictures (blur, no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -18,7 +20,7 @@ from ...composer.dataset.dataset import Dataset
 from ...composer.dataset.reader import ShardReader
 from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN, Row
 
-__all__ = ["Augment", "CropBuffers", "cut_crop", "unknown_pixel"]
+__all__ = ["Augment", "CropBuffers", "Transform", "cut_crop", "unknown_pixel"]
 
 Array = NDArray[np.uint8]
 
@@ -61,8 +63,18 @@ class CropBuffers:
     background: Array | None
 
 
+# Changes a crop, drawing from the sample's own generator: in place, or by returning arrays of the same shapes.
+Transform: TypeAlias = Callable[[CropBuffers, np.random.Generator], CropBuffers | None]
+
+
 def cut_crop(
-    dataset: Dataset, index: int, sizes: tuple[int, ...], augment: Augment, rng: np.random.Generator, out: CropBuffers
+    dataset: Dataset,
+    index: int,
+    sizes: tuple[int, ...],
+    augment: Augment,
+    rng: np.random.Generator,
+    out: CropBuffers,
+    transform: Transform | None = None,
 ) -> None:
     """Draw a crop of composite `index` and write it into `out`.
 
@@ -79,6 +91,8 @@ def cut_crop(
     rng : np.random.Generator
         The sample's own randomness.
     out : CropBuffers
+    transform : Transform, optional
+        Called with the crop and `rng`, after everything else.
 
     Raises
     ------
@@ -104,6 +118,11 @@ def cut_crop(
     if side != len(out.trimap):
         out.trimap[(out.trimap != BACKGROUND) & (out.trimap != FOREGROUND)] = UNKNOWN
     _spoil(augment, rng, out)
+    if transform is not None and (changed := transform(out, rng)) is not None:
+        for field in fields(out):
+            part, new = getattr(out, field.name), getattr(changed, field.name)
+            if part is not None and new is not part:
+                np.copyto(part, new)
 
 
 def unknown_pixel(reader: ShardReader, row: Row, rng: np.random.Generator) -> tuple[int, int]:

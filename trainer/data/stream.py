@@ -11,8 +11,8 @@ import math
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -28,10 +28,10 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from ...composer.base.errors import DatasetError, MattingComposeError
 from ...composer.dataset.dataset import Dataset, open_dataset
 from .buffers import BufferPool, FilledBuffer
-from .crops import Augment, CropBuffers, cut_crop
+from .crops import Augment, CropBuffers, Transform, cut_crop
 from .prefetch import Prefetcher
 
-__all__ = ["Batch", "Stream", "epoch_order", "open_stream"]
+__all__ = ["Batch", "Stream", "check_dataset", "epoch_order", "open_stream"]
 
 SIZES: Final = (320, 480, 640)  # Deep Image Matting's windows
 
@@ -126,6 +126,7 @@ class _Settings:
     colours: bool
     augment: Augment
     start: int
+    transform: Transform | None
 
     @property
     def bytes(self) -> int:
@@ -173,7 +174,7 @@ class _Crops(IterableDataset[Any]):
             samples[i] = self.numbers[self._order(epoch)[offset]]
             out = CropBuffers(*(None if part is None else part[i] for part in parts))  # type: ignore[arg-type]
             rng = np.random.default_rng((s.seed, epoch, int(samples[i])))
-            cut_crop(self.dataset, int(samples[i]), s.sizes, s.augment, rng, out)
+            cut_crop(self.dataset, int(samples[i]), s.sizes, s.augment, rng, out, s.transform)
         return FilledBuffer(data, slot, samples)
 
 
@@ -192,17 +193,21 @@ def _split(data: Any, batch: int, crop: int, colours: bool) -> list[Any]:
 
 
 class Stream:
-    """Batches without end; see `open_stream`. Iterate over it, once. `close` ends its workers.
+    """Batches, without end or for some epochs; see `open_stream`. `close` ends its workers.
+
+    An iteration goes on where the last one ended, so that nothing is given twice.
 
     Attributes
     ----------
     length : int
         Samples in an epoch.
+    position : int
+        Batches that this rank has been given, those before `start` included.
     """
 
-    def __init__(self, crops: _Crops, workers: int, pin: bool, prefetch: int) -> None:
-        self.length = len(crops.numbers)
-        self._settings = crops.settings
+    def __init__(self, crops: _Crops, workers: int, pin: bool, prefetch: int, epochs: int | None) -> None:
+        self.length, self.position = len(crops.numbers), crops.settings.start
+        self._settings, self._epochs, self._crops = crops.settings, epochs, crops
         if workers:
             crops.pool.share(workers, prefetch + 3)  # two are held while a third is asked for
         self._loader = DataLoader(
@@ -215,13 +220,46 @@ class Stream:
             multiprocessing_context=_server() if workers else None,
         )
         self._prefetcher: Prefetcher[Batch] | None = None
+        self._batches: Iterator[Batch] | None = None  # workers live from one iteration to the next
+
+    def __len__(self) -> int:
+        if self._epochs is None:
+            raise TypeError("a stream without end has no length; open it with epochs=1")
+        return math.ceil(self._epochs * self.length / (self._settings.batch * self._settings.world))
+
+    def __repr__(self) -> str:
+        s = self._settings
+        end = "endless" if self._epochs is None else f"{len(self):,} batches an iteration"
+        return f"Stream({self.length:,} samples, batch={s.batch}, crop={s.crop}, {end}, position={self.position:,})"
 
     def __iter__(self) -> Iterator[Batch]:
+        if self._batches is None:
+            self._batches = self._open()
+        return self._take(self._batches)
+
+    def _open(self) -> Iterator[Batch]:
+        self._crops.settings = replace(self._settings, start=self.position)
         batches = map(self._batch, iter(self._loader))
         if not self._loader.num_workers:
             return batches
         self._prefetcher = Prefetcher(batches)
         return self._prefetcher
+
+    def _take(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            self.position += 1
+            yield batch
+            if self._epochs is not None and self.position % len(self) == 0:
+                return
+
+    def state_dict(self) -> dict[str, int]:
+        """Return where it is: what `load_state_dict` of a stream that is opened alike goes on from."""
+        return {"position": self.position}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on from a state: the next iteration gives what would have followed, with any number of workers."""
+        self.close()
+        self.position = state["position"]
 
     def _batch(self, item: FilledBuffer | MattingComposeError) -> Batch:
         if isinstance(item, MattingComposeError):
@@ -238,9 +276,10 @@ class Stream:
         )
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers. An iteration after that starts them again."""
         if self._prefetcher is not None:
             self._prefetcher.close()  # the loader's iterator ends them when its thread lets it go
+        self._prefetcher = self._batches = None
 
 
 def _server() -> ForkServerContext:
@@ -278,8 +317,10 @@ def open_stream(
     workers: int = 0,
     prefetch: int = 4,
     pin: bool = False,
+    epochs: int | None = None,
+    transform: Transform | None = None,
 ) -> Stream:
-    """Open a dataset as an endless stream of batches of crops.
+    """Open a dataset as a stream of batches of crops.
 
     Parameters
     ----------
@@ -310,6 +351,13 @@ def open_stream(
         so a script that asks for them does its work under ``if __name__ == "__main__":``.
     pin : bool
         In page-locked memory, for quick copies to a GPU.
+    epochs : int, optional
+        An iteration ends after so many, in whole batches, rounded up; the next one goes on where it ended, so that
+        every sample comes once an epoch all the same. Without it there is no end.
+    transform : Callable, optional
+        ``transform(crop, rng)``, called where the crop is made, after `augment`. It changes the arrays of a
+        `CropBuffers` in place, or returns others of the same shapes, drawing from `rng` alone: the sample's own. With
+        workers it is a function of a module, not a lambda.
 
     Raises
     ------
@@ -328,31 +376,51 @@ def open_stream(
     >>> batch = next(iter(stream))
     >>> batch.image.shape, batch.alpha.dtype
     (torch.Size([3, 3, 32, 32]), torch.uint8)
+    >>> stream = open_stream("small", batch=3, crop=32, sizes=(32, 48), epochs=1)
+    >>> stream
+    Stream(4 samples, batch=3, crop=32, 2 batches an iteration, position=0)
+    >>> [len(batch.samples) for batch in stream]
+    [3, 3]
+    >>> stream.state_dict()
+    {'position': 2}
     """
     settings = _Settings(
-        batch, world, rank, crop, tuple(sizes), seed, open_shards, colours, augment or Augment(), start
+        batch, world, rank, crop, tuple(sizes), seed, open_shards, colours, augment or Augment(), start, transform
     )
-    if min(batch, crop, open_shards, world, *sizes) < 1 or not 0 <= rank < world or min(start, workers) < 0:
-        raise ValueError(f"batch, crop, sizes, open_shards and world are positive, and 0 ≤ rank < world: {settings}")
+    if (
+        min(batch, crop, open_shards, world, epochs or 1, *sizes) < 1
+        or not 0 <= rank < world
+        or min(start, workers) < 0
+    ):
+        raise ValueError(
+            f"batch, crop, sizes, open_shards, world and epochs are positive, and 0 ≤ rank < world: {settings}"
+        )
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset, REMEMBER)
     opened.keep_open = max(opened.keep_open, 2 * open_shards)  # those that are mixed, and those that come and go
+    check_dataset(opened, split, crop, colours)
     crops = _Crops(opened, split, settings)
-    if not crops.sizes:
+    return Stream(crops, min(workers, os.cpu_count() or 1), pin, prefetch, epochs)
+
+
+def check_dataset(dataset: Dataset, split: str, crop: int, colours: bool) -> None:
+    """Refuse a dataset that cannot give such crops.
+
+    Raises
+    ------
+    DatasetError
+        Nothing is in the split, backgrounds are wanted and not there, or the crop is larger than every picture of a
+        shard that stands for all: it would see none sharp.
+    """
+    if not len(dataset.numbers(split)):
         raise DatasetError(
-            f"{opened.path}: no composite is in the split '{split}', only in {', '.join(opened.splits) or 'none'}"
+            f"{dataset.path}: no composite is in the split '{split}', only in {', '.join(dataset.splits) or 'none'}"
             + ("; build with --set split.validation=0.1" if split == "validation" else "")
         )
-    if colours and opened.background == "none":
+    if colours and dataset.background == "none":
         raise DatasetError(
-            f"{opened.path}: a loss that composes needs the backgrounds, and this dataset was built without; build it"
+            f"{dataset.path}: a loss that composes needs the backgrounds, and this dataset was built without; build it"
             " with --set shards.background=unknown, or weight only losses on alpha"
         )
-    _check_sides(opened, split, crop)
-    return Stream(crops, min(workers, os.cpu_count() or 1), pin, prefetch)
-
-
-def _check_sides(dataset: Dataset, split: str, crop: int) -> None:
-    """Refuse a crop that is larger than every picture of a shard that stands for all: it would see none sharp."""
     largest = max(min(row.height, row.width) for row in map(dataset.row, dataset.ranges(split)[0]))
     dataset.close()
     if largest < crop / 2:
