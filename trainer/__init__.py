@@ -7,20 +7,37 @@ if TYPE_CHECKING:
     from . import metrics
     from .data.crop_dataset import CropDataset
     from .data.stream import open_stream
+    from .evaluation.network_scores import evaluate
     from .inference.tiled import predict_alpha
     from .networks.checkpoint import load_network
     from .networks.mnet import MNet
     from .networks.network import MattingNetwork
+    from .training.config import load_config
+    from .training.loop import train
 
-__all__ = ["CropDataset", "MNet", "MattingNetwork", "load_network", "metrics", "open_stream", "predict_alpha"]
+__all__ = [
+    "CropDataset",
+    "MNet",
+    "MattingNetwork",
+    "evaluate",
+    "load_config",
+    "load_network",
+    "metrics",
+    "open_stream",
+    "predict_alpha",
+    "train",
+]
 
 _HOMES = {
     "CropDataset": ".data.crop_dataset",
     "MNet": ".networks.mnet",
     "MattingNetwork": ".networks.network",
+    "evaluate": ".evaluation.network_scores",
+    "load_config": ".training.config",
     "load_network": ".networks.checkpoint",
     "open_stream": ".data.stream",
     "predict_alpha": ".inference.tiled",
+    "train": ".training.loop",
 }
 
 

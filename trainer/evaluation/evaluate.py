@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -25,7 +25,7 @@ from ..inference.user_trimaps import checked_trimap
 from ..metrics import METRICS
 from .cases import Case, Material
 
-__all__ = ["PERFECT", "Competitor", "Evaluation", "Failure", "Interval", "Score", "Summary", "evaluate"]
+__all__ = ["PERFECT", "Competitor", "Evaluation", "Failure", "Interval", "Score", "Summary", "evaluate", "summarise"]
 
 PERFECT: Final = "perfect-mask"  # the truth, thresholded: no segmentation can do better
 
@@ -57,15 +57,16 @@ class Competitor:
 
 @dataclass(frozen=True)
 class Score:
-    """A competitor's errors on one picture, in the units of `metrics`."""
+    """A competitor's errors on one picture, by the names and in the units of `metrics.METRICS`."""
 
     competitor: str
     foreground: str
     image: str
-    sad: float
-    mse: float
-    gradient: float
-    connectivity: float
+    errors: dict[str, float]
+
+    def as_row(self) -> dict[str, Any]:
+        """Lay it out flat: who, on what, and a column for each metric."""
+        return {"competitor": self.competitor, "foreground": self.foreground, "image": self.image, **self.errors}
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def evaluate(
             if picture:  # of equals the first is kept; the number also keeps pictures from being compared
                 heap = kept[result.competitor]
                 push = heapq.heappush if len(heap) < worst else heapq.heappushpop
-                push(heap, (result.sad, -len(scores), picture))
+                push(heap, (result.errors["sad"], -len(scores), picture))
             scores.append(result)
         on_progress(Progress("mattes", done, len(tasks)))
     failed = {failure.competitor for failure in failures}
@@ -170,7 +171,9 @@ def evaluate(
         scores=tuple(scores),
         failures=tuple(failures),
         summaries=tuple(
-            _summary(c.name, [s for s in scores if s.competitor == c.name]) for c in competitors if c.name not in failed
+            summarise(c.name, [s for s in scores if s.competitor == c.name])
+            for c in competitors
+            if c.name not in failed
         ),
         worst={
             name: [(scores[-number], picture) for _, number, picture in sorted(heap, reverse=True)]
@@ -203,7 +206,7 @@ def _score(task: _Task, settings: Settings, whole: bool, with_picture: bool) -> 
         errors = {key: metric(prediction, material.truth, region) for key, metric in METRICS.items()}
     except ValueError as error:
         raise FileError(f"{who} on {name}: {error}") from None
-    score = Score(who, task.case.foreground, name, **errors)
+    score = Score(who, task.case.foreground, name, errors)
     return score, _picture(material, prediction) if with_picture else b""
 
 
@@ -225,12 +228,13 @@ def _picture(material: Material, prediction: UInt8Array) -> bytes:
     return bytes(cv2.imencode(".jpg", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1])
 
 
-def _summary(name: str, scores: Sequence[Score]) -> Summary:
+def summarise(name: str, scores: Sequence[Score]) -> Summary:
+    """Average a competitor's errors over all pictures and over each foreground's."""
     by_foreground: dict[str, list[Score]] = {}
     for score in scores:
         by_foreground.setdefault(score.foreground, []).append(score)
     foregrounds = {
-        key: {metric: float(np.mean([getattr(s, metric) for s in group])) for metric in METRICS}
+        key: {metric: float(np.mean([s.errors[metric] for s in group])) for metric in METRICS}
         for key, group in by_foreground.items()
     }
     counts = np.array([len(group) for group in by_foreground.values()], np.float64)

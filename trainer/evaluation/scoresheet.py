@@ -28,13 +28,13 @@ def as_document(evaluation: Evaluation) -> dict[str, Any]:
         "region": evaluation.region,
         "failures": [asdict(failure) for failure in evaluation.failures],
         "summaries": [asdict(summary) for summary in evaluation.summaries],
-        "scores": [asdict(score) for score in evaluation.scores],
+        "scores": [score.as_row() for score in evaluation.scores],
     }
 
 
 def as_table(evaluation: Evaluation) -> str:
     """Lay the means out as text, a line per competitor, the interval under each mean's own column."""
-    rows = [["", "images", *TITLES.values()]]
+    rows = [["", "images", *map(_title, METRICS)]]
     for summary in evaluation.summaries:
         rows.append([summary.competitor, f"{summary.images:,}", *map(_interval, summary.means.values())])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -63,7 +63,7 @@ def write_scoresheet(evaluation: Evaluation, folder: Path) -> None:
         Jinja is not installed.
     """
     documents = {
-        "scores.csv": _csv([asdict(score) for score in evaluation.scores]),
+        "scores.csv": _csv([score.as_row() for score in evaluation.scores]),
         "foregrounds.csv": _csv(
             [
                 {"competitor": summary.competitor, "foreground": name, **means}
@@ -98,6 +98,10 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value >= 1e-4 else f"{value:.1e}"
 
 
+def _title(metric: str) -> str:
+    return TITLES.get(metric, metric)
+
+
 def _csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0].keys() if rows else [], lineterminator="\n")
@@ -113,7 +117,7 @@ def _page(evaluation: Evaluation) -> str:
         "scoresheet.html.j2",
         style=stylesheet(),
         region="the unknown region" if evaluation.region == "unknown" else "the whole picture",
-        titles=list(TITLES.values()),
+        titles=list(map(_title, METRICS)),
         summaries=[
             (summary.competitor, [f"{summary.images:,}", *map(_interval, summary.means.values())])
             for summary in evaluation.summaries
@@ -135,6 +139,6 @@ def _page(evaluation: Evaluation) -> str:
 def _case(score: Score, picture: bytes) -> dict[str, str]:
     return {
         "image": score.image,
-        "errors": ", ".join(f"{title} {_number(getattr(score, metric))}" for metric, title in TITLES.items()),
+        "errors": ", ".join(f"{_title(metric)} {_number(error)}" for metric, error in score.errors.items()),
         "data": base64.b64encode(picture).decode(),
     }

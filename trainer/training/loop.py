@@ -19,11 +19,11 @@ from ...composer.dataset.dataset import Dataset, open_dataset
 from ..data.stream import REMEMBER
 from ..networks.checkpoint import save_checkpoint
 from .batches import StepBatches, open_training_stream
-from .config import Config, crops_per_step
+from .config import Config, crops_per_step, load_config
 from .learner import Learner, StepResult, learning_rate
-from .run_folder import BEST, LAST, check_folder, previous_state, write_config
+from .run_folder import BEST, CONFIG, LAST, check_folder, previous_state, write_config
 from .run_log import Meter, RunLog, write_page
-from .runtime import Runtime, StopRequest, stop_on_signals
+from .runtime import Runtime, StopRequest, open_runtime, stop_on_signals
 from .validate import Validation
 
 __all__ = ["TrainResult", "train"]
@@ -61,9 +61,9 @@ class TrainResult:
 
 def train(
     dataset: str | Path,
-    out: Path,
-    config: Config,
-    runtime: Runtime,
+    out: str | Path,
+    config: Config | str | Path | None = None,
+    runtime: Runtime | None = None,
     on_progress: OnProgress = ignore_progress,
     resume: bool = False,
 ) -> TrainResult:
@@ -73,12 +73,13 @@ def train(
     ----------
     dataset : str or Path
         Its folder.
-    out : Path
+    out : str or Path
         The run's folder: config.json, metrics.jsonl, last.pt, best.pt, panels/, curves.png, index.html.
-    config : Config
-        How.
-    runtime : Runtime
-        On what.
+    config : Config, str, Path or None
+        How: a configuration, or one that `load_config` finds. None is ``modern``, or with `resume` what the run was
+        begun with.
+    runtime : Runtime, optional
+        On what; by default the GPU, if there is one.
     on_progress : OnProgress
         Called each `log_every` steps, by the leading process.
     resume : bool
@@ -89,9 +90,26 @@ def train(
     ------
     DatasetError, TrainingError
         With the way out; what was saved before stays.
+    RecipeError
+        The configuration cannot be used.
+
+    Examples
+    --------
+    >>> from matting_compose.composer import build, load_recipe
+    >>> small = ["foregrounds.count=2", "foregrounds.sides=[64,80]", "backgrounds.count=2", "variants=2"]
+    >>> _ = build(load_recipe("demo", [*small, "split.validation=0"]), "small", jobs=1)
+    >>> from matting_compose.trainer.training.config import load_config
+    >>> config = load_config("demo", ["steps=1", "network.width=0.03", "stream.crop=32", "stream.workers=0"])
+    >>> result = train("small", "run", config)
+    >>> result.step, result.stopped
+    (1, False)
     """
+    out = Path(out)
     check_folder(out, resume)
+    if not isinstance(config, Config):
+        config = load_config(config or (out / CONFIG if resume else "modern"))
     with ExitStack() as stack:
+        runtime = runtime or stack.enter_context(open_runtime())
         opened = stack.enter_context(closing(open_dataset(dataset, REMEMBER)))
         stop = stack.enter_context(stop_on_signals())
         stack.enter_context(_with_advice(out))
