@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +20,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from .errors import BuildError, DatasetError
@@ -31,6 +32,9 @@ OURS = re.compile(rf"\.[^/]{{1,50}}\.[0-9a-f]{{32}}{re.escape(TEMPORARY)}")
 
 
 LOCK = ".lock"
+
+
+MOST_BYTES = 2**28  # of a document: a plan of five million composites takes a tenth of it
 
 
 PNG_LEVEL = 3  # half of the time of OpenCV's own, for files a few per cent larger
@@ -115,6 +119,8 @@ def lock_exclusively(folder: Path, what: str) -> Iterator[None]:
     BuildError
         Another such `what` runs there, or the folder cannot be written.
     """
+    from filelock import FileLock, Timeout  # which readers need not wait for
+
     lock = FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -132,11 +138,53 @@ def lock_exclusively(folder: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a file to be read, if it is one: a pipe may never begin, and a device never end.
+
+    Raises
+    ------
+    OSError
+        It is missing, a folder, a device or a pipe, or may not be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # which an open pipe does not wait for
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "expected a file, found a folder, a device or a pipe", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_document(path: Path) -> bytes:
+    """Read a small file, here or in object storage.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, is no file, or holds more than `MOST_BYTES`.
+    """
+    with path.open("rb") if is_remote(path) else open_regular(path) as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise OSError(errno.EFBIG, f"holds more than {MOST_BYTES:,} bytes", str(path))
+    return bytes(data)
+
+
+def parse_json(data: bytes) -> Any:
+    """Parse JSON in UTF-8, numbers finite. Raise ValueError where it is none, or nested too deeply."""
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None where it is missing or damaged, which means: make it again."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        value = parse_json(read_document(path))
+    except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -227,7 +275,7 @@ def disk_error(error: Exception, folder: Path) -> BuildError:
 
 def file_sha256(path: Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
+    with path.open("rb") if is_remote(path) else open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

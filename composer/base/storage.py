@@ -19,8 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from filelock import FileLock
-
 from .errors import BuildError, DatasetError
 from .text import format_size
 
@@ -213,6 +211,8 @@ def cache_locally(path: Path, size: int, sha256: str) -> Path:
         return path
     if not re.fullmatch("[0-9a-f]{64}", sha256):
         raise DatasetError(f"{path}: the index lists it with '{sha256}' for a SHA-256; verify the dataset")
+    from filelock import FileLock  # which takes longer to import than the rest of the format
+
     root = _cache_folder()
     copy = root / f"{sha256[:32]}-{path.name}"
     with FileLock(_make_folder(root / "locks") / sha256[:2]):  # one of several processes fetches it, the others wait

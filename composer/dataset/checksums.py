@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..base.errors import DatasetError
-from ..base.files import file_sha256, write_text
+from ..base.files import file_sha256, read_document, write_text
 
 CHECKSUMS = "SHA256SUMS"
 
@@ -38,7 +38,7 @@ def read_checksums(folder: Path) -> dict[str, str] | None:
     DatasetError : a line is not what `write_checksums` writes
     """
     try:
-        text = (folder / CHECKSUMS).read_bytes().decode("ascii")
+        text = read_document(folder / CHECKSUMS).decode("ascii")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:

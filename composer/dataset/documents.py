@@ -5,7 +5,6 @@ What is checked is the shape, not the truth: whether they agree with each other 
 
 from __future__ import annotations
 
-import json
 import re
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +22,7 @@ from pydantic import (
 )
 
 from ..base.errors import DatasetError
-from ..base.files import write_json
+from ..base.files import parse_json, read_document, write_json
 
 INDEX = "dataset.json"
 
@@ -245,12 +244,12 @@ def read_json_object(path: Path, way_out: str) -> dict[str, Any]:
         It is missing, no JSON, or something else; the message ends in the way out.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(read_document(path))
     except FileNotFoundError:
         raise DatasetError(f"{path}: missing; {way_out}") from None
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error})") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DatasetError(f"{path}: damaged, cannot be read ({error}); {way_out}") from None
     if not isinstance(value, dict):
         raise DatasetError(f"{path}: expected a JSON object, found {type(value).__name__}; {way_out}")

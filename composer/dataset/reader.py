@@ -24,7 +24,19 @@ from zstandard import ZstdError
 from ..base.arrays import UInt8Array
 from ..base.errors import DatasetError
 from .codecs import Codec
-from .rows import FIRST_TILE, FORMAT, HEADER_FIELDS, TILE_TABLE, VERSION, Header, Parts, Row, Window, read_table
+from .layout import open_array, open_file, open_group, open_table
+from .rows import (
+    FIRST_TILE,
+    FORMAT,
+    HEADER_FIELDS,
+    TILE_TABLE,
+    VERSION,
+    Header,
+    Parts,
+    Row,
+    Window,
+    read_table,
+)
 
 MOST_PIXELS = 2**29  # of one picture; a file that declares more is hostile
 
@@ -75,7 +87,7 @@ class Memory:
             self._size -= self._tiles.popitem(last=False)[1].nbytes
 
 
-class _ArrayReader:
+class ArrayReader:
     """Read a stack of equally large pictures, or one picture, tile by tile, past HDF5: without its lock and its time.
 
     `tiles` says where they lie: offset and size, (tiles, 2), in the order of HDF5's chunks.
@@ -91,7 +103,7 @@ class _ArrayReader:
         self._last = (3,) if codec.channels == 3 else ()
         self._token = object()  # what is remembered belongs to this array, and to no later one
         self.grid = -(-self.size[0] // self.tile[0]), -(-self.size[1] // self.tile[1])  # tiles: rows, columns
-        self._tiles = tiles.reshape(-1, *self.grid, 2)
+        self.tiles = tiles.reshape(-1, *self.grid, 2)
 
     def stored(self, index: int | None, row: int, column: int, start: int = 0, count: int | None = None) -> bytes:
         """Return a tile's bytes as they are stored, all or `count` from `start` on.
@@ -100,7 +112,7 @@ class _ArrayReader:
         ------
         ValueError : it was never written, or the file ends before it
         """
-        offset, size = self._tiles[index or 0, row, column].tolist()
+        offset, size = self.tiles[index or 0, row, column].tolist()
         if not size:
             raise ValueError(f"tile ({row}, {column}) was never written")
         if count is not None:
@@ -194,7 +206,7 @@ class ShardReader:
         self._memory = memory
         self._recent = Memory(RECENT)
         try:
-            self._file = h5py.File(path, "r")
+            self._file = open_file(path)
         except FileNotFoundError:
             raise DatasetError(f"{path.name}: the shard is missing; build again to render it") from None
         except OSError as error:
@@ -203,15 +215,22 @@ class ShardReader:
         try:
             self.header = _read_header(self._file, path.name)
             self._codecs = self.header.codecs()
-            self.rows = read_table(self._file["samples"], size)
-            self._tiles = _read_tile_table(self._file[TILE_TABLE], size) if TILE_TABLE in self._file else None
+            self.rows = read_table(open_table(self._file, "samples"), size)
+            early = not self._file.id.links.exists(TILE_TABLE.encode())
+            self._tiles = None if early else _read_tile_table(open_table(self._file, TILE_TABLE), size)
         except DAMAGE as error:
             self._file.close()
             raise DatasetError(f"{path.name}: damaged ({error}); build again to render it anew") from None
         except DatasetError:
             self._file.close()
             raise
-        self._groups: dict[int, dict[str, _ArrayReader]] = {}
+        self._groups: dict[int, dict[str, ArrayReader]] = {}
+
+    def __enter__(self) -> ShardReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the file."""
@@ -275,20 +294,31 @@ class ShardReader:
     def first_of(self, row: Row, value: int, ys: Sequence[int], xs: Sequence[int]) -> tuple[int, int] | None:
         """Return the first of some px (y, x) of which a composite's trimap has this value; None where none has."""
         with self._explain_damage(row):
-            array = self._open_group(row.group)["trimap"]
+            array = self.arrays(row.group)["trimap"]
             pixels = zip(ys, xs, strict=True)
             return next(((y, x) for y, x in pixels if array.pixel(row.position, y, x) == value), None)
 
     def stored_tiles(self, number: int, name: str, position: int | None) -> list[list[bytes]]:
         """Return a picture's tiles as they are stored."""
-        array = self._open_group(number)[name]
+        array = self.arrays(number)[name]
         rows, columns = array.grid
         return [[array.stored(position, i, j) for j in range(columns)] for i in range(rows)]
 
+    def attributes(self, number: int) -> dict[str, str]:
+        """Return a group's attributes: its foreground's key, and the digests of what it was made from."""
+        return {name: str(value) for name, value in h5py.Group(open_group(self._file, number)).attrs.items()}
+
     def group_sha256(self, number: int) -> tuple[str, str]:
         """Return the digests of the files that a group's foreground and its partner, if any, came from."""
-        attributes = self._file[f"groups/{number:05d}"].attrs
-        return str(attributes["sha256"]), str(attributes.get("partner_sha256", ""))
+        attributes = self.attributes(number)
+        return attributes["sha256"], attributes.get("partner_sha256", "")
+
+    def hdf5_tiles(self, number: int, name: str) -> NDArray[np.int64]:
+        """Ask HDF5 itself where an array's tiles lie: offset and size, (tiles, 2)."""
+        kind = self.header.arrays()[name]
+        return tile_offsets(
+            open_array(open_group(self._file, number), name, kind.codec, kind.tile, stacked=kind.stacked)
+        )
 
     @contextmanager
     def _explain_damage(self, row: Row) -> Iterator[None]:
@@ -305,30 +335,24 @@ class ShardReader:
         count = math.prod(-(-side // tile) for side, tile in zip(dataset.shape, dataset.chunks, strict=True))
         return self._tiles[first : first + count]
 
-    def _group_of(self, row: Row) -> dict[str, _ArrayReader]:
-        group = self._open_group(row.group)
+    def _group_of(self, row: Row) -> dict[str, ArrayReader]:
+        group = self.arrays(row.group)
         if (row.height, row.width) != group["alpha"].size:
             raise ValueError(f"its row says {row.height}×{row.width} px, its alpha has {group['alpha'].size}")
         return group
 
-    def _open_group(self, number: int) -> dict[str, _ArrayReader]:
+    def arrays(self, number: int) -> dict[str, ArrayReader]:
+        """Return the arrays of a group, open, by name."""
         arrays = self._groups.get(number)
         if arrays is None:
-            codecs = self._codecs
-            kinds = {
-                "alpha": (codecs.mask, self._memory),
-                "foreground": (codecs.foreground, self._memory),
-                "image": (codecs.image, None),
-                "trimap": (codecs.mask, None if codecs.mask.bare else self._recent),
-            }
-            if self.header.background != "none":
-                kinds["background"] = (codecs.image, None)
-            descriptor = self._file.id.get_vfd_handle()
+            memories = {"alpha": self._memory, "foreground": self._memory}
+            if not self._codecs.mask.bare:
+                memories["trimap"] = self._recent
+            group, descriptor = open_group(self._file, number), self._file.id.get_vfd_handle()
             arrays = {}
-            for name, (codec, memory) in kinds.items():
-                path = f"groups/{number:05d}/{name}".encode()
-                stored = h5py.Dataset(h5py.h5d.open(self._file.id, path))  # a fifth of the time of h5py's own look-up
-                arrays[name] = _ArrayReader(stored, codec, self._tiles_of(stored), descriptor, memory)
+            for name, kind in self.header.arrays().items():
+                stored = open_array(group, name, kind.codec, kind.tile, stacked=kind.stacked)
+                arrays[name] = ArrayReader(stored, kind.codec, self._tiles_of(stored), descriptor, memories.get(name))
             if len({array.size for array in arrays.values()}) > 1:
                 raise ValueError(f"the arrays of group {number} are of several sizes")
             self._groups[number] = arrays

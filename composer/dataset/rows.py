@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base.arrays import UInt8Array
+from .codecs import Codec
 from .packings import Packing, load_packing
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 128, 255
@@ -170,6 +171,24 @@ class Row:
         return [(name, value) for name, value in _flat(vars(self)).items() if value != _USUAL[name]]
 
 
+class ArrayKind(NamedTuple):
+    """What an array of a group holds.
+
+    Attributes
+    ----------
+    codec : Codec
+        What its pictures are encoded by.
+    tile : int
+        Their tiles' sides, px, at most.
+    stacked : bool
+        A picture for each composite, along its first axis; else one for all.
+    """
+
+    codec: Codec
+    tile: int
+    stacked: bool
+
+
 @dataclass(frozen=True)
 class Header:
     """A shard's attributes: what it is part of, and how to decode it."""
@@ -181,6 +200,19 @@ class Header:
     quality: int
     tile: int
     background: str
+
+    def arrays(self) -> dict[str, ArrayKind]:
+        """Map the arrays of each of its groups to what they hold."""
+        codecs = self.codecs()
+        # Masks pack to next to nothing, so that a chunk's overhead is what they cost: fewer, larger tiles.
+        mask_tile = self.tile * MASK_TILES
+        kinds = {
+            "alpha": ArrayKind(codecs.mask, mask_tile, stacked=False),
+            "foreground": ArrayKind(codecs.foreground, self.tile, stacked=False),
+            "image": ArrayKind(codecs.image, self.tile, stacked=True),
+            "trimap": ArrayKind(codecs.mask, mask_tile, stacked=True),
+        }
+        return kinds if self.background == "none" else kinds | {"background": kinds["image"]}
 
     def codecs(self) -> Packing:
         """Return the codecs that its pictures were written with."""

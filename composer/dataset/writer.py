@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import zlib
@@ -12,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import astuple
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import cv2
 import h5py
@@ -20,60 +18,53 @@ import numpy as np
 
 from ..base.arrays import UInt8Array
 from ..base.errors import BuildError, DatasetError
-from .codecs import Codec
+from ..base.files import file_sha256
 from .packings import Packing
-from .reader import ShardReader, read_integer, tile_offsets
+from .reader import ShardReader, tile_offsets
 from .rows import (
     FIRST_TILE,
     FORMAT,
     HEADER_FIELDS,
-    MASK_TILES,
     TILE_TABLE,
     VERSION,
+    ArrayKind,
     Header,
     Row,
-    from_table,
     to_table,
 )
 
 LIBVER = ("v110", "v110")  # HDF5 of 2016 or newer reads it; its chunk index is a flat table, not a tree
 
 
+Tile = tuple[int | None, int, int]  # in an array: which picture, row, column
+
+
+Written = dict[tuple[int, str, Tile], int]  # group, array, tile: the CRC-32 of its bytes
+
+
 class _ArrayWriter:
     """Write a stack of equally large pictures into one HDF5 dataset, a tile a chunk; or one picture, not stacked."""
 
-    def __init__(self, dataset: h5py.Dataset, codec: Codec) -> None:
-        self._id = dataset.id
-        self._codec = codec
-        self._tile = codec.tile_shape(dataset.chunks)
-        self.name: str = dataset.name
-
-    @classmethod
-    def create(
-        cls, group: h5py.Group, name: str, codec: Codec, size: tuple[int, int], tile: int, count: int | None
-    ) -> _ArrayWriter:
-        """Make the dataset, `count` pictures of `size` px, or one picture where `count` is None."""
-        shape, chunks, filters = codec.dataset(*size, tile)
-        if count is not None:
+    def __init__(self, group: h5py.Group, name: str, kind: ArrayKind, size: tuple[int, int], count: int) -> None:
+        """Make the dataset for `count` pictures of `size` px."""
+        shape, chunks, filters = kind.codec.dataset(*size, kind.tile)
+        if kind.stacked:
             shape, chunks = (count, *shape), (1, *chunks)
-        dataset = group.create_dataset(name, shape, "u1", chunks=chunks, track_times=False, **filters)
-        return cls(dataset, codec)
+        self._id = group.create_dataset(name, shape, "u1", chunks=chunks, track_times=False, **filters).id
+        self._codec = kind.codec
+        self._tile = kind.codec.tile_shape(chunks)
 
     def encode(self, picture: UInt8Array) -> list[list[bytes]]:
         """Code a picture as this array's tiles."""
         return self._codec.encode(picture, self._tile)
 
-    def write(self, index: int | None, grid: Sequence[Sequence[bytes]], written: dict[tuple[Any, ...], int]) -> None:
-        """Write a picture's tiles, noting the CRC of each in `written`."""
+    def write(self, index: int | None, grid: Sequence[Sequence[bytes]]) -> Iterator[tuple[Tile, int]]:
+        """Write a picture's tiles; yield each one's place and its CRC."""
         for i, row in enumerate(grid):
             for j, data in enumerate(row):
-                at = self._chunk(index, i, j)
-                self._id.write_direct_chunk(at, data)
-                written[(self.name, *at)] = zlib.crc32(data)
-
-    def _chunk(self, index: int | None, row: int, column: int) -> tuple[int, ...]:
-        corner = self._codec.corner(row * self._tile[0], column * self._tile[1])
-        return corner if index is None else (index, *corner)
+                corner = self._codec.corner(i * self._tile[0], j * self._tile[1])
+                self._id.write_direct_chunk(corner if index is None else (index, *corner), data)
+                yield (index, i, j), zlib.crc32(data)
 
 
 @contextmanager
@@ -111,7 +102,8 @@ class ShardWriter:
     def __init__(self, path: Path, header: Header) -> None:
         self._path = path
         self._header = header
-        self._written: dict[tuple[Any, ...], int] = {}
+        self._written: Written = {}
+        self._attributes: dict[int, dict[str, str]] = {}
         self._unnamed = unnamed_filters(header.codecs())
         self._unnamed.__enter__()
         self._file = h5py.File(path, "w", libver=LIBVER)
@@ -137,59 +129,65 @@ class ShardWriter:
     ) -> GroupWriter:
         """Start a group, a look of a foreground: `count` composites of `size` (height, width) px."""
         group = self._file.create_group(f"groups/{number:05d}")
-        group.attrs["foreground"] = foreground
-        group.attrs["sha256"] = sha256
-        if partner_sha256:
-            group.attrs["partner_sha256"] = partner_sha256
-        return GroupWriter(group, self._header, size, count, self._written)
+        attributes = {"foreground": foreground, "sha256": sha256}
+        self._attributes[number] = attributes | ({"partner_sha256": partner_sha256} if partner_sha256 else {})
+        for name, value in self._attributes[number].items():
+            group.attrs[name] = value
+        return GroupWriter(group, number, self._header, size, count, self._written)
 
     def finish(self, rows: Sequence[Row]) -> str:
-        """Write the table, close the file, read every byte of it back, and make it durable.
+        """Write the table, close the file, read it back as users do, and make it durable.
 
         Returns
         -------
-        the file's SHA-256
+        str
+            The file's SHA-256.
 
         Raises
         ------
-        DatasetError : what is read is not what was written
+        DatasetError
+            What is read is not what was written.
         """
         self._file.create_dataset("samples", data=to_table(rows), track_times=False)
-        _write_tile_table(self._file, sorted({key[0] for key in self._written}))
+        _write_tile_table(self._file, sorted({f"groups/{number:05d}/{name}" for number, name, _ in self._written}))
         self._file.attrs["composites"] = len(rows)
         self._file.attrs["complete"] = True
         self._file.close()
         with self._path.open("rb+") as file, ThreadPoolExecutor(1) as aside:
             durable = aside.submit(os.fsync, file.fileno())  # the disk works while we compare
-            digest = _read_back(self._path, self._written, rows)
+            digest = self._read_back(rows)
             durable.result()
         return digest
+
+    def _read_back(self, rows: Sequence[Row]) -> str:
+        """Compare header, rows, where tiles lie and every tile with what was written; return the file's SHA-256."""
+        name = self._path.name
+        with ShardReader(self._path) as reader:
+            if (reader.header, reader.rows) != (self._header, list(rows)):
+                raise DatasetError(f"{name}: the header or the table that was read back is not what was written")
+            for number, attributes in self._attributes.items():
+                arrays = reader.arrays(number)
+                if reader.attributes(number) != attributes or any(
+                    not np.array_equal(array.tiles.reshape(-1, 2), reader.hdf5_tiles(number, array_name))
+                    for array_name, array in arrays.items()
+                ):
+                    raise DatasetError(f"{name}: group {number} was read back different")
+            for (number, array_name, tile), crc in self._written.items():
+                if zlib.crc32(reader.arrays(number)[array_name].stored(*tile)) != crc:
+                    raise DatasetError(f"{name}: tile {tile} of group {number}'s {array_name} was read back different")
+        return file_sha256(self._path)
 
 
 class GroupWriter:
     """Write one foreground and its composites."""
 
     def __init__(
-        self, group: h5py.Group, header: Header, size: tuple[int, int], count: int, written: dict[tuple[Any, ...], int]
+        self, group: h5py.Group, number: int, header: Header, size: tuple[int, int], count: int, written: Written
     ) -> None:
-        codecs = header.codecs()
-        kinds: dict[str, tuple[Codec, int | None]] = {
-            "alpha": (codecs.mask, None),
-            "foreground": (codecs.foreground, None),
-            "image": (codecs.image, count),
-            "trimap": (codecs.mask, count),
-        }
-        if header.background != "none":
-            kinds["background"] = (codecs.image, count)
-        # Masks pack to next to nothing, so that a chunk's overhead is what they cost: fewer, larger tiles.
-        self._arrays = {
-            name: _ArrayWriter.create(
-                group, name, codec, size, header.tile * (MASK_TILES if codec is codecs.mask else 1), n
-            )
-            for name, (codec, n) in kinds.items()
-        }
+        self._number = number
+        self._arrays = {name: _ArrayWriter(group, name, kind, size, count) for name, kind in header.arrays().items()}
         self._background = header.background
-        self._shares_opaque = codecs.shares_opaque
+        self._shares_opaque = header.codecs().shares_opaque
         self._written = written
         self._mixed: UInt8Array = np.zeros(size, np.uint8)
 
@@ -213,17 +211,20 @@ class GroupWriter:
     def copy_foreground(self, source: ShardReader, number: int) -> None:
         """Copy a group's foreground and alpha from a shard of the same plan, without decoding."""
         for name in ("alpha", "foreground"):
-            self._arrays[name].write(None, source.stored_tiles(number, name, None), self._written)
+            self._write_tiles(name, None, source.stored_tiles(number, name, None))
 
     def copy_composite(self, source: ShardReader, number: int, position: int) -> None:
         """Copy a composite from a shard of the same plan, without decoding."""
-        for name, array in self._arrays.items():
+        for name in self._arrays:
             if name not in ("alpha", "foreground"):
-                array.write(position, source.stored_tiles(number, name, position), self._written)
+                self._write_tiles(name, position, source.stored_tiles(number, name, position))
 
     def _write(self, name: str, index: int | None, picture: UInt8Array) -> None:
-        array = self._arrays[name]
-        array.write(index, array.encode(picture), self._written)
+        self._write_tiles(name, index, self._arrays[name].encode(picture))
+
+    def _write_tiles(self, name: str, index: int | None, grid: Sequence[Sequence[bytes]]) -> None:
+        for tile, crc in self._arrays[name].write(index, grid):
+            self._written[self._number, name, tile] = crc
 
 
 def _write_tile_table(file: h5py.File, names: Sequence[str]) -> None:
@@ -232,26 +233,3 @@ def _write_tile_table(file: h5py.File, names: Sequence[str]) -> None:
     for name, start in zip(names, accumulate(map(len, tables), initial=0), strict=False):
         file[name].attrs[FIRST_TILE] = start
     file.create_dataset(TILE_TABLE, data=np.concatenate([np.zeros((0, 2), np.int64), *tables]), track_times=False)
-
-
-def _read_back(path: Path, written: dict[tuple[Any, ...], int], rows: Sequence[Row]) -> str:
-    """Compare every tile in the file with what was written, and the table; return the file's SHA-256."""
-    missing = dict(written)
-    with path.open("rb", buffering=0) as raw, h5py.File(path, "r") as file:
-        if from_table(file["samples"][()]) != list(rows):
-            raise DatasetError(f"{path.name}: the table that was read back differs from what was written")
-        for name in sorted({key[0] for key in written}):
-            first, tiles = read_integer(file[name], FIRST_TILE), tile_offsets(file[name])
-            if not np.array_equal(file[TILE_TABLE][first : first + len(tiles)], tiles):
-                raise DatasetError(f"{path.name}: the table of the tiles of {name} was read back different")
-
-            def check(chunk: Any, name: str = name) -> None:
-                raw.seek(chunk.byte_offset)
-                if missing.pop((name, *chunk.chunk_offset), None) != zlib.crc32(raw.read(chunk.size)):
-                    raise DatasetError(f"{path.name}: {name}{chunk.chunk_offset} was read back different")
-
-            file[name].id.chunk_iter(check)
-        if missing:
-            raise DatasetError(f"{path.name}: {len(missing)} tiles were written but cannot be read back")
-        raw.seek(0)
-        return hashlib.file_digest(raw, "sha256").hexdigest()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -265,3 +267,44 @@ def test_bytes_do_not_depend_on_plugins(pictures: Pictures, tmp_path: Path) -> N
     assert call(*pictures.arguments(tmp_path / "with", "-j", "1")).code == 0
     assert shard_bytes(tmp_path / "with") == shard_bytes(tmp_path / "without")
     assert h5py.h5z.filter_avail(32015)  # and it is there as before
+
+
+def test_reading_takes_nothing_that_makes_datasets(finished: Path) -> None:
+    """Opening and reading imports the format and the base alone, and leaves the process as it was."""
+    code = (
+        "import sys, cv2\n"
+        "before = cv2.getNumThreads()\n"
+        "from matting_compose.composer import open_dataset\n"
+        "dataset = open_dataset(sys.argv[1])\n"
+        "dataset[0], dataset.window(1, 0, 0, 8, 8), dataset.numbers('train'), dataset.missing_shards()\n"
+        "assert cv2.getNumThreads() == before\n"
+        "print(*(name for name in sys.modules if name.startswith('matting_compose.composer.')))\n"
+        "print(*{'PIL', 'joblib', 'torch', 'jinja2', 'tomllib', 'click', 'filelock'} & sys.modules.keys())"
+    )
+    command = [sys.executable, "-c", code, str(finished)]
+    ours, others = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {name.split(".")[2] for name in ours.split()} == {"base", "dataset"}
+    assert not others
+
+
+def test_a_dataset_answers_for_its_documents(finished: Path, copied: Path) -> None:
+    """Splits, numbers, rows, masks, failures and settings, as the index and the tables have them."""
+    dataset = open_dataset(finished)
+    document = json.loads((finished / "dataset.json").read_text())
+    assert (dataset.plan_sha256, dataset.recipe) == (document["plan_sha256"], document["recipe"])
+    assert (dataset.background, dataset.settings.shards.packing, dataset.failures) == ("full", "delta", [])
+    rows = dataset.read_rows()
+    assert list(rows.values()) == list(dataset.rows())
+    assert dataset.splits == ("train", "validation")
+    expected = {split: [n for n, row in rows.items() if (row.foreground == "disc 1") == (split == "validation")]
+                for split in dataset.splits}  # fmt: skip
+    for split, numbers in expected.items():
+        assert dataset.numbers(split).tolist() == numbers == [n for part in dataset.ranges(split) for n in part]
+        assert {dataset.shard_of(number).split for number in numbers} == {split}
+    assert dataset.numbers().tolist() == list(rows)
+    np.testing.assert_array_equal(dataset.read_mask(3, "trimap"), dataset[3].trimap)
+    np.testing.assert_array_equal(dataset.read_mask(-1, "alpha"), dataset[-1].alpha)
+    damaged = open_dataset(copied)
+    (copied / "shards" / "shard-00000.h5").unlink()
+    assert damaged.missing_shards() == ("shard-00000.h5",)
+    assert damaged.read_rows(skip=damaged.missing_shards()).keys() == set(range(damaged.shards[0].composites, 20))

@@ -1,0 +1,102 @@
+"""Layout: opening what a shard consists of, and nothing else. The gate for HDF5 that comes from strangers.
+
+HDF5 can lead out of a file: to other files' bytes ("external storage"), to other HDF5 files (virtual datasets, external
+links), and from one name to another (soft links). A shard is written without any of it. So each object is looked at
+before HDF5 reads it, and what is not laid out as `writer` writes it is refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+
+from ..base.files import open_regular
+from .codecs import Codec
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open a shard's file to be read.
+
+    Raises
+    ------
+    OSError
+        It is missing, a pipe or a device, or no HDF5.
+    """
+    open_regular(path).close()
+    return h5py.File(path, "r")
+
+
+def open_group(file: h5py.File, number: int) -> h5py.h5g.GroupID:
+    """Open the group of a foreground's look.
+
+    Raises
+    ------
+    KeyError, ValueError
+        There is none, or it is a link to elsewhere.
+    """
+    name = f"{number:05d}".encode()
+    _require_hard_link(file.id, b"groups")
+    groups = h5py.h5g.open(file.id, b"groups")
+    _require_hard_link(groups, name)
+    return h5py.h5g.open(groups, name)
+
+
+def open_array(group: h5py.h5g.GroupID, name: str, codec: Codec, tile: int, *, stacked: bool) -> h5py.Dataset:
+    """Open a group's array of pictures.
+
+    Parameters
+    ----------
+    group : h5py.h5g.GroupID
+        As `open_group` gives it.
+    name : str
+        The array's.
+    codec : Codec
+        What its pictures are encoded by.
+    tile : int
+        Their tiles' sides, px, at most.
+    stacked : bool
+        It holds several pictures, along its first axis.
+
+    Raises
+    ------
+    KeyError, ValueError
+        There is none, or it is laid out otherwise than the codec would.
+    """
+    _require_hard_link(group, name.encode())
+    found = h5py.h5d.open(group, name.encode())  # h5py's own look-up, and its properties, take five times as long
+    properties = found.get_create_plist()
+    if properties.get_layout() != h5py.h5d.CHUNKED or properties.get_external_count():
+        raise ValueError(f"{name} is not stored in chunks of this file")
+    shape, chunks = found.shape, properties.get_chunk()
+    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    height, width = codec.tile_shape(shape)
+    expected_shape, expected_chunks, options = codec.dataset(height, width, tile)
+    expected_filters = [options["compression"]] if "compression" in options else []
+    if stacked:
+        expected_shape, expected_chunks = (shape[0], *expected_shape), (1, *expected_chunks)
+    bytewise = found.get_type().equal(h5py.h5t.STD_U8LE)
+    if not bytewise or (shape, chunks, filters) != (expected_shape, expected_chunks, expected_filters):
+        raise ValueError(f"{name} is of {shape} in chunks of {chunks} with filters {filters}, or not of bytes")
+    return h5py.Dataset(found)
+
+
+def open_table(file: h5py.File, name: str) -> h5py.Dataset:
+    """Open a table of the file's root.
+
+    Raises
+    ------
+    KeyError, ValueError
+        There is none, or it is not stored in one piece of this file.
+    """
+    _require_hard_link(file.id, name.encode())
+    table = h5py.Dataset(h5py.h5d.open(file.id, name.encode()))
+    properties = table.id.get_create_plist()
+    if properties.get_layout() != h5py.h5d.CONTIGUOUS or properties.get_external_count() or properties.get_nfilters():
+        raise ValueError(f"{name} is not stored in one piece of this file")
+    return table
+
+
+def _require_hard_link(group: h5py.h5g.GroupID | h5py.h5f.FileID, name: bytes) -> None:
+    if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+        raise ValueError(f"{name.decode()} is a link to elsewhere")
