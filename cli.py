@@ -486,10 +486,10 @@ def _diff(dataset: Path, other: Path, full: bool, as_json: bool) -> int:
 
 def _show(dataset: Path, name: str, output: Path | None, as_json: bool) -> int:
     from .composer.console.printing import print_panel
-    from .composer.inspection.panel import panel, read_composite, write_panel
+    from .composer.inspection.panel import draw_panel, read_composite, write_panel
 
     sample = read_composite(dataset, name)
-    picture = panel(sample)
+    picture = draw_panel(sample)
     if output:
         write_panel(picture, output)
     if as_json:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import cv2
 
+from ..base.arrays import UInt8Array
 from ..base.text import are, count_of, escape, format_duration, format_size
-from ..inspection.panel import Array
 from ..inspection.summary import bars, summary_lines
 from .terminal import tell
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..dataset.rows import Row
     from ..extraction.extract import ExtractResult, Failure
     from ..fetching.fetch import FetchPlan, FetchResult
-    from ..inspection.diff import Difference
+    from ..inspection.diff import DiffResult
     from ..inspection.summary import Summary
     from ..inspection.verify import VerifyResult
 
@@ -209,7 +209,7 @@ def print_verdict(verdict: VerifyResult) -> None:
         print(f"moved aside: {', '.join(verdict.moved)}. Run the same build again: it renders them anew")
 
 
-def print_difference(found: Difference) -> None:
+def print_difference(found: DiffResult) -> None:
     """Print what differs between two datasets."""
     for kind, changes in (("recipe", found.recipe), ("made with", found.made_with)):
         for change in changes:
@@ -231,7 +231,7 @@ def print_difference(found: Difference) -> None:
     print(f"{'the same' if found.same else 'different'}: {looked}, {found.compared:,} compared pixel by pixel")
 
 
-def print_panel(row: Row, picture: Array | None) -> None:
+def print_panel(row: Row, picture: UInt8Array | None) -> None:
     """Print what is known of a composite, and its panel drawn in half blocks where there is one to draw."""
     from rich.console import Console
     from rich.text import Text

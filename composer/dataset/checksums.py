@@ -23,8 +23,12 @@ def write_checksums(folder: Path, known: Mapping[str, str], files: Iterable[str]
 
     Parameters
     ----------
-    known : digests that are known already (shards: reading them all again would take long), by name
-    files : further names, relative to the folder, of files to be read
+    folder : Path
+        The dataset's.
+    known : dict of str to str
+        Digests that are known already (shards: reading them all again would take long), by name.
+    files : iterable of str
+        Further files to be read, relative to the folder.
     """
     digests = {**known, **{name: file_sha256(folder / name) for name in files}}
     write_text(folder / CHECKSUMS, "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)))
@@ -35,7 +39,8 @@ def read_checksums(folder: Path) -> dict[str, str] | None:
 
     Raises
     ------
-    DatasetError : a line is not what `write_checksums` writes
+    DatasetError
+        A line is not what `write_checksums` writes.
     """
     try:
         text = read_document(folder / CHECKSUMS).decode("ascii")

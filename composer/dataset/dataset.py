@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from bisect import bisect_right
 from collections import OrderedDict
@@ -140,6 +141,12 @@ class Dataset(Sequence[Sample]):
     def plan_sha256(self) -> str:
         """The digest of its plan, which two datasets share only if they hold the same composites."""
         return self.metadata.plan_sha256
+
+    @property
+    def sha256(self) -> str:
+        """The digest of its content, over its shards' digests: another one where a single pixel is."""
+        lines = "".join(f"{shard.sha256}  {shard.file}\n" for shard in self.shards)
+        return hashlib.sha256(lines.encode()).hexdigest()
 
     @property
     def recipe(self) -> dict[str, Any]:

@@ -74,7 +74,8 @@ def unnamed_filters(packing: Packing) -> Iterator[None]:
 
     Raises
     ------
-    BuildError : a dataset that another program's filter reads is open in this process
+    BuildError
+        A dataset that another program's filter reads is open in this process.
     """
     codecs = packing.image, packing.foreground, packing.mask
     numbers = {codec.dataset(1, 1, 16)[2].get("compression") for codec in codecs}

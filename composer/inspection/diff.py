@@ -39,10 +39,14 @@ class PartDifference:
 
     Attributes
     ----------
-    composites : how many differ
-    share : of the composites compared, 0..1
-    largest : the largest difference of any value, 0..255; 255 where sizes differ or one dataset lacks the part
-    example : the key of a composite with that difference
+    composites : int
+        How many differ.
+    share : float
+        Of the composites compared, 0..1.
+    largest : int
+        The largest difference of any value, 0..255; 255 where sizes differ or one dataset lacks the part.
+    example : str
+        The key of a composite with that difference.
     """
 
     composites: int
@@ -52,20 +56,30 @@ class PartDifference:
 
 
 @dataclass(frozen=True)
-class Difference:
+class DiffResult:
     """What differs between datasets A and B.
 
     Attributes
     ----------
-    a, b : their folders
-    same : nothing differs in what was compared
-    recipe : keys of the recipes that differ
-    made_with : libraries whose versions differ; they alone do not make datasets different
-    only_a, only_b : composites that only one of them has; `examples` of them
-    rows : by field, in how many rows of composites that both have it differs
-    shared, compared, identical : composites that both have; those whose pixels were compared; and those that lie in
-        shards of the same bytes, which need not be
-    pixels : by part; parts that agree are left out
+    a, b : str
+        Their folders.
+    same : bool
+        Nothing differs in what was compared.
+    recipe : tuple of Change
+        Keys of the recipes that differ.
+    made_with : tuple of Change
+        Libraries whose versions differ; they alone do not make datasets different.
+    only_a, only_b : int
+        Composites that only one of them has.
+    examples : tuple of str
+        Keys of some of those.
+    rows : dict of str to int
+        By field, in how many rows of composites that both have it differs.
+    shared, compared, identical : int
+        Composites that both have; those whose pixels were compared; and those that lie in shards of the same bytes,
+        which need not be.
+    pixels : dict of str to PartDifference
+        By part; parts that agree are left out.
     """
 
     a: str
@@ -83,16 +97,32 @@ class Difference:
     pixels: dict[str, PartDifference]
 
 
-def compare(a: str | Path, b: str | Path, *, full: bool = False, on_progress: OnProgress | None = None) -> Difference:
-    """Compare two datasets.
+def compare(a: str | Path, b: str | Path, *, full: bool = False, on_progress: OnProgress | None = None) -> DiffResult:
+    """Compare two datasets: recipes, tables and pixels.
 
     Parameters
     ----------
-    full : compare every composite's pixels, not those of a sample of `SAMPLE`
+    a, b : str or Path
+        Their folders.
+    full : bool
+        Compare every composite's pixels, not those of `SAMPLE` of them.
+    on_progress : callable, optional
+        Called as things are compared.
 
     Raises
     ------
-    DatasetError : one of them is no dataset, or a composite cannot be read
+    DatasetError
+        One of them is no dataset, or a composite cannot be read.
+
+    Examples
+    --------
+    >>> from matting_compose.composer import build, load_recipe
+    >>> small = ["foregrounds.count=2", "foregrounds.sides=[64,80]", "backgrounds.count=2", "variants=2"]
+    >>> for seed in (1, 2):
+    ...     _ = build(load_recipe("demo", [*small, f"seed={seed}"]), f"dataset-{seed}", jobs=1)
+    >>> result = compare("dataset-1", "dataset-2")
+    >>> result.same, result.recipe[0]
+    (False, Change(key='seed', before=1, after=2))
     """
     with closing(open_dataset(a)) as first, closing(open_dataset(b)) as second:
         tables = [dataset.read_rows(dataset.missing_shards()) for dataset in (first, second)]
@@ -106,7 +136,7 @@ def compare(a: str | Path, b: str | Path, *, full: bool = False, on_progress: On
     rows = Counter(field for key in shared for field in _fields(tables[0][numbers[0][key]], tables[1][numbers[1][key]]))
     only = [key for key in numbers[0] if key not in numbers[1]], [key for key in numbers[1] if key not in numbers[0]]
     recipe = tuple(_changes(first.recipe, second.recipe))
-    return Difference(
+    return DiffResult(
         a=str(first.path),
         b=str(second.path),
         same=not (recipe or any(only) or rows or pixels),

@@ -1,36 +1,46 @@
 """Export: a dataset, or a part of it, as what other programs read: trees of PNG files, or WebDataset tar files.
 
-Each of the dataset's shards is exported by one task, and each file is written under a temporary name first, so an
-export that was stopped goes on where it stopped. Names come from elsewhere: none can leave the folder.
+Each of the dataset's shards is exported by one task. What each file holds is recorded once it is on the disk, so
+that an export that was stopped goes on by content: a file that holds something else is written again. Names come from
+elsewhere: none can leave the folder.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import json
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Literal, NamedTuple
 
 from ..base.errors import DatasetError
 from ..base.file_names import file_name
-from ..base.files import atomic_write, disk_error, encode_picture, read_json, write_json, write_text
+from ..base.files import (
+    LOCK,
+    atomic_write,
+    disk_error,
+    encode_picture,
+    file_sha256,
+    is_temporary,
+    lock_exclusively,
+    read_json,
+    write_json,
+    write_text,
+)
 from ..base.progress import OnProgress, Progress
 from ..base.text import escape, fold_name
 from ..base.workers import run_in_processes
-from ..dataset.dataset import Sample, open_dataset
+from ..dataset.checksums import CHECKSUMS
+from ..dataset.dataset import Dataset, Sample, open_dataset
 from ..dataset.rows import Parts, Row
 from .summary import source_notes
-
-Array = NDArray[np.uint8]
-
 
 Form = Literal["png", "webdataset"]
 
@@ -39,6 +49,12 @@ RECORD = "export.json"
 
 
 FORMAT = "matting-compose/export"
+
+
+JOURNAL = f"{CHECKSUMS}.partial"  # of the files that are finished, while others are not
+
+
+CHECKSUM = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
 FOLDERS = {"merged": "image", "alpha": "alpha", "trimap": "trimap", "fg": "foreground", "bg": "background"}
@@ -50,11 +66,18 @@ class ExportResult:
 
     Attributes
     ----------
-    out, to : where, and as what
-    composites : in it, those of earlier runs included
-    written : composites of which this run wrote something
-    files : pictures, or tar files
-    parts : what each composite comes with
+    out : str
+        Its folder.
+    to : str
+        ``png`` or ``webdataset``.
+    composites : int
+        In it, those of earlier runs included.
+    written : int
+        Composites of which this run wrote something.
+    files : int
+        Pictures, or tar files.
+    parts : tuple of str
+        What each composite comes with.
     """
 
     out: str
@@ -67,7 +90,10 @@ class ExportResult:
 
 @dataclass(frozen=True)
 class _Task:
-    """One shard's share of an export; it travels to a worker by pickle."""
+    """One shard's part of an export; it travels to a worker by pickle.
+
+    `known` maps the files that an earlier run finished to the SHA-256 of what they hold.
+    """
 
     dataset: Path
     out: Path
@@ -75,6 +101,15 @@ class _Task:
     shard: int
     split: str
     numbers: tuple[int, ...]
+    known: Mapping[str, str]
+
+
+class _Exported(NamedTuple):
+    """What a task did: of how many composites it wrote something, of how many, and what each of its files holds."""
+
+    written: int
+    composites: int
+    sums: dict[str, str]
 
 
 def export(
@@ -92,42 +127,67 @@ def export(
 
     Parameters
     ----------
-    folder : the dataset's
-    out : a new folder, or one in which the same export was stopped
-    to : ``png`` or ``webdataset``
-    split, foregrounds, count : what to take: of one split, of these foregrounds, so many spread evenly over the rest
-    jobs : worker processes; -1 for one per core
+    folder : str or Path
+        The dataset's.
+    out : str or Path
+        A new folder, or one in which the same export was stopped.
+    to : {"png", "webdataset"}
+        Trees of PNG files with lists, or tar files with an index.
+    split : str, optional
+        Take this one only.
+    foregrounds : sequence of str
+        Take these only.
+    count : int, optional
+        Take so many, spread evenly over the rest.
+    jobs : int
+        Worker processes; -1 for one per core.
+    on_progress : callable, optional
+        Called as things are written.
 
     Raises
     ------
-    DatasetError : the dataset is none or damaged, nothing in it is asked for, or `out` holds something else
-    BuildError : `out` cannot be written
+    DatasetError
+        The dataset is none or damaged, nothing in it is asked for, or `out` holds something else.
+    BuildError
+        `out` cannot be written, or another export runs there.
+
+    Examples
+    --------
+    >>> from matting_compose.composer import build, load_recipe
+    >>> small = ["foregrounds.count=2", "foregrounds.sides=[64,80]", "backgrounds.count=2", "variants=2"]
+    >>> _ = build(load_recipe("demo", small), "dataset", jobs=1)
+    >>> export("dataset", "pictures", "png", split="train", jobs=1).parts
+    ('image', 'trimap', 'alpha', 'foreground')
     """
     out = Path(out)
     with closing(open_dataset(folder)) as dataset:
         if missing := dataset.missing_shards():
             raise DatasetError(f"{dataset.path}: {missing[0]} is missing or of another size; build again to restore it")
         rows = dataset.read_rows()
-        splits = {number: dataset.shard_of(number).split for number in rows}
-        chosen = _choose(rows, splits, split, foregrounds, count)
+        chosen = _choose(dataset, rows, split, foregrounds, count)
         _refuse_clashes(rows[number].key for number in chosen)
         _refuse_clashes({rows[number].group: _look_name(rows[number]) for number in chosen}.values())
-        by_shard: dict[int, list[int]] = {}
-        for number in chosen:
-            by_shard.setdefault(dataset.locate(number)[0], []).append(number)
-        tasks = [
-            _Task(dataset.path, out, to, shard, dataset.shards[shard].split, tuple(numbers))
-            for shard, numbers in by_shard.items()
-        ]
-    stores_background = dataset.background == "full"
     selection = {"split": split, "foregrounds": sorted(foregrounds), "count": count}
-    record = {"format": FORMAT, "to": to, "plan_sha256": dataset.plan_sha256, "selection": selection}
+    record = {
+        "format": FORMAT,
+        "to": to,
+        "plan_sha256": dataset.plan_sha256,
+        "dataset_sha256": dataset.sha256,
+        "selection": selection,
+    }
     notes = [{key: escape(text or "") for key, text in asdict(note).items()} for note in source_notes(dataset.recipe)]
+    stores_background = dataset.background == "full"
+    _refuse_others(out, record)  # before anything is written there, a lock included
     try:
-        _begin(out, record)
-        written = _run(tasks, jobs, len(chosen), on_progress)
-        files = _list_pngs(out, tasks, rows, stores_background) if to == "png" else _list_tars(out, tasks)
-        write_json(out / RECORD, {**record, "complete": True, "composites": len(chosen), "sources": notes})
+        with lock_exclusively(out, "export"):
+            _begin(out, record)
+            known = _read_sums(out)
+            tasks = _make_tasks(dataset, rows, chosen, out, to, known)
+            written, sums = _run(tasks, out, known, jobs, len(chosen), on_progress)
+            files = _list_pngs(out, tasks, rows, stores_background) if to == "png" else _list_tars(out, tasks)
+            write_text(out / CHECKSUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+            write_json(out / RECORD, {**record, "complete": True, "composites": len(chosen), "sources": notes})
+            (out / JOURNAL).unlink(missing_ok=True)
     except OSError as error:
         raise disk_error(error, out) from None
     parts = Parts._fields if stores_background else Parts._fields[:-1]
@@ -135,11 +195,7 @@ def export(
 
 
 def _choose(
-    rows: dict[int, Row],
-    splits: Mapping[int, str],
-    split: str | None,
-    foregrounds: Sequence[str],
-    count: int | None,
+    dataset: Dataset, rows: dict[int, Row], split: str | None, foregrounds: Sequence[str], count: int | None
 ) -> list[int]:
     """Return the numbers of the composites that are asked for, ascending."""
     known = {row.foreground for row in rows.values()}
@@ -148,7 +204,7 @@ def _choose(
             some = ", ".join(escape(other) for other in sorted(known)[:5])
             raise DatasetError(f"no foreground is called '{escape(name)}'; there are {some} …")
     wanted = set(foregrounds) or known
-    chosen = [n for n, row in rows.items() if row.foreground in wanted and split in (None, splits[n])]
+    chosen = [n for n in dataset.numbers(split).tolist() if rows[n].foreground in wanted]
     if not chosen:
         raise DatasetError("nothing to export: no composite is of that split and of those foregrounds")
     if count is not None and count < len(chosen):
@@ -166,51 +222,97 @@ def _refuse_clashes(keys: Iterable[str]) -> None:
         )
 
 
-def _begin(out: Path, record: dict[str, Any]) -> None:
-    """Claim the folder, or make sure that it is the same export that goes on."""
+def _refuse_others(out: Path, record: dict[str, Any]) -> dict[str, Any] | None:
+    """Make sure that nothing else lies in the folder; return the record of the same export, if it was begun there."""
     old = read_json(out / RECORD)
     if old is None:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        found = [path.name for path in out.iterdir()] if out.is_dir() else [out.name] if out.exists() else []
+        if any(not name.startswith(LOCK) and not is_temporary(name) for name in found):
             raise DatasetError(f"{out}: is not empty, and holds no export to go on with; choose another folder")
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / RECORD, {**record, "complete": False})
-        return
+        return None
     for key, value in record.items():
         if old.get(key) != value:
             raise DatasetError(f"{out}: holds another export ({key} is {old.get(key)!r}); choose another folder")
+    return old
 
 
-def _run(tasks: list[_Task], jobs: int, total: int, on_progress: OnProgress | None) -> int:
+def _begin(out: Path, record: dict[str, Any]) -> None:
+    if _refuse_others(out, record) is None:
+        write_json(out / RECORD, {**record, "complete": False})
+
+
+def _read_sums(out: Path) -> dict[str, str]:
+    """Read what earlier runs say of the files that they finished; a line that was cut off says nothing."""
+    sums: dict[str, str] = {}
+    for name in (CHECKSUMS, JOURNAL):
+        with contextlib.suppress(FileNotFoundError):
+            lines = (out / name).read_text(encoding="utf-8", errors="replace").splitlines()
+            sums |= {found[2]: found[1] for found in map(CHECKSUM.fullmatch, lines) if found}
+    return sums
+
+
+def _make_tasks(
+    dataset: Dataset, rows: dict[int, Row], chosen: list[int], out: Path, to: Form, known: Mapping[str, str]
+) -> list[_Task]:
+    by_shard: dict[int, list[int]] = {}
+    for number in chosen:
+        by_shard.setdefault(dataset.locate(number)[0], []).append(number)
+    tasks = []
+    for shard, numbers in by_shard.items():
+        task = _Task(dataset.path, out, to, shard, dataset.shards[shard].split, tuple(numbers), {})
+        names = [_tar_name(task)] if to == "webdataset" else [p for n in numbers for p in _png_paths(rows[n]).values()]
+        tasks.append(replace(task, known={name: known[name] for name in names if name in known}))
+    return tasks
+
+
+def _run(
+    tasks: list[_Task], out: Path, known: Mapping[str, str], jobs: int, total: int, on_progress: OnProgress | None
+) -> tuple[int, dict[str, str]]:
+    """Export all shards; return of how many composites something was written, and what each file holds."""
     written = done = 0
-    for fresh, count in run_in_processes(_export_shard, tasks, len(tasks), jobs):
-        written += fresh
-        done += count
-        if on_progress:
-            on_progress(Progress("composites", done, total))
-    return written
+    sums: dict[str, str] = {}
+    with (out / JOURNAL).open("a", encoding="utf-8") as journal:
+        journal.write("\n")  # after a line that was cut off
+        for exported in run_in_processes(_export_shard, tasks, len(tasks), jobs):
+            written += exported.written
+            done += exported.composites
+            sums |= exported.sums
+            new = exported.sums.items() - known.items()
+            journal.writelines(f"{digest}  {name}\n" for name, digest in new)
+            journal.flush()
+            if on_progress:
+                on_progress(Progress("composites", done, total))
+    return written, sums
 
 
-def _export_shard(task: _Task) -> tuple[int, int]:
-    """Export one shard; return how many composites were written, and how many there are."""
+def _export_shard(task: _Task) -> _Exported:
+    """Export one shard, but for the files that are known and hold what they should."""
+    sums = {name: digest for name, digest in task.known.items() if _holds(task.out / name, digest)}
     with closing(open_dataset(task.dataset)) as dataset:
-        chosen = [(number, dataset.row(number)) for number in task.numbers]
         if task.to == "webdataset":
-            tar = task.out / _tar_name(task)
-            if tar.is_file():
-                return 0, len(chosen)
-            _write_tar(tar, (_tar_members(dataset[number]) for number, _ in chosen))
-            return len(chosen), len(chosen)
-        full = dataset.background == "full"
+            tar = _tar_name(task)
+            if tar in sums:
+                return _Exported(0, len(task.numbers), sums)
+            sums[tar] = _write_tar(task.out / tar, (_tar_members(dataset[number]) for number in task.numbers))
+            return _Exported(len(task.numbers), len(task.numbers), sums)
         written = 0
-        for number, row in chosen:
-            missing = [path for path in _png_paths(row, full).values() if not (task.out / path).is_file()]
+        for number in task.numbers:
+            paths = _png_paths(dataset.row(number), dataset.background == "full")
+            missing = {folder: path for folder, path in paths.items() if path not in sums}
             if missing:
-                _write_pngs(task.out, dataset[number], missing, full)
+                sums |= _write_pngs(task.out, dataset[number], missing)
                 written += 1
-        return written, len(chosen)
+        return _Exported(written, len(task.numbers), sums)
 
 
-def _png_paths(row: Row, background: bool) -> dict[str, str]:
+def _holds(path: Path, digest: str) -> bool:
+    try:
+        return file_sha256(path) == digest
+    except OSError:  # it is not there, or cannot be read: it is written again
+        return False
+
+
+def _png_paths(row: Row, background: bool = True) -> dict[str, str]:
     """Say where a composite's pictures lie, by folder; all of one look share its colours and its alpha."""
     key, look = file_name(row.key), file_name(_look_name(row))
     folders = [folder for folder in FOLDERS if background or folder != "bg"]
@@ -221,11 +323,15 @@ def _look_name(row: Row) -> str:
     return f"{row.foreground}_look{row.look.number}" if row.look.number else row.foreground
 
 
-def _write_pngs(out: Path, sample: Sample, missing: list[str], background: bool) -> None:
-    for folder, path in _png_paths(sample.row, background).items():
-        if path in missing:
-            with atomic_write(out / path) as temporary:
-                temporary.write_bytes(encode_picture(getattr(sample, FOLDERS[folder]), ".png"))
+def _write_pngs(out: Path, sample: Sample, paths: Mapping[str, str]) -> dict[str, str]:
+    """Write a composite's pictures, by folder; return the SHA-256 of each file."""
+    sums = {}
+    for folder, path in paths.items():
+        data = encode_picture(getattr(sample, FOLDERS[folder]), ".png")
+        with atomic_write(out / path) as temporary:
+            temporary.write_bytes(data)
+        sums[path] = hashlib.sha256(data).hexdigest()
+    return sums
 
 
 def _tar_name(task: _Task) -> str:
@@ -241,14 +347,16 @@ def _tar_members(sample: Sample) -> Iterator[tuple[str, bytes | memoryview]]:
     yield f"{key}.json", json.dumps(asdict(sample.row)).encode()
 
 
-def _write_tar(path: Path, samples: Iterator[Iterator[tuple[str, bytes | memoryview]]]) -> None:
-    """Write a tar file whole or not at all; it holds no times and no owners."""
-    with atomic_write(path) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
-        for members in samples:
-            for name, data in members:
-                info = tarfile.TarInfo(name)
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
+def _write_tar(path: Path, samples: Iterator[Iterator[tuple[str, bytes | memoryview]]]) -> str:
+    """Write a tar file whole or not at all; it holds no times and no owners. Return its SHA-256."""
+    with atomic_write(path) as temporary:
+        with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
+            for members in samples:
+                for name, data in members:
+                    info = tarfile.TarInfo(name)
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+        return file_sha256(temporary)
 
 
 def _list_pngs(out: Path, tasks: list[_Task], rows: dict[int, Row], background: bool) -> int:

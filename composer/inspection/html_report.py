@@ -1,4 +1,4 @@
-"""Html: a dataset's report, one file that needs nothing else: figures, plots, a contact sheet, what is missing.
+"""HTML report: a dataset on a page, one file that needs nothing else: figures, plots, a contact sheet, what is missing.
 
 Names are untrusted. Whatever comes from a dataset is escaped by the template or set as text by the script, and the
 page's own policy allows no script and no style but the two that are shipped, and no connection to anywhere.
@@ -20,9 +20,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from ..base.arrays import UInt8Array
 from ..base.errors import DatasetError
 from ..base.files import write_text
 from ..base.progress import OnProgress, Progress
@@ -31,9 +31,6 @@ from ..dataset.dataset import Dataset, Sample, open_dataset
 from ..dataset.documents import FailureRecord
 from ..dataset.rows import Row
 from .summary import Distribution, MaskFigures, Summary, make_summary, measure_masks, spread, summary_lines
-
-Array = NDArray[np.uint8]
-
 
 CELLS = 480  # composites in the contact sheet, about: some 10 MB, which a phone still opens at once
 
@@ -79,13 +76,32 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
 
     Parameters
     ----------
-    folder : the dataset's
-    path : the HTML file; an older one is replaced
-    on_progress : called as things are read
+    folder : str or Path
+        The dataset's.
+    path : str or Path
+        The HTML file; an older one is replaced.
+    on_progress : callable, optional
+        Called as things are read.
+
+    Returns
+    -------
+    Summary
+        What the page says in figures.
 
     Raises
     ------
-    DatasetError : jinja2 is not installed, the dataset is none or damaged, or the file cannot be written
+    DatasetError
+        jinja2 is not installed, or the dataset is none or damaged.
+    BuildError
+        The file cannot be written.
+
+    Examples
+    --------
+    >>> from matting_compose.composer import build, load_recipe
+    >>> small = ["foregrounds.count=2", "foregrounds.sides=[64,80]", "backgrounds.count=2", "variants=2"]
+    >>> _ = build(load_recipe("demo", small), "dataset", jobs=1)
+    >>> write_report("dataset", "report.html").composites
+    4
     """
     try:
         import jinja2
@@ -131,7 +147,7 @@ def _policy_hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def choose(rows: dict[int, Row], masks: MaskFigures) -> dict[int, list[str]]:
+def choose_cells(rows: dict[int, Row], masks: MaskFigures) -> dict[int, list[str]]:
     """Choose composites to show, by number, with why where they are worst cases: those come first.
 
     A worst case is the worst composite of its foreground, so that one difficult foreground does not hide the others.
@@ -169,7 +185,7 @@ def _cells(
     dataset: Dataset, rows: dict[int, Row], masks: MaskFigures, on_progress: OnProgress | None
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, str]]]:
     """Make the contact sheet's data: a cell per composite, and what all cells of a group share."""
-    chosen = choose(rows, masks)
+    chosen = choose_cells(rows, masks)
     unknown = dict(zip((int(number) for number in masks.numbers), masks.unknown, strict=True))
     cells: dict[int, dict[str, Any]] = {}
     foregrounds: dict[str, dict[str, str]] = {}
@@ -187,8 +203,8 @@ def _cells(
             "why": chosen[number],
             "unknown": round(float(unknown[number]), 5),
             "scale": row.scale,
-            "composite": _coded(_reduced(sample.image), quality=QUALITY),
-            "trimap": _coded(_reduced(sample.trimap, cv2.INTER_NEAREST), lossless=True),
+            "composite": _embed(_reduce(sample.image), quality=QUALITY),
+            "trimap": _embed(_reduce(sample.trimap, cv2.INTER_NEAREST), lossless=True),
             "facts": _facts(row, number, split, float(unknown[number])),
         }
         if on_progress:
@@ -211,19 +227,19 @@ def _facts(row: Row, number: int, split: str, unknown: float) -> list[tuple[str,
 
 
 def _shared_pictures(sample: Sample) -> dict[str, str]:
-    cutout = _reduced(_weighted(np.dstack([sample.foreground, sample.alpha])))
+    cutout = _reduce(_blacken_hidden(np.dstack([sample.foreground, sample.alpha])))
     return {
-        "alpha": _coded(_reduced(sample.alpha), quality=QUALITY),
-        "cutout": _coded(cutout, quality=QUALITY, alpha_quality=QUALITY),
+        "alpha": _embed(_reduce(sample.alpha), quality=QUALITY),
+        "cutout": _embed(cutout, quality=QUALITY, alpha_quality=QUALITY),
     }
 
 
-def _weighted(cutout: Array) -> Array:
+def _blacken_hidden(cutout: UInt8Array) -> UInt8Array:
     """Blacken what nobody sees, so that it is neither mixed into the rim nor paid for."""
     return np.asarray(np.where(cutout[..., 3:] > 0, cutout, 0), np.uint8)
 
 
-def _reduced(picture: Array, method: int = cv2.INTER_AREA) -> Array:
+def _reduce(picture: UInt8Array, method: int = cv2.INTER_AREA) -> UInt8Array:
     scale = THUMBNAIL / max(picture.shape[:2])
     if scale >= 1:
         return picture
@@ -231,8 +247,8 @@ def _reduced(picture: Array, method: int = cv2.INTER_AREA) -> Array:
     return np.asarray(cv2.resize(picture, size, interpolation=method), np.uint8)
 
 
-def _coded(picture: Array, **how: Any) -> str:
-    """Code a picture, grey, RGB or RGBA, as WebP in base64."""
+def _embed(picture: UInt8Array, **how: Any) -> str:
+    """Encode a picture, grey, RGB or RGBA, as WebP in base64."""
     file = io.BytesIO()  # Pillow's encoder: OpenCV's stores every alpha losslessly, which doubles the report
     Image.fromarray(np.ascontiguousarray(picture)).save(file, "WEBP", **how)
     return base64.b64encode(file.getvalue()).decode()

@@ -8,17 +8,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from ..base.arrays import UInt8Array
 from ..base.errors import DatasetError
 from ..base.files import encode_picture, write_file
 from ..base.sheets import draw_caption, draw_cutout, draw_sheet, enlarge, find_busiest, fit_square, grey_to_rgb
 from ..base.text import escape
 from ..dataset.dataset import Sample, open_dataset
 from ..dataset.rows import Row
-
-Array = NDArray[np.uint8]
-
 
 CELL = 440  # px, a picture's side
 
@@ -44,9 +41,17 @@ def read_composite(folder: str | Path, name: str) -> Sample:
     A number is that of the dataset's order; negative ones count from the end. Where a key looks like a number, the
     key is meant.
 
+    Parameters
+    ----------
+    folder : str or Path
+        The dataset's.
+    name : str
+        The composite's.
+
     Raises
     ------
-    DatasetError : there is none such, or the dataset is none or damaged
+    DatasetError
+        There is none such, or the dataset is none or damaged.
     """
     with closing(open_dataset(folder)) as dataset:
         rows = dataset.read_rows()
@@ -69,14 +74,20 @@ def _find(rows: dict[int, Row], name: str) -> int:
     )
 
 
-def panel(sample: Sample) -> Array:
+def draw_panel(sample: Sample) -> UInt8Array:
     """Lay out a composite: above it, its trimap and its alpha; below the cut-out and the finest detail, enlarged.
+
+    Parameters
+    ----------
+    sample : Sample
+        Whole, not a window.
 
     Returns
     -------
     (H, W, 3) uint8 RGB
+        The panel.
     """
-    y, x, side = finest_detail(sample.alpha)
+    y, x, side = find_detail(sample.alpha)
     window = np.s_[y : y + side, x : x + side]
     marked = np.asarray(sample.image.copy(), np.uint8)
     thick = max(1, max(sample.alpha.shape) // CELL * 2)
@@ -93,16 +104,18 @@ def panel(sample: Sample) -> Array:
     return draw_sheet(captioned, 3, GAP)
 
 
-def finest_detail(alpha: Array) -> tuple[int, int, int]:
+def find_detail(alpha: UInt8Array) -> tuple[int, int, int]:
     """Find the square with the most hair-like detail: where alpha changes most often.
 
     Parameters
     ----------
     alpha : (H, W) uint8
+        0 clear .. 255 opaque.
 
     Returns
     -------
-    its corner (y, x) and its side, px; inside the picture
+    tuple of int
+        Its corner (y, x) and its side, px; inside the picture.
     """
     height, width = alpha.shape
     side = min(height, width, max(SMALLEST_DETAIL, max(height, width) // DETAIL))
@@ -112,12 +125,20 @@ def finest_detail(alpha: Array) -> tuple[int, int, int]:
     return *find_busiest(change, side), side
 
 
-def write_panel(picture: Array, path: Path) -> None:
+def write_panel(picture: UInt8Array, path: Path) -> None:
     """Write a panel in the format that the file's name says: PNG, JPEG or WebP.
+
+    Parameters
+    ----------
+    picture : (H, W, 3) uint8 RGB
+        The panel.
+    path : Path
+        The file.
 
     Raises
     ------
-    DatasetError, BuildError : it cannot be written
+    DatasetError, BuildError
+        It cannot be written, or its name ends otherwise.
     """
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise DatasetError(f"{path}: expected a name that ends in .png, .jpg or .webp")

@@ -16,15 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..base.arrays import UInt8Array
 from ..base.progress import OnProgress, Progress
 from ..base.text import format_size
 from ..compositing.blending import STRONG_ENLARGEMENT
 from ..dataset.dataset import Dataset, open_dataset
 from ..dataset.documents import TrimapSettings
 from ..dataset.rows import UNKNOWN, Row
-
-Array = NDArray[np.uint8]
-
 
 SAMPLE = 2_000  # composites whose masks are looked at unless all are asked for: shares are then right within a per cent
 
@@ -41,9 +39,14 @@ class Distribution:
 
     Attributes
     ----------
-    count : how many values there are
-    least, low, median, high, most, mean : low and high are the 5th and the 95th percentile
-    edges, counts : a histogram of equally wide bins; ``edges`` has one more than ``counts``
+    count : int
+        How many values there are.
+    least, low, median, high, most, mean : float
+        Low and high are the 5th and the 95th percentile.
+    edges : tuple of float
+        Of a histogram of equally wide bins; one more than there are bins.
+    counts : tuple of int
+        Values in each bin.
     """
 
     count: int
@@ -116,27 +119,49 @@ class Summary:
 
     Attributes
     ----------
-    path, plan_sha256 : where it is, and the hash of its plan
-    complete : every planned composite is there, and every shard has the size that the index states
-    composites, planned, foregrounds, backgrounds, shards : counts; of backgrounds and foregrounds those in the plan
-    bytes : of the shards on disk
-    pixels : of all composites together
-    packing_ratio : bytes of composites, alphas and trimaps as plain arrays, five a pixel (eight where backgrounds
-        are stored), over `bytes`
-    smallest, median, largest : (width, height) px of composites, ordered by area
-    megapixels, erode, dilate, enlargement : over all composites; enlargement is 1 where a background was large enough
-    enlarged, strongly_enlarged : composites with enlargement over 1, and over `survey.STRONG_ENLARGEMENT`
-    splits : by name
-    failures : composites that are missing, by cause
-    excluded : pictures left out on purpose
-    absent : shards that are missing or of another size than the index says
-    recipe : as the index has it
-    sources : licences and attributions, where the recipe gives them
-    made_with : versions of the libraries that made it
-    looked_at : composites whose masks were read for the three below
-    unknown : share of the unknown region, over the composites looked at
-    alpha : mean shares over their foregrounds
-    fractional : share of fractional alpha, over their foregrounds
+    path : str
+        Its folder.
+    plan_sha256 : str
+        The digest of its plan.
+    complete : bool
+        Every planned composite is there, and every shard has the size that the index states.
+    composites, planned, foregrounds, backgrounds, shards : int
+        Counts; of backgrounds and foregrounds those in the plan.
+    bytes : int
+        Of the shards on disk.
+    pixels : int
+        Of all composites together.
+    packing_ratio : float
+        Bytes of composites, alphas and trimaps as plain arrays, five a pixel (eight where backgrounds are stored), over
+        `bytes`.
+    smallest, median, largest : tuple of int
+        (width, height), px, of composites, ordered by area.
+    megapixels, erode, dilate, enlargement : Distribution or None
+        Over all composites; enlargement is 1 where a background was large enough.
+    enlarged, strongly_enlarged : int
+        Composites with enlargement over 1, and over `STRONG_ENLARGEMENT`.
+    splits : dict of str to SplitCounts
+        By name.
+    failures : dict of str to int
+        Composites that could not be made, by cause.
+    excluded : int
+        Pictures left out on purpose.
+    absent : tuple of str
+        Shards that are missing, or of another size than the index says.
+    recipe : dict
+        As the index has it.
+    sources : tuple of SourceNote
+        Licences and attributions, where the recipe gives them.
+    made_with : dict of str to str
+        Versions of the libraries that made it.
+    looked_at : int
+        Composites whose masks were read for the three below.
+    unknown : Distribution or None
+        Fraction of pixels in the unknown region, over the composites looked at.
+    alpha : AlphaShares or None
+        Mean over their foregrounds.
+    fractional : Distribution or None
+        Fraction of pixels with fractional alpha, over their foregrounds.
     """
 
     path: str
@@ -196,13 +221,26 @@ def summarise(folder: str | Path, *, full: bool = False, on_progress: OnProgress
 
     Parameters
     ----------
-    folder : the dataset's
-    full : look at every composite's masks, not at a sample of `SAMPLE`
-    on_progress : called as things are read
+    folder : str or Path
+        The dataset's.
+    full : bool
+        Read every composite's masks, not those of `SAMPLE` of them.
+    on_progress : callable, optional
+        Called as things are read.
 
     Raises
     ------
-    DatasetError : no dataset, an unfinished one, one of a newer version, or a damaged one
+    DatasetError
+        No dataset, an unfinished one, one of a newer version, or a damaged one.
+
+    Examples
+    --------
+    >>> from matting_compose.composer import build, load_recipe
+    >>> small = ["foregrounds.count=2", "foregrounds.sides=[64,80]", "backgrounds.count=2", "variants=2"]
+    >>> _ = build(load_recipe("demo", small), "dataset", jobs=1)
+    >>> found = summarise("dataset")
+    >>> found.complete, found.composites, found.splits["train"]
+    (True, 4, SplitCounts(foregrounds=1, composites=2, shards=1))
     """
     with closing(open_dataset(folder)) as dataset:
         missing = dataset.missing_shards()
@@ -239,7 +277,7 @@ def measure_masks(
     return MaskFigures(numbers, unknown, alphas)
 
 
-def _alpha_shares(alpha: Array, settings: TrimapSettings) -> AlphaShares:
+def _alpha_shares(alpha: UInt8Array, settings: TrimapSettings) -> AlphaShares:
     opaque, clear = np.count_nonzero(alpha >= settings.opaque), np.count_nonzero(alpha <= settings.clear)
     return AlphaShares(opaque / alpha.size, clear / alpha.size, (alpha.size - opaque - clear) / alpha.size)
 

@@ -88,7 +88,7 @@ def verify(folder: str | Path, *, jobs: int = -1, on_progress: OnProgress | None
     jobs : int
         Worker processes; -1 for one per core.
     on_progress : callable, optional
-        Called with what is checked, how much is done, and of how much.
+        Called as things are checked.
 
     Raises
     ------

@@ -18,8 +18,9 @@ from PIL import Image
 
 from conftest import Pictures, call
 from matting_compose.composer import open_dataset
-from matting_compose.composer.base.errors import DatasetError
+from matting_compose.composer.base.errors import BuildError, DatasetError
 from matting_compose.composer.base.file_names import file_name
+from matting_compose.composer.base.files import lock_exclusively, temporary_name
 from matting_compose.composer.inspection.export import export
 
 
@@ -124,6 +125,58 @@ def test_an_export_that_was_stopped_goes_on(finished: Path, tmp_path: Path, to: 
     assert again.code == 0
     assert 1 <= again.json["written"] < 20
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("to", ["png", "webdataset"])
+@pytest.mark.parametrize("damage", ["emptied", "changed", "unrecorded"])
+def test_what_is_there_is_compared_by_content(finished: Path, tmp_path: Path, to: str, damage: str) -> None:
+    """A file that lost its bytes, that changed at equal size, or that no record vouches for, is written again."""
+    out = tmp_path / "out"
+    arguments = ("export", str(finished), str(out), "--to", to, "-j", "1", "--json")
+    assert call(*arguments).code == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    path = next(path for path in before if path.suffix in (".tar", ".png"))
+    if damage == "unrecorded":
+        name = path.relative_to(out).as_posix()
+        lines = (out / "SHA256SUMS").read_text(encoding="utf-8").splitlines(keepends=True)
+        (out / "SHA256SUMS").write_text("".join(line for line in lines if name not in line), encoding="utf-8")
+    path.write_bytes(b"" if damage == "emptied" else bytes([before[path][0] ^ 1]) + before[path][1:])
+    again = call(*arguments)
+    assert (again.code, again.json["written"] > 0) == (0, True)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert call(*arguments).json["written"] == 0
+
+
+def test_its_checksums_are_those_of_sha256sum(finished: Path, tmp_path: Path) -> None:
+    """The record that it leaves can be checked by others."""
+    for to in ("png", "webdataset"):
+        export(finished, tmp_path / to, to, jobs=1)  # type: ignore[arg-type]
+        subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path / to, check=True)
+
+
+def test_leftovers_of_a_killed_export_are_tidied(finished: Path, tmp_path: Path) -> None:
+    """The next export removes temporary files, and starts over what was not finished; one at a time."""
+    out = tmp_path / "out"
+    out.mkdir()
+    left = temporary_name(out / "train-000000.tar")
+    left.write_bytes(bytes(1000))
+    export(finished, out, "webdataset", jobs=1)
+    assert not left.exists()
+    left.write_bytes(bytes(1000))
+    with lock_exclusively(out, "export"), pytest.raises(BuildError, match="another export is running"):
+        export(finished, out, "webdataset", jobs=1)
+    export(finished, out, "webdataset", jobs=1)
+    assert not left.exists()
+
+
+def test_a_dataset_of_other_pixels_is_another(finished: Path, copied: Path, tmp_path: Path) -> None:
+    """The same plan with one shard changed does not go on an export of what it was."""
+    export(finished, tmp_path / "out", "png", split="validation", jobs=1)
+    document = json.loads((copied / "dataset.json").read_text())
+    document["shards"][0]["sha256"] = "0" * 64
+    (copied / "dataset.json").write_text(json.dumps(document))
+    with pytest.raises(DatasetError, match=r"another export \(dataset_sha256 is"):
+        export(copied, tmp_path / "out", "png", split="validation", jobs=1)
 
 
 def test_other_folders_are_left_alone(finished: Path, tmp_path: Path) -> None:

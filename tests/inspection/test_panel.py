@@ -12,7 +12,7 @@ from conftest import call
 from matting_compose.composer import open_dataset
 from matting_compose.composer.base.errors import DatasetError
 from matting_compose.composer.console.printing import half_blocks
-from matting_compose.composer.inspection.panel import finest_detail, panel, read_composite
+from matting_compose.composer.inspection.panel import draw_panel, find_detail, read_composite
 
 
 @pytest.mark.parametrize("name", ["disc 3_1", "7", "-1"])
@@ -25,7 +25,7 @@ def test_a_composite_is_shown(finished: Path, tmp_path: Path, name: str) -> None
     assert done.json["key"] == expected.key
     picture = cv2.imread(str(tmp_path / "p.png"), cv2.IMREAD_COLOR_RGB)
     assert picture is not None
-    np.testing.assert_array_equal(picture, panel(read_composite(finished, name)))
+    np.testing.assert_array_equal(picture, draw_panel(read_composite(finished, name)))
 
 
 def test_random_is_one_of_them(finished: Path) -> None:
@@ -50,12 +50,12 @@ def test_the_detail_is_where_the_strands_are() -> None:
     alpha[200:260:2, 400:460] = 255
     alpha[:, :300] = np.linspace(255, 0, 300).astype(np.uint8)
     alpha[300:360:4, 500:560] = 150
-    y, x, side = finest_detail(alpha)
+    y, x, side = find_detail(alpha)
     assert 280 <= y <= 330
     assert 480 <= x <= 530
     assert side == 66
     for shape in ((1, 1), (5, 300), (300, 5)):
-        y, x, side = finest_detail(np.zeros(shape, np.uint8))
+        y, x, side = find_detail(np.zeros(shape, np.uint8))
         assert 0 <= y <= shape[0] - side
         assert 0 <= x <= shape[1] - side
 
