@@ -113,7 +113,7 @@ def read_shard(data: bytes) -> None:
         with suppress(MattingComposeError):
             reader.read(row)
         with suppress(MattingComposeError):
-            reader.first_of(row, 128, [0], [0])
+            reader.find_pixel(row, 128, [0], [0])
     reader.close()
 
 

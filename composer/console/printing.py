@@ -17,7 +17,7 @@ import cv2
 
 from ..base.arrays import UInt8Array
 from ..base.text import are, count_of, escape, format_duration, format_size
-from ..inspection.summary import bars, summary_lines
+from ..inspection.summary_text import draw_bars, list_lines
 from .terminal import tell
 
 if TYPE_CHECKING:
@@ -180,8 +180,8 @@ def print_summary(summary: Summary) -> None:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     table.add_column(no_wrap=True)
-    for label, text, spread in summary_lines(summary):
-        table.add_row(f"  {label}", Text(escape(text)), bars(spread) if spread else "")
+    for label, text, figures in list_lines(summary):
+        table.add_row(f"  {label}", Text(escape(text)), draw_bars(figures) if figures else "")
     with console.capture() as captured:
         console.print(Text(f"{escape(summary.path)}: ", "bold") + state)
         console.print(table)

@@ -135,7 +135,7 @@ class TileCodec:
         return self.decode_tile(data, (*tile, self.channels) if self.channels > 1 else tile)
 
     def hdf5_filter(self, chunk: tuple[int, ...]) -> dict[str, Any]:
-        """Return what `create_dataset` is told of the filter, for a chunk of this shape; {} where there is none."""
+        """Return the filter's arguments of `create_dataset`, for a chunk of this shape; {} for no filter."""
         raise NotImplementedError
 
     def encode_tile(self, pixels: UInt8Array) -> bytes:

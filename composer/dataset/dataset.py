@@ -19,11 +19,12 @@ from ..base.arrays import UInt8Array
 from ..base.errors import DatasetError
 from ..base.progress import OnProgress, Progress
 from ..base.storage import cache_locally, list_sizes, resolve_path
+from .array_reader import Memory
 from .documents import INDEX, FailureRecord, Settings, ShardRecord, load_index
-from .reader import Memory, ShardReader
+from .reader import ShardReader
 from .rows import Row, Window
 
-OPEN_SHARDS = 32  # files held open at once, if nobody says more: opening one takes as long as reading ten crops
+OPEN_SHARDS = 32  # files held open at once, where no more are asked for: opening one takes as long as reading ten crops
 
 
 @dataclass(frozen=True)

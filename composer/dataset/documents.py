@@ -129,7 +129,7 @@ class TrimapSettings(Document):
 class FitSettings(Document):
     """How a recipe blends."""
 
-    method: Literal["exact", "adobe"]
+    method: str
 
 
 class ShardSettings(Document):

@@ -59,7 +59,7 @@ class _ArrayWriter:
         return self._codec.encode(picture, self._tile)
 
     def write(self, index: int | None, grid: Sequence[Sequence[bytes]]) -> Iterator[tuple[Tile, int]]:
-        """Write a picture's tiles; yield each one's place and its CRC."""
+        """Write a picture's tiles; yield which tile each is, and its CRC."""
         for i, row in enumerate(grid):
             for j, data in enumerate(row):
                 corner = self._codec.corner(i * self._tile[0], j * self._tile[1])
@@ -174,7 +174,7 @@ class ShardWriter:
                 ):
                     raise DatasetError(f"{name}: group {number} was read back different")
             for (number, array_name, tile), crc in self._written.items():
-                if zlib.crc32(reader.arrays(number)[array_name].stored(*tile)) != crc:
+                if zlib.crc32(reader.arrays(number)[array_name].read_tile(*tile)) != crc:
                     raise DatasetError(f"{name}: tile {tile} of group {number}'s {array_name} was read back different")
         return file_sha256(self._path)
 
@@ -212,13 +212,13 @@ class GroupWriter:
     def copy_foreground(self, source: ShardReader, number: int) -> None:
         """Copy a group's foreground and alpha from a shard of the same plan, without decoding."""
         for name in ("alpha", "foreground"):
-            self._write_tiles(name, None, source.stored_tiles(number, name, None))
+            self._write_tiles(name, None, source.read_tiles(number, name, None))
 
     def copy_composite(self, source: ShardReader, number: int, position: int) -> None:
         """Copy a composite from a shard of the same plan, without decoding."""
         for name in self._arrays:
             if name not in ("alpha", "foreground"):
-                self._write_tiles(name, position, source.stored_tiles(number, name, position))
+                self._write_tiles(name, position, source.read_tiles(number, name, position))
 
     def _write(self, name: str, index: int | None, picture: UInt8Array) -> None:
         self._write_tiles(name, index, self._arrays[name].encode(picture))

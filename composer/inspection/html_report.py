@@ -30,7 +30,8 @@ from ..base.text import escape
 from ..dataset.dataset import Dataset, Sample, open_dataset
 from ..dataset.documents import FailureRecord
 from ..dataset.rows import Row
-from .summary import Distribution, MaskFigures, Summary, make_summary, measure_masks, spread, summary_lines
+from .summary import Distribution, MaskFigures, Summary, make_summary, measure_masks
+from .summary_text import describe, list_lines
 
 CELLS = 480  # composites in the contact sheet, about: some 10 MB, which a phone still opens at once
 
@@ -121,7 +122,7 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
     text = template.render(
         title=f"{dataset.path.resolve().name}: composites for matting",
         summary=summary,
-        lines=[(label, escape(text), spread) for label, text, spread in summary_lines(summary)],
+        lines=[(label, escape(text), figures) for label, text, figures in list_lines(summary)],
         plots=_plots(summary),
         names=sorted(foregrounds),
         failures=failures,
@@ -173,11 +174,11 @@ def choose_cells(rows: dict[int, Row], masks: MaskFigures) -> dict[int, list[str
         if number not in chosen:
             variants[rows[number].foreground].append(number)
     each = max(1, (CELLS - len(chosen)) // max(len(variants), 1))
-    for place, (_, own) in enumerate(sorted(variants.items())):
+    for number, (_, own) in enumerate(sorted(variants.items())):
         count = min(each, len(own))
         for turn in range(count):
             # Spread over the variants, and begun elsewhere for each foreground.
-            chosen.setdefault(own[(place + turn * len(own) // count) % len(own)], [])
+            chosen.setdefault(own[(number + turn * len(own) // count) % len(own)], [])
     return chosen
 
 
@@ -285,11 +286,11 @@ def _plot(title: str, figures: Distribution, form: str, unit: str) -> Plot:
         for i, (count, low, high) in enumerate(zip(figures.counts, figures.edges, figures.edges[1:], strict=False))
     )
     ends = (0, "start", f"{figures.least:{form}}{unit}"), (PLOT_WIDTH, "end", f"{figures.most:{form}}{unit}")
-    return Plot(title, spread(figures, form), ends, bars)
+    return Plot(title, describe(figures, form), ends, bars)
 
 
-def _bar(place: int, width: float, margin: float, share: float, title: str) -> Bar:
-    x, y = place * width + margin, PLOT_HEIGHT * (1 - share)
+def _bar(number: int, width: float, margin: float, share: float, title: str) -> Bar:
+    x, y = number * width + margin, PLOT_HEIGHT * (1 - share)
     return Bar(round(x, 2), round(y, 2), round(width - 2 * margin, 2), round(PLOT_HEIGHT * share, 2), title)
 
 

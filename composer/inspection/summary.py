@@ -7,7 +7,7 @@ Shares are of a composite's pixels. What counts as opaque or clear is the recipe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from ..base.arrays import UInt8Array
 from ..base.progress import OnProgress, Progress
-from ..base.text import format_size
 from ..compositing.blending import STRONG_ENLARGEMENT
 from ..dataset.dataset import Dataset, open_dataset
 from ..dataset.documents import TrimapSettings
@@ -356,73 +355,3 @@ def source_notes(recipe: dict[str, Any]) -> tuple[SourceNote, ...]:
                 texts = (str(table[key]) if table.get(key) else None for key in ("licence", "attribution"))
                 notes.append(SourceNote(what, *texts))
     return tuple(notes)
-
-
-BLOCKS = "▁▂▃▄▅▆▇█"
-
-
-def summary_lines(summary: Summary) -> Iterator[tuple[str, str, Distribution | None]]:
-    """Yield a summary's lines: what each is about, what is to be said, and how it is spread where it is."""
-    s = summary
-    weighted = "" if s.planned == s.foregrounds * s.recipe["variants"] else " by weight"
-    variants = f"{s.recipe['variants']} variants{weighted}"
-    matrix = f"{s.foregrounds:,} foregrounds × {variants} over {s.backgrounds:,} backgrounds"
-    yield "composites", f"{s.composites:,} of {s.planned:,} planned: {matrix}", None
-    each = f", {s.bytes / s.composites / 1e3:,.0f} kB a composite" if s.composites else ""
-    packing = s.recipe["shards"]["packing"]
-    yield "shards", f"{s.shards:,}, {format_size(s.bytes)}{each}; packed {s.packing_ratio:.2f} to 1 ({packing})", None
-    if s.absent:
-        names = ", ".join(s.absent[:3]) + (" …" if len(s.absent) > 3 else "")
-        yield "absent", f"{len(s.absent):,} shards are missing or of another size: {names}", None
-    splits = (
-        f"{name} {split.composites:,} composites of {split.foregrounds:,} foregrounds in {split.shards:,} shards"
-        for name, split in s.splits.items()
-    )
-    yield "splits", "; ".join(splits), None
-    smallest, median, largest = (f"{width}×{height}" for width, height in (s.smallest, s.median, s.largest))
-    yield "sizes", f"{smallest} to {largest} px, median {median}", s.megapixels
-    looked = "all looked at" if s.looked_at == s.composites else f"{s.looked_at:,} looked at"
-    if s.unknown:
-        yield "unknown", f"{spread(s.unknown, '.1%')} of a composite; {looked}", s.unknown
-    if s.alpha and s.fractional:
-        a = s.alpha
-        shares = f"opaque {a.opaque:.1%}, clear {a.clear:.1%}, fractional {a.fractional:.1%}".replace("%", " %")
-        yield "alpha", f"{shares}, on average", None
-        yield "fractional", f"{spread(s.fractional, '.1%')} of a foreground", s.fractional
-    if s.enlargement:
-        share = s.enlarged / s.enlargement.count
-        worst = f"{s.strongly_enlarged:,} composites more than 4×"
-        yield "enlarged", f"{100 * share:.1f} % of backgrounds, up to {s.enlargement.most:.2f}×; {worst}", s.enlargement
-    if s.erode and s.dilate:
-        yield "eroded", f"{spread(s.erode, '.0f')} px", s.erode
-        yield "dilated", f"{spread(s.dilate, '.0f')} px", s.dilate
-    causes = ", ".join(f"{count:,} × {cause}" for cause, count in s.failures.items())
-    yield "failures", f"{sum(s.failures.values()):,} composites: {causes}" if s.failures else "none", None
-    if s.excluded:
-        yield "left out", f"{s.excluded:,} pictures", None
-    for note in s.sources:
-        yield "sources", f"{note.what}: {'; '.join(filter(None, (note.licence, note.attribution)))}", None
-    trimap = s.recipe["trimap"]
-    alphas = f"opaque from {trimap['opaque']}, clear to {trimap['clear']}"
-    stored = s.recipe["shards"]["background"]
-    recipe = f"seed {s.recipe['seed']}, trimap {trimap['strategy']}, {alphas}, backgrounds stored: {stored}"
-    yield "recipe", recipe, None
-    yield "plan", s.plan_sha256, None
-    yield "made with", ", ".join(f"{name} {version}" for name, version in s.made_with.items()), None
-
-
-def spread(figures: Distribution, form: str) -> str:
-    """Say a distribution in a few words: the median, where nine of ten lie, the least and the most."""
-
-    def say(value: float) -> str:
-        return f"{value:{form}}".replace("%", " %")
-
-    f = figures
-    return f"median {say(f.median)}, 90 % in {say(f.low)} – {say(f.high)}, all in {say(f.least)} – {say(f.most)}"
-
-
-def bars(figures: Distribution) -> str:
-    """Draw a histogram a line high."""
-    most = max(figures.counts)
-    # A bin that is not empty shows, however few it holds.
-    return "".join(" " if not n else BLOCKS[min(7, 8 * n // (most + 1))] for n in figures.counts)

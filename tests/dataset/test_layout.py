@@ -214,7 +214,10 @@ def test_what_is_read_back_is_what_users_read(tmp_path: Path, monkeypatch: pytes
     write_shard(tmp_path / "whole.h5")
     whole = (tmp_path / "whole.h5").read_bytes()
     with ShardReader(tmp_path / "whole.h5") as reader:
-        tile, first = reader.arrays(0)["image"].stored(None, 0, 0), reader.arrays(0)["alpha"].tiles[0, 0, 0].tobytes()
+        tile, first = (
+            reader.arrays(0)["image"].read_tile(None, 0, 0),
+            reader.arrays(0)["alpha"].tiles[0, 0, 0].tobytes(),
+        )
     places = {
         "plan": HEADER.plan_sha256.encode(), "packing": b"plain", "split": b"train", "complete": b"complete",
         "key": b"disc_0", "background": b"1" * 64, "foreground's digest": b"2" * 64, "tile": tile, "table": first,

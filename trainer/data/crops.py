@@ -132,7 +132,7 @@ def unknown_pixel(reader: ShardReader, row: Row, rng: np.random.Generator) -> tu
     tries miss it, the whole trimap is searched. Every composite has such a pixel: a build refuses others.
     """
     ys, xs = (rng.random((2, PROBES)) * ((row.height,), (row.width,))).astype(int).tolist()  # `integers` is slow
-    hit = reader.first_of(row, UNKNOWN, ys, xs)
+    hit = reader.find_pixel(row, UNKNOWN, ys, xs)
     if hit:
         return hit
     found = np.flatnonzero(reader.read(row).trimap == UNKNOWN)

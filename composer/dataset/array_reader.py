@@ -1,0 +1,138 @@
+"""Array reader: the tiles of one array of pictures, read past HDF5, decoded, and remembered."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+
+import cv2
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base.arrays import UInt8Array
+from .codecs import Codec
+from .rows import Window
+
+MOST_PIXELS = 2**29  # of one picture; a file that declares more is hostile
+
+
+MOST_TILE = 4096  # px, a tile's side
+
+
+class Memory:
+    """Decoded tiles that will be asked for again, up to a number of bytes; the one used longest ago goes first."""
+
+    def __init__(self, limit: int) -> None:
+        """Remember at most `limit` bytes; 0 remembers nothing."""
+        self._limit = limit
+        self._size = 0
+        self._tiles: OrderedDict[Hashable, UInt8Array] = OrderedDict()
+
+    def get(self, key: Hashable) -> UInt8Array | None:
+        """Return the tile, if it is still known."""
+        tile = self._tiles.get(key)
+        if tile is not None:
+            self._tiles.move_to_end(key)
+        return tile
+
+    def put(self, key: Hashable, tile: UInt8Array) -> None:
+        """Remember a tile, and forget others to make room."""
+        if tile.nbytes > self._limit:
+            return
+        self._tiles[key] = tile
+        self._size += tile.nbytes
+        while self._size > self._limit:
+            self._size -= self._tiles.popitem(last=False)[1].nbytes
+
+
+class ArrayReader:
+    """Read a stack of equally large pictures, or one picture, tile by tile, past HDF5: without its lock and its time.
+
+    `tiles` says where they lie: offset and size, (tiles, 2), in the order of HDF5's chunks.
+    """
+
+    def __init__(
+        self, dataset: h5py.Dataset, codec: Codec, tiles: NDArray[np.int64], descriptor: int, memory: Memory | None
+    ) -> None:
+        self._codec, self._descriptor, self._memory = codec, descriptor, memory
+        self.size, self.tile = codec.tile_shape(dataset.shape), codec.tile_shape(dataset.chunks)
+        if min(*self.tile, *self.size) < 1 or max(self.tile) > MOST_TILE or self.size[0] * self.size[1] > MOST_PIXELS:
+            raise ValueError(f"{dataset.name} declares {self.size} px in tiles of {self.tile}")
+        self._last = (3,) if codec.channels == 3 else ()
+        self._token = object()  # what is remembered belongs to this array, and to no later one
+        self.grid = -(-self.size[0] // self.tile[0]), -(-self.size[1] // self.tile[1])  # tiles: rows, columns
+        self.tiles = tiles.reshape(-1, *self.grid, 2)
+
+    def read_tile(self, index: int | None, row: int, column: int, start: int = 0, count: int | None = None) -> bytes:
+        """Return a tile's bytes as they are stored, all or `count` from `start` on.
+
+        Raises
+        ------
+        ValueError : it was never written, or the file ends before it
+        """
+        offset, size = self.tiles[index or 0, row, column].tolist()
+        if not size:
+            raise ValueError(f"tile ({row}, {column}) was never written")
+        if count is not None:
+            if start + count > size:
+                raise ValueError(f"tile ({row}, {column}) is too short")
+            offset, size = offset + start, count
+        data = os.pread(self._descriptor, size, offset)
+        if len(data) != size:
+            raise ValueError(f"the file ends within tile ({row}, {column})")
+        return data
+
+    def decode_tile(self, index: int | None, row: int, column: int) -> UInt8Array:
+        """Return a tile's pixels, remembered ones if there are; not to be written to."""
+        if self._memory is None:
+            return self._codec.decode(self.read_tile(index, row, column), self.tile)
+        key = (self._token, index, row, column)
+        tile = self._memory.get(key)
+        if tile is None:
+            tile = self._codec.decode(self.read_tile(index, row, column), self.tile)
+            self._memory.put(key, tile)
+        return tile
+
+    def read(self, index: int | None, window: Window, out: UInt8Array | None = None) -> UInt8Array:
+        """Decode a window of a picture, into `out` if given."""
+        if out is None:
+            out = np.empty((*window[2:], *self._last), np.uint8)
+        for i, j, rows, columns, inside in self._pieces(window):
+            out[inside] = self._read_rows(index, i, j, rows)[:, columns]
+        return out
+
+    def read_pixel(self, index: int | None, y: int, x: int) -> int:
+        """Return one pixel of a mask."""
+        (row, y), (column, x) = divmod(y, self.tile[0]), divmod(x, self.tile[1])
+        if self._codec.bare:
+            return self.read_tile(index, row, column, y * self.tile[1] + x, 1)[0]
+        return int(self.decode_tile(index, row, column)[y, x])
+
+    def paste(self, window: Window, where: UInt8Array, out: UInt8Array) -> None:
+        """Decode a window of the one picture onto `out`, where a mask (H, W) is not 0, and only the tiles it takes."""
+        for i, j, rows, columns, inside in self._pieces(window):
+            if cv2.hasNonZero(where[inside]):
+                cv2.copyTo(self.decode_tile(None, i, j)[rows, columns], where[inside], out[inside])
+
+    def _pieces(self, window: Window) -> Iterator[tuple[int, int, slice, slice, tuple[slice, slice]]]:
+        """Yield the tiles that a window touches: row and column, what it takes of the tile, and where that goes."""
+        y, x, height, width = window
+        tall, wide = self.tile
+        for i in range(y // tall, -(-(y + height) // tall)):
+            above = i * tall - y
+            top, bottom = max(-above, 0), min(height - above, tall)
+            for j in range(x // wide, -(-(x + width) // wide)):
+                beside = j * wide - x
+                left, right = max(-beside, 0), min(width - beside, wide)
+                inside = slice(above + top, above + bottom), slice(beside + left, beside + right)
+                yield i, j, slice(top, bottom), slice(left, right), inside
+
+    def _read_rows(self, index: int | None, row: int, column: int, rows: slice) -> UInt8Array:
+        """Return some of a tile's rows."""
+        if self._memory is not None or not self._codec.bare:
+            return self.decode_tile(index, row, column)[rows]
+        length, count = self.tile[1] * self._codec.channels, rows.stop - rows.start
+        data = self.read_tile(index, row, column, rows.start * length, count * length)
+        return np.frombuffer(data, np.uint8).reshape(count, self.tile[1], *self._last)
