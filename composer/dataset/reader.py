@@ -203,10 +203,13 @@ class ShardReader:
             raise DatasetError(f"{self._path.name}: composite {row.key} is damaged ({error})") from None
 
     def _tiles_of(self, dataset: h5py.Dataset) -> NDArray[np.int64]:
-        """Return where a dataset's tiles lie: the file says it, or, an early one, HDF5 does."""
-        if self._tiles is None:
+        """Return where a dataset's tiles lie: the file says it, or HDF5 where the file is an early one or has none."""
+        try:
+            first = -1 if self._tiles is None else read_integer(dataset, FIRST_TILE)
+        except KeyError:  # no tile of it was written: all its composites failed
+            first = -1
+        if self._tiles is None or first < 0:
             return tile_offsets(dataset)
-        first = read_integer(dataset, FIRST_TILE)
         count = math.prod(-(-side // tile) for side, tile in zip(dataset.shape, dataset.chunks, strict=True))
         return self._tiles[first : first + count]
 

@@ -235,3 +235,15 @@ def test_what_is_read_back_is_what_users_read(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr(writer, "ShardReader", damaged)
         with pytest.raises(DatasetError, match=r"damaged\.h5"):
             write_shard(tmp_path / "damaged.h5")
+
+
+def test_a_group_whose_composites_all_failed_is_written(tmp_path: Path) -> None:
+    """Its foreground is there, its composites never were; what was written is proved all the same."""
+    pixels, alpha = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
+    with ShardWriter(tmp_path / "empty.h5", HEADER) as shard:
+        shard.group(0, "disc", "2" * 64, (40, 40), 1).write_foreground(pixels, alpha)
+        shard.finish([])
+    with ShardReader(tmp_path / "empty.h5") as reader:
+        assert reader.rows == []
+        with pytest.raises(ValueError, match="was never written"):
+            reader.arrays(0)["image"].read_tile(0, 0, 0)
