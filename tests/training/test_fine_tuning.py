@@ -73,6 +73,20 @@ def test_frozen_parts_do_not_learn(finished: Path) -> None:
     assert {"alpha.weight", "decoder.0.0.weight", "decoder.0.1.running_mean"} <= moved
 
 
+def test_parts_learn_at_rates_of_their_own(finished: Path) -> None:
+    """A factor of the rate for parts by their names; of several that fit, the longest name's. Resumed, it stays."""
+    learner = Learner(tiny("optimiser.factors={encoder=0.1,'encoder.0'=0.5}", "optimiser.rate=1e-3"), CPU)
+    before = {name: parameter.detach().clone() for name, parameter in learner.network.named_parameters()}
+    learner.step(0, [next(iter(open_stream(finished, batch=2, crop=32, sizes=(32,))))])
+    moved = {name: (p.detach() - before[name]).abs().max() for name, p in learner.network.named_parameters()}
+    # Adam's first step is the rate itself wherever there is a gradient.
+    for part, rate in (("encoder.0.0.weight", 5e-4), ("encoder.2.0.weight", 1e-4), ("alpha.weight", 1e-3)):
+        assert float(moved[part]) == pytest.approx(rate, rel=1e-2)
+    assert [group["factor"] for group in learner.state()["optimiser"]["param_groups"]] == [0.5, 0.1, 1.0]
+    with pytest.raises(TrainingError, match="no part 'head'"):
+        Learner(tiny("optimiser.factors={head=2.0}"), CPU)
+
+
 def test_parts_that_are_not_there_are_named() -> None:
     """So is a network of which nothing is left to learn."""
     with pytest.raises(TrainingError, match="has no part 'encodr'; there are encoder, decoder, alpha"):

@@ -12,7 +12,7 @@ from ...composer.base.errors import TrainingError
 from .network import MattingNetwork
 from .weights import read_tensors
 
-__all__ = ["InitReport", "compare_weights", "freeze", "init_weights"]
+__all__ = ["InitReport", "compare_weights", "freeze", "init_weights", "is_in"]
 
 SHOWN = 5  # keys that a message names
 
@@ -150,7 +150,7 @@ def freeze(network: MattingNetwork, parts: Sequence[str]) -> list[nn.Module]:
     (True, True)
     """
     for part in parts:
-        found = [parameter for name, parameter in network.named_parameters() if _is_in(name, part)]
+        found = [parameter for name, parameter in network.named_parameters() if is_in(name, part)]
         if not found:
             there = ", ".join(name for name, _ in network.named_children())
             raise TrainingError(f"network.freeze: {type(network).__name__} has no part '{part}'; there are {there}")
@@ -158,8 +158,9 @@ def freeze(network: MattingNetwork, parts: Sequence[str]) -> list[nn.Module]:
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise TrainingError("network.freeze: nothing is left to learn")
-    return [module for name, module in network.named_modules() if any(_is_in(name, part) for part in parts)]
+    return [module for name, module in network.named_modules() if any(is_in(name, part) for part in parts)]
 
 
-def _is_in(name: str, part: str) -> bool:
+def is_in(name: str, part: str) -> bool:
+    """Tell whether a module or parameter of this name is in a part: has that name, or one that it begins."""
     return name == part or name.startswith(f"{part}.")

@@ -94,6 +94,9 @@ class OptimiserTable(Table):
 
     name: Literal["adam", "adamw"] = "adam"
     rate: Positive = Field(1e-5, description="the learning rate")
+    factors: dict[str, Positive] = Field(
+        {}, description="of the rate, for parts by the beginnings of their names: {encoder = 0.1}"
+    )
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: NonNegativeInt = Field(0, description="steps in which the rate rises from nothing")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...composer.base.errors import TrainingError
 from ..data.stream import Batch
-from ..networks.fine_tune import freeze, init_weights
+from ..networks.fine_tune import freeze, init_weights, is_in
 from ..networks.losses import LOSSES, Prediction
 from ..networks.network import MattingNetwork, trimap_masks
 from ..networks.registry import build_network, describe_network
@@ -80,7 +80,7 @@ class Learner:
         """Take step `number` (from 0) on its batches: forward, backward, move."""
         rate = learning_rate(self._config.optimiser, number, self._config.steps)
         for group in self._optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("factor", 1)
         self._optimiser.zero_grad(set_to_none=True)
         self._trained.train()
         for module in self._frozen:
@@ -193,12 +193,29 @@ def _build(table: NetworkTable, resume: bool) -> MattingNetwork:
     return network
 
 
-def _optimiser(network: nn.Module, settings: OptimiserTable, device: torch.device) -> torch.optim.Optimizer:
+def _optimiser(network: MattingNetwork, settings: OptimiserTable, device: torch.device) -> torch.optim.Optimizer:
     kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
     return kind(
-        [parameter for parameter in network.parameters() if parameter.requires_grad],
+        _parameter_groups(network, settings.factors),
         lr=settings.rate,
         betas=settings.betas,
         weight_decay=settings.decay,
         fused=device.type == "cuda",
     )
+
+
+def _parameter_groups(network: MattingNetwork, factors: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Group what learns by the factor of its rate; a name that several parts begin goes with the longest."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    used = set()
+    for name, parameter in network.named_parameters():
+        part = max((part for part in factors if is_in(name, part)), key=len, default=None)
+        used.add(part)
+        if parameter.requires_grad:
+            groups.setdefault(1.0 if part is None else factors[part], []).append(parameter)
+    if unknown := factors.keys() - used:
+        there = ", ".join(name for name, _ in network.named_children())
+        raise TrainingError(f"optimiser.factors: the network has no part '{min(unknown)}'; there are {there}")
+    if not factors:
+        return [{"params": parameters} for parameters in groups.values()]
+    return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
