@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import cv2
 import numpy as np
@@ -27,6 +27,9 @@ __all__ = ["mend_trimap", "read_matte", "read_trimap"]
 
 
 Role = Literal["alpha", "mask", "trimap", "truth", "prediction"]
+
+
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
 
 logger = logging.getLogger("matting_compose")
