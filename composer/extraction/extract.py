@@ -24,6 +24,7 @@ from ..base.workers import run_in_processes
 from ..recipe import PairsForegrounds
 from ..sources.image_io import Foreground, read_cutout, read_pair
 from ..sources.listings import CONTACT_SHEET, EXTRACT_REPORT, list_pictures
+from ..sources.picture_bytes import refuse_special, unreadable
 from ..sources.png_text import is_noted, read_note, write_noted
 from .before_after import PICTURES, BeforeAfter, write_sheet
 from .foreground import Layers, estimate_layers, extend_colours, pymatting
@@ -33,7 +34,7 @@ from .inputs import ExtractInput
 FORMAT: Final = "matting-compose/extract"
 
 
-VERSION: Final = 1  # of what is made of a picture: a cut-out of another version is made again
+VERSION: Final = 2  # of what is made of a picture: a cut-out of another version is made again
 
 
 KEYWORD: Final = "matting-compose extract"
@@ -332,10 +333,15 @@ def _cutout(task: _Task, width: int, height: int, fractional: float, quality: Qu
 
 def _digests(task: _Task) -> list[str]:
     """Return the SHA-256 of the files that a cut-out is made from."""
-    try:
-        return [file_sha256(path) for path in (task.source.image, task.source.alpha) if path]
-    except OSError as error:
-        raise SourceError(task.source.name, "missing", f"cannot be read: {error.strerror or error}") from None
+    digests = []
+    for path in (task.source.image, task.source.alpha):
+        if path:
+            refuse_special(path, task.source.name)
+            try:
+                digests.append(file_sha256(path))
+            except OSError as error:
+                raise unreadable(task.source.name, error) from None
+    return digests
 
 
 def _present(task: _Task, digests: list[str]) -> Cutout | None:

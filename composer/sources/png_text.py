@@ -1,81 +1,78 @@
-"""Noted: PNG files that say in a text chunk what they were made of, so that each is its own record."""
+"""PNG text: files that say in a text chunk what they were made of, so that each is its own record."""
 
 from __future__ import annotations
 
 import json
 import os
-import struct
-import zlib
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from ..base.files import atomic_write, encode_picture
-
-START: Final = 8 + 25  # bytes: the signature and the header's chunk
-
+from ..base.arrays import UInt8Array
+from ..base.errors import SourceError
+from ..base.files import PNG_LEVEL, atomic_write
+from .picture_bytes import refuse_special
+from .probe import MAX_PIXELS, probe
 
 END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 
 
-KIND: Final = b"tEXt"
-
-
-MOST: Final = 10_000  # bytes
-
-
-def write_noted(path: Path, picture: NDArray[np.uint8], keyword: str, note: dict[str, Any]) -> None:
-    """Write a PNG with its note, whole or not at all; the same bytes for the same picture and note.
+def write_noted(path: Path, picture: UInt8Array, keyword: str, note: dict[str, Any]) -> None:
+    """Write a PNG with its note, whole or not at all.
 
     Parameters
     ----------
-    path : its folder is made where there is none
+    path : Path
+        Its folder is made where there is none.
     picture : (H, W, 4) uint8 RGBA
-    keyword : what the note is about, 1..79 letters
-    note : plain types
+        What it shows.
+    keyword : str
+        What the note is about, 1..79 letters.
+    note : dict
+        Plain types.
 
     Raises
     ------
-    OSError : the disk refuses
-    DatasetError : the picture cannot be coded
+    OSError
+        The disk refuses.
     """
-    data = encode_picture(picture, ".png")
-    text = keyword.encode("ascii") + b"\0" + json.dumps(note, sort_keys=True).encode("ascii")
-    chunk = struct.pack(">I", len(text)) + KIND + text + struct.pack(">I", zlib.crc32(KIND + text))
-    with atomic_write(path) as temporary, temporary.open("xb") as file:
-        for piece in (data[:START], chunk, data[START:]):
-            file.write(piece)
+    text = PngInfo()
+    text.add_text(keyword, json.dumps(note, sort_keys=True))
+    with atomic_write(path) as temporary:
+        Image.fromarray(picture).save(temporary, "PNG", pnginfo=text, compress_level=PNG_LEVEL)
 
 
 def is_noted(path: Path, keyword: str) -> bool:
     """Tell whether a file begins as `write_noted` begins one, be it whole or not."""
-    begin = KIND + keyword.encode("ascii") + b"\0"
-    try:
-        with path.open("rb") as file:
-            return file.read(START + 4 + len(begin))[START + 4 :] == begin
-    except OSError:
-        return False
+    return keyword in _texts(path)
 
 
 def read_note(path: Path, keyword: str) -> dict[str, Any] | None:
     """Read a PNG's note; None where there is no such file, it has no such note, or it breaks off."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(START + 8 + MOST)
-            file.seek(-len(END), os.SEEK_END)
-            complete = file.read() == END
-    except OSError:
-        return None
-    if not complete or len(head) < START + 8:
-        return None
-    length, kind = struct.unpack(">I4s", head[START : START + 8])
-    name, _, text = head[START + 8 : START + 8 + length].partition(b"\0")
-    if kind != KIND or name != keyword.encode("ascii"):
+    text = _texts(path).get(keyword)
+    if text is None or not _is_whole(path):
         return None
     try:
         note = json.loads(text)
     except ValueError:
         return None
     return note if isinstance(note, dict) else None
+
+
+def _texts(path: Path) -> dict[str, str]:
+    """Return the texts before a PNG's pixels; none of what is no PNG."""
+    try:
+        refuse_special(path, path.name)
+        with path.open("rb") as file:
+            header = probe(file, path.name, MAX_PIXELS)
+            return {key: value for key, value in header.picture.info.items() if isinstance(value, str)}
+    except (OSError, SourceError):
+        return {}
+
+
+def _is_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-min(len(END), path.stat().st_size), os.SEEK_END)
+        return file.read() == END
