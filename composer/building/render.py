@@ -99,6 +99,9 @@ def render_shard(task: ShardTask) -> tuple[dict[str, Any], int, int]:
     previous = _previous(task, final)
     if previous is not None and not _mended(task, previous[0]):
         return previous[0], 0, _peak_memory()
+    if previous is not None and previous[1].sha256() != previous[0]["sha256"]:
+        previous[1].close()
+        previous = None  # what changed on the disk is rendered afresh: copied, it would be signed anew
     try:
         with staging_folder(task.folder) as folder:
             return *_commit(task, final, temporary_name(folder / final.name), previous), _peak_memory()

@@ -21,6 +21,7 @@ from zstandard import ZstdError
 
 from ..base.arrays import UInt8Array
 from ..base.errors import DatasetError
+from ..base.files import file_sha256
 from .array_reader import ArrayReader, Memory
 from .layout import open_array, open_file, open_group, open_table
 from .rows import (
@@ -110,6 +111,10 @@ class ShardReader:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def sha256(self) -> str:
+        """Return the file's digest, from all of its bytes."""
+        return file_sha256(self._path)
 
     def read(self, row: Row, window: Window | None = None) -> Parts:
         """Read a composite, or a window (y, x, height, width) of it, px.

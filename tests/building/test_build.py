@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import COMMAND, Pictures, photograph, run, save, shard_bytes, soft_disc
+from conftest import COMMAND, Pictures, call, photograph, run, save, shard_bytes, soft_disc
 from matting_compose.composer import open_dataset
 from matting_compose.composer.building.shares import WHOLE, held
 
@@ -209,6 +209,31 @@ def test_bad_pictures_are_counted_listed_and_mended(pictures: Pictures, tmp_path
     assert (last.code, last.json["composites"], last.json["failures"]) == (0, 20, 0)
     assert last.json["rendered"] == 20 - partly.json["composites"]
     assert shard_bytes(tmp_path / "d") == shard_bytes(tmp_path / "clean")
+
+
+def test_mending_signs_no_rot(pictures: Pictures, tmp_path: Path) -> None:
+    """A pixel that changed on the disk, unnoticed by a packing without checksums, is not copied: it is made anew."""
+    arguments = ("-j", "1", "--set", "shards.packing=plain", "--set", "shards.variants=4")
+    assert call(*pictures.arguments(tmp_path / "clean", *arguments)).code == 0
+    broken = pictures.photos / "COCO_000000000002.jpg"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"")
+    assert call(*pictures.arguments(tmp_path / "d", *arguments)).code == 3
+    shards = [path.with_suffix("") for path in (tmp_path / "d" / "shards").glob("*.json")]
+    lacking = [path for path in shards if json.loads(path.with_suffix(".json").read_text())["failures"]]
+    for path in lacking:
+        with h5py.File(path.with_suffix(".h5")) as file:
+            group = file[f"groups/{file['samples'][0]['group']:05d}"]
+            offset = group["image"].id.get_chunk_info(0).byte_offset
+        with path.with_suffix(".h5").open("r+b") as raw:
+            raw.seek(offset + 100)
+            raw.write(b"rot")
+    broken.write_bytes(whole)
+    assert call(*pictures.arguments(tmp_path / "d", *arguments)).code == 0
+    clean, mended = shard_bytes(tmp_path / "clean"), shard_bytes(tmp_path / "d")
+    names = [f"{path.name}{ending}" for path in lacking for ending in (".h5", ".json")]
+    assert names
+    assert {name: mended[name] for name in names} == {name: clean[name] for name in names}
 
 
 def test_an_empty_unknown_region_is_a_failure(pictures: Pictures, tmp_path: Path) -> None:
