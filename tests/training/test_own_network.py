@@ -51,7 +51,7 @@ def invoke(command: click.Command, *arguments: object) -> str:
 def test_it_trains_and_resumes(trained: Path, finished: Path, tmp_path: Path) -> None:
     """Stopped and resumed it is the run that never stopped; its checkpoint names it."""
     out = tmp_path / "stopped"
-    assert train_in_process(finished, out, tiny_config(), act=asked_at(3)).stopped
+    assert train_in_process(finished, out, tiny_config(), on_progress=asked_at(3)).stopped
     assert not train_in_process(finished, out, tiny_config(), resume=True).stopped
     assert same(state(out / "last.pt"), state(trained / "last.pt"))
     assert steps_of(trained, "validation") == [0, 0, 4, 7]
