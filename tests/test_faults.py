@@ -384,6 +384,39 @@ def test_a_damaged_line_of_metrics_costs_that_line_only(tmp_path: Path, caplog: 
     assert (tmp_path / "metrics.damaged.jsonl").exists()
 
 
+def test_a_full_disk_costs_lines_of_metrics_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is warned of once; when there is room again, lines are whole again."""
+    pytest.importorskip("torch")
+    from matting_compose.composer.base.progress import ignore_progress
+    from matting_compose.trainer.training.run_log import RunLog, read_records
+
+    class Disk:
+        room = 10**6
+
+        def write(self, data: bytes) -> int:
+            if not self.room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            written = min(len(data), self.room)
+            self.room -= written
+            return int(file.write(data[:written]))
+
+        def close(self) -> None:
+            file.close()
+
+    log = RunLog(tmp_path, 0, 0, ignore_progress, tensorboard=False)
+    file, disk = log._file, Disk()
+    log._file = disk  # type: ignore[assignment]
+    scores = {"sad": 1.0, "mse": 1.0, "gradient": 1.0, "connectivity": 1.0}
+    for step, room in enumerate([10**6, 20, 0, 0, 10**6, 10**6]):
+        disk.room = room
+        log.validation(step, scores)
+    log.close()
+    assert [record["step"] for record in read_records(tmp_path)] == [0, 4, 5]
+    assert [message.partition(": ")[0].partition("jsonl ")[2] for message in caplog.messages] == [
+        "cannot be written (No space left on device); the training goes on"
+    ]
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("version", None), ("plan_sha256", None), ("shards", {}), ("recipe", {"shards": 1}), ("shards.composites", 99),

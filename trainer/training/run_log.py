@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...composer.base.errors import TrainingError
+from ...composer.base.errors import BuildError, TrainingError
 from ...composer.base.files import write_file, write_text
 from ...composer.base.pages import render_page
 from ...composer.base.progress import OnProgress, Progress
@@ -94,9 +94,18 @@ class Line:
 
 
 class RunLog:
-    """Write a run's records.
+    """Write a run's records. What cannot be written of them is warned of, and never ends a run.
 
-    `step` is the one it goes on from, `judged` that of its last validation: lines that will be written again go.
+    Parameters
+    ----------
+    folder : Path
+        The run's.
+    step, judged : int
+        The step that it goes on from, and that of its last validation: lines that will be written again go.
+    on_progress : OnProgress
+        Called for each line.
+    tensorboard : bool
+        Write events for TensorBoard, too.
     """
 
     def __init__(self, folder: Path, step: int, judged: int, on_progress: OnProgress, tensorboard: bool) -> None:
@@ -113,7 +122,8 @@ class RunLog:
             LOGGER.warning("%s: %s; the file as it was is kept as %s", self._path, left_out, aside.name)
         records = [record for record in lines if record is not None and record["step"] <= kept[record["kind"]]]
         write_text(self._path, "".join(json.dumps(record) + "\n" for record in records))
-        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+        self._file = self._path.open("ab", buffering=0)
+        self._broken = False  # the last line was not written whole
 
     def train(self, line: Line) -> None:
         """Record a line."""
@@ -128,8 +138,9 @@ class RunLog:
         LOGGER.info("step %s  validation, %s: %s", f"{step:,}", what, numbers)
 
     def panel(self, step: int, picture: NDArray[np.uint8]) -> None:
-        """Keep a panel, and draw curves and page anew: they are what a run is judged by."""
-        write_picture(self._folder / PANELS / f"step-{step:07d}.png", picture)
+        """Keep a panel."""
+        with _unharmed():
+            write_picture(self._folder / PANELS / f"step-{step:07d}.png", picture)
         if self._board is not None:
             self._board.add_image("panel", picture, step, dataformats="HWC")
 
@@ -140,11 +151,31 @@ class RunLog:
             self._board.close()
 
     def _record(self, kind: str, values: dict[str, Any]) -> None:
-        self._file.write(json.dumps({"kind": kind, **values}) + "\n")
+        self._write(json.dumps({"kind": kind, **values}).encode() + b"\n")
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, (int, float)) and name != "step":
                     self._board.add_scalar(f"{kind}/{values.get('what', '')}{name}", value, values["step"])
+
+    def _write(self, line: bytes) -> None:
+        line = b"\n" + line if self._broken else line
+        reason = "No space left on device"
+        try:
+            whole = self._file.write(line) == len(line)
+        except OSError as error:
+            whole, reason = False, str(error.strerror)
+        if not whole and not self._broken:
+            LOGGER.warning("%s cannot be written (%s); the training goes on", self._path, reason)
+        self._broken = not whole
+
+
+@contextmanager
+def _unharmed() -> Iterator[None]:
+    """Go on without a panel or a page that cannot be written."""
+    try:
+        yield
+    except BuildError as error:
+        LOGGER.warning("%s", error)
 
 
 def _tensorboard(folder: Path, kept: int) -> Any:
@@ -166,7 +197,7 @@ def _lines(folder: Path) -> list[dict[str, Any] | None]:
     """Read a run's records; None for each line that is none. A new run has no file yet."""
     path = folder / METRICS_FILE
     data = path.read_bytes() if path.exists() else b""
-    return [_record(line) for line in data.splitlines()]
+    return [_record(line) for line in data.splitlines() if line]
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
@@ -185,7 +216,8 @@ def _record(line: bytes) -> dict[str, Any] | None:
 def write_page(folder: Path, title: str, config: str, finished: str) -> None:
     """Draw the curves and write the page that shows curves, panels, scores and configuration."""
     records = read_records(folder)
-    _draw_curves(records, folder / CURVES)
+    with _unharmed():
+        _draw_curves(records, folder / CURVES)
     panels = sorted((folder / PANELS).glob("step-*.png"), reverse=True)
     validations = [record for record in records if record["kind"] == "validation"]
     text = render_page(
@@ -194,7 +226,8 @@ def write_page(folder: Path, title: str, config: str, finished: str) -> None:
         last=next((r for r in reversed(records) if r["kind"] == "train"), None),
         panels=[f"{PANELS}/{path.name}" for path in panels],
     )  # fmt: skip
-    write_text(folder / PAGE, text)
+    with _unharmed():
+        write_text(folder / PAGE, text)
 
 
 def _draw_curves(records: list[dict[str, Any]], path: Path) -> None:
