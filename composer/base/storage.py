@@ -22,7 +22,7 @@ from typing import Any, cast
 from .errors import BuildError, DatasetError
 from .text import format_size
 
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://.+")
@@ -262,7 +262,7 @@ def _make_room(root: Path, keep: Path) -> None:
         if total > limit and copy != keep:
             copy.unlink(missing_ok=True)
             total -= size
-            LOGGER.debug("%s: evicted from the cache, which may take %s", copy.name, format_size(limit))
+            logger.debug("%s: evicted from the cache, which may take %s", copy.name, format_size(limit))
 
 
 def _cache_folder() -> Path:

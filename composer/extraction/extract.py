@@ -6,6 +6,7 @@ went. So nothing has to be kept in step, and an extraction that was stopped goes
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ from ..base.arrays import UInt8Array
 from ..base.errors import FileError, SourceError, describe_error
 from ..base.files import disk_error, file_sha256, lock_exclusively, write_json
 from ..base.progress import OnProgress, Progress
-from ..base.text import escape
+from ..base.text import count_of, escape
 from ..base.workers import run_in_processes
 from ..recipe import PairsForegrounds
 from ..sources.image_io import Foreground, read_cutout, read_pair
@@ -30,6 +31,9 @@ from .before_after import PICTURES, BeforeAfter, write_sheet
 from .foreground import Layers, estimate_layers, extend_colours, pymatting
 from .halo import LEVELS, Surroundings, halo, matted_on, reblending_error, surroundings, unmatted
 from .inputs import ExtractInput
+
+logger = logging.getLogger(__name__)
+
 
 FORMAT: Final = "matting-compose/extract"
 
@@ -237,6 +241,8 @@ def extract(
         cutouts = [cutout for _, cutout in done]
         write_sheet(_worst(done, out), out / CONTACT_SHEET)
         fresh = sum(is_fresh for _, is_fresh in found)
+        if fresh < len(cutouts):
+            logger.info("%s: %s there already, of the same inputs", out, count_of(len(cutouts) - fresh, "cut-out"))
         result = ExtractResult(
             out=str(out),
             pictures=len(found),

@@ -7,6 +7,7 @@ whole, so that whatever stops this, the same command goes on.
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 import time
 from collections.abc import Sequence
@@ -17,9 +18,13 @@ from urllib.parse import quote
 from ..base.errors import FileError
 from ..base.files import disk_error, file_sha256, lock_exclusively, write_file
 from ..base.progress import OnProgress, Progress, ignore_progress
+from ..base.text import count_of
 from .apt import AptError, Offer, ask_apt, download
 from .corpus import FOLDERS, Corpus, Package, Picture, find_missing, find_strays
 from .debian import CHUNK, Member, PackageError, read_members
+
+logger = logging.getLogger(__name__)
+
 
 LICENCES = "licences"
 
@@ -200,6 +205,8 @@ def fetch(
         for folder in (*FOLDERS, LICENCES, DOWNLOADS):
             _make_own_folder(out / folder)
         plan = plan_fetch(corpus, out, packages)
+        if plan.present:
+            logger.info("%s: %s there already", out, count_of(plan.present, "picture"))
         _check_feasible(plan, out)
         fetcher = _Fetcher(plan, out, on_progress)
         for source in plan.sources:

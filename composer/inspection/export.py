@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import re
 import tarfile
 from collections import Counter
@@ -35,12 +36,15 @@ from ..base.files import (
     write_text,
 )
 from ..base.progress import OnProgress, Progress
-from ..base.text import escape, fold_name
+from ..base.text import count_of, escape, fold_name
 from ..base.workers import run_in_processes
 from ..dataset.checksums import CHECKSUMS
 from ..dataset.dataset import Dataset, Sample, open_dataset
 from ..dataset.rows import Parts, Row
 from .summary import source_notes
+
+logger = logging.getLogger(__name__)
+
 
 Form = Literal["png", "webdataset"]
 
@@ -184,6 +188,8 @@ def export(
             known = _read_sums(out)
             tasks = _make_tasks(dataset, rows, chosen, out, to, known)
             written, sums = _run(tasks, out, known, jobs, len(chosen), on_progress)
+            if written < len(chosen):
+                logger.info("%s: %s there already", out, count_of(len(chosen) - written, "composite"))
             files = _list_pngs(out, tasks, rows, stores_background) if to == "png" else _list_tars(out, tasks)
             write_text(out / CHECKSUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
             write_json(out / RECORD, {**record, "complete": True, "composites": len(chosen), "sources": notes})

@@ -28,7 +28,7 @@ from .validate import Validation
 
 __all__ = ["TrainResult", "train"]
 
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,8 @@ class _Training:
     def resume(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""
         self._learner.load(state, self._out / LAST)
+        if self._runtime.leads:
+            logger.info("resuming after step %s of %s", f"{state['step']:,}", f"{self._config.steps:,}")
         self._step, self._validated = state["step"], state["judged"]
         self._best = None if state["best"] is None else (state["best"][0], state["best"][1])
         self._began = time.perf_counter() - state["seconds"]
@@ -164,7 +166,7 @@ class _Training:
                 run_log = RunLog(self._out, self._step, self._validated, on_progress, self._config.tensorboard)
                 self._run_log = stack.enter_context(closing(run_log))
                 for warning in self._warnings:
-                    LOGGER.warning(warning)
+                    logger.warning(warning)
             finished = self._train()
         if self._runtime.leads:
             self._write_page("Finished." if finished else "Stopped.")
@@ -284,7 +286,7 @@ class _Training:
                 try:
                     self._run_log.panel(self._step, self._validation.draw_panel(network))
                 except DatasetError as error:  # other processes are back at work
-                    LOGGER.warning("step %s has no panel: %s", f"{self._step:,}", error)
+                    logger.warning("step %s has no panel: %s", f"{self._step:,}", error)
             self._write_page("Running.")
         return True
 

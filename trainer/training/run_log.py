@@ -30,7 +30,7 @@ from .config import Config, crops_per_step
 from .learner import StepResult
 from .runtime import Runtime
 
-LOGGER = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 METRICS_FILE = "metrics.jsonl"
@@ -119,7 +119,7 @@ class RunLog:
             aside = self._path.with_suffix(".damaged.jsonl")
             self._path.replace(aside)
             left_out = f"{count_of(damaged, 'damaged line')} left out"
-            LOGGER.warning("%s: %s; the file as it was is kept as %s", self._path, left_out, aside.name)
+            logger.warning("%s: %s; the file as it was is kept as %s", self._path, left_out, aside.name)
         records = [record for record in lines if record is not None and record["step"] <= kept[record["kind"]]]
         write_text(self._path, "".join(json.dumps(record) + "\n" for record in records))
         self._file = self._path.open("ab", buffering=0)
@@ -135,7 +135,7 @@ class RunLog:
         """Record a validation, of the network or of a guess it has to beat."""
         self._record("validation", {"step": step, "what": what, **scores})
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
-        LOGGER.info("step %s  validation, %s: %s", f"{step:,}", what, numbers)
+        logger.info("step %s  validation, %s: %s", f"{step:,}", what, numbers)
 
     def panel(self, step: int, picture: NDArray[np.uint8]) -> None:
         """Keep a panel."""
@@ -165,7 +165,7 @@ class RunLog:
         except OSError as error:
             whole, reason = False, str(error.strerror)
         if not whole and not self._broken:
-            LOGGER.warning("%s cannot be written (%s); the training goes on", self._path, reason)
+            logger.warning("%s cannot be written (%s); the training goes on", self._path, reason)
         self._broken = not whole
 
 
@@ -175,7 +175,7 @@ def _unharmed() -> Iterator[None]:
     try:
         yield
     except BuildError as error:
-        LOGGER.warning("%s", error)
+        logger.warning("%s", error)
 
 
 def _tensorboard(folder: Path, kept: int) -> Any:
