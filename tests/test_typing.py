@@ -16,6 +16,8 @@ from pydantic import Field
 
 from matting_compose.composer import open_dataset
 from matting_compose.composer.base.settings import Fraction, Table
+from matting_compose.trainer.data.crops import Augment
+from matting_compose.trainer.training.config import Config
 
 
 class Flips(Table):
@@ -24,6 +26,8 @@ class Flips(Table):
 
 
 flips = Flips(share=0.2)
+Augment(flip=0.2)
+Config(steps=100)
 dataset = open_dataset("dataset")
 reveal_type(dataset)
 reveal_type(flips.seed)

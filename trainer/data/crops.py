@@ -31,17 +31,17 @@ PROBES = 64  # pixels tried before a whole trimap is searched
 class Augment(Table):
     """What is done to a crop. All of it is drawn from (seed, epoch, sample) alone."""
 
-    flip: Chance = Field(0.5, description="how often a crop is mirrored, left to right")
+    flip: Chance = Field(default=0.5, description="how often a crop is mirrored, left to right")
     jitter: Chance = Field(
-        0.0,
+        default=0.0,
         description="colour: each channel's gain is drawn from 1 ± this, and an offset of ± 255·this/2 for all three",
     )
     chance: Chance = Field(
-        0.0, description="how often each of blur, noise and jpeg is applied, one drawn without the others"
+        default=0.0, description="how often each of blur, noise and jpeg is applied, one drawn without the others"
     )
-    blur: Range = Field((0.3, 1.5), description="standard deviation of a Gaussian, px")
-    noise: Range = Field((1, 8), description="standard deviation of Gaussian noise, levels of 255")
-    jpeg: Range = Field((40, 95), description="quality")
+    blur: Range = Field(default=(0.3, 1.5), description="standard deviation of a Gaussian, px")
+    noise: Range = Field(default=(1, 8), description="standard deviation of Gaussian noise, levels of 255")
+    jpeg: Range = Field(default=(40, 95), description="quality")
 
 
 @dataclass(frozen=True)

@@ -44,14 +44,17 @@ Side = Annotated[int, Field(ge=32, le=4096)]
 class NetworkTable(Table):
     """Which network; see `network.MattingNetwork`. Any other key is one of its arguments."""
 
-    name: str = Field("mnet", description="a registered name, or package.module:Class")
-    arguments: dict[str, Any] = Field({}, description="of the network's class", validate_default=True)
+    name: str = Field(default="mnet", description="a registered name, or package.module:Class")
+    arguments: dict[str, Any] = Field(default={}, description="of the network's class", validate_default=True)
     encoder: str = Field(
-        "random", description="random, download (for mnet torchvision's vgg16_bn, by torch.hub), or a file's path"
+        default="random",
+        description="random, download (for mnet torchvision's vgg16_bn, by torch.hub), or a file's path",
     )
 
-    init: str | None = Field(None, description="a file of weights to start from, by name and shape; or --init")
-    freeze: list[str] = Field([], description="parts that do not learn, by the beginnings of their names: encoder")
+    init: str | None = Field(default=None, description="a file of weights to start from, by name and shape; or --init")
+    freeze: list[str] = Field(
+        default=[], description="parts that do not learn, by the beginnings of their names: encoder"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -80,12 +83,14 @@ class NetworkTable(Table):
 class StreamTable(Table):
     """What the network sees; see `stream.open_stream`."""
 
-    batch: PositiveInt = Field(10, description="crops per process and step")
-    crop: Side = Field(320, description="px, the crops' side")
-    sizes: Annotated[tuple[Side, ...], Field(min_length=1)] = Field(SIZES, description="px, the windows' sides")
-    open_shards: PositiveInt = Field(OPEN_SHARDS, description="shards that are mixed at any moment")
-    workers: NonNegativeInt | None = Field(None, description="reading processes; by default one per core, at most 8")
-    prefetch: PositiveInt = Field(4, description="batches that each of them reads ahead")
+    batch: PositiveInt = Field(default=10, description="crops per process and step")
+    crop: Side = Field(default=320, description="px, the crops' side")
+    sizes: Annotated[tuple[Side, ...], Field(min_length=1)] = Field(default=SIZES, description="px, the windows' sides")
+    open_shards: PositiveInt = Field(default=OPEN_SHARDS, description="shards that are mixed at any moment")
+    workers: NonNegativeInt | None = Field(
+        default=None, description="reading processes; by default one per core, at most 8"
+    )
+    prefetch: PositiveInt = Field(default=4, description="batches that each of them reads ahead")
     augment: Augment = Augment()
 
 
@@ -93,28 +98,29 @@ class OptimiserTable(Table):
     """How the weights move."""
 
     name: Literal["adam", "adamw"] = "adam"
-    rate: Positive = Field(1e-5, description="the learning rate")
+    rate: Positive = Field(default=1e-5, description="the learning rate")
     factors: dict[str, Positive] = Field(
-        {}, description="of the rate, for parts by the beginnings of their names: {encoder = 0.1}"
+        default={}, description="of the rate, for parts by the beginnings of their names: {encoder = 0.1}"
     )
     schedule: Literal["constant", "cosine"] = "constant"
-    warmup: NonNegativeInt = Field(0, description="steps in which the rate rises from nothing")
+    warmup: NonNegativeInt = Field(default=0, description="steps in which the rate rises from nothing")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    decay: NotNegative = Field(0.0, description="weight decay")
-    clip: NotNegative = Field(0.0, description="the gradient's largest norm; 0 leaves it")
-    accumulate: PositiveInt = Field(1, description="batches to a step")
+    decay: NotNegative = Field(default=0.0, description="weight decay")
+    clip: NotNegative = Field(default=0.0, description="the gradient's largest norm; 0 leaves it")
+    accumulate: PositiveInt = Field(default=1, description="batches to a step")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="decay of the weights' exponential moving average, which is then validated; 0 keeps none"
+        default=0.0,
+        description="decay of the weights' exponential moving average, which is then validated; 0 keeps none",
     )
 
 
 class ValidationTable(Table):
     """What is measured on foregrounds that training never sees."""
 
-    every: PositiveInt = Field(1000, description="steps between two validations")
-    limit: PositiveInt = Field(100, description="composites, spread over the split")
-    max_side: Side = Field(1500, description="px; longer pictures are reduced for the network only")
-    panel: NonNegativeInt = Field(4, description="composites in the panel")
+    every: PositiveInt = Field(default=1000, description="steps between two validations")
+    limit: PositiveInt = Field(default=100, description="composites, spread over the split")
+    max_side: Side = Field(default=1500, description="px; longer pictures are reduced for the network only")
+    panel: NonNegativeInt = Field(default=4, description="composites in the panel")
 
 
 class Config(Table):
@@ -123,17 +129,19 @@ class Config(Table):
     steps: PositiveInt = 100_000
     seed: NonNegativeInt = 431
     precision: Literal["float32", "bf16"] = "float32"
-    compile: bool = Field(False, description="torch.compile")
+    compile: bool = Field(default=False, description="torch.compile")
     channels_last: bool = True
-    fuse: bool = Field(False, description="losses see F + U·α (SHM) rather than α as predicted")
-    save_every: PositiveInt = Field(1000, description="steps between two `last` checkpoints")
-    keep_every: NonNegativeInt = Field(0, description="steps between two checkpoints that stay; 0 keeps none")
-    log_every: PositiveInt = Field(50, description="steps between two lines of metrics.jsonl")
-    tensorboard: bool = Field(False, description="write events for TensorBoard too")
+    fuse: bool = Field(default=False, description="losses see F + U·α (SHM) rather than α as predicted")
+    save_every: PositiveInt = Field(default=1000, description="steps between two `last` checkpoints")
+    keep_every: NonNegativeInt = Field(default=0, description="steps between two checkpoints that stay; 0 keeps none")
+    log_every: PositiveInt = Field(default=50, description="steps between two lines of metrics.jsonl")
+    tensorboard: bool = Field(default=False, description="write events for TensorBoard too")
     network: NetworkTable = NetworkTable()
     stream: StreamTable = StreamTable()
     optimiser: OptimiserTable = OptimiserTable()
-    losses: dict[str, NotNegative] = Field({"alpha_prediction": 1.0}, description="weights, by the losses' names")
+    losses: dict[str, NotNegative] = Field(
+        default={"alpha_prediction": 1.0}, description="weights, by the losses' names"
+    )
     validation: ValidationTable = ValidationTable()
 
     @field_validator("losses")
