@@ -123,10 +123,10 @@ def build(
 
 
 def _share(text: str | None) -> Share:
-    from .composer.building.shares import WHOLE, Share
+    from .composer.building.shares import WHOLE_BUILD, Share
 
     try:
-        return WHOLE if text is None else Share.parse(text)
+        return WHOLE_BUILD if text is None else Share.parse(text)
     except ValueError as error:
         raise click.UsageError(f"--shards: {error}") from None
 
@@ -135,12 +135,12 @@ def _build(recipe: Recipe, out: Path, jobs: int, share: Share, cluster: str | No
     from .composer.base.files import free_bytes
     from .composer.base.storage import is_remote
     from .composer.building.build import build
-    from .composer.building.resume import resume_plan
+    from .composer.building.resume import plan_build
     from .composer.console.printing import headline, print_built, print_missing
-    from .composer.dataset.documents import INDEX, load_sidecar
+    from .composer.dataset.documents import INDEX
     from .composer.sources.listings import CONTACT_SHEET
 
-    plan = resume_plan(recipe, out, write=False)
+    plan = plan_build(recipe, out)
     tell(headline(plan))
     mine = share.of(plan.shards)
     total = sum(map(len, mine))
@@ -150,30 +150,30 @@ def _build(recipe: Recipe, out: Path, jobs: int, share: Share, cluster: str | No
     if free is not None and plan.estimated_bytes // share.count > free:
         warn(f"it needs about {format_size(plan.estimated_bytes)}, the disk has {format_size(free)} free")
     with show_progress() as report:
-        result = build(recipe, out, jobs=jobs, share=share, cluster=cluster, on_progress=report)
+        result = build(plan, out, jobs=jobs, share=share, cluster=cluster, on_progress=report)
     if as_json:
-        click.echo(json.dumps(asdict(result)))
+        failed = [failure.model_dump() for failure in result.failed]
+        click.echo(json.dumps({**asdict(result), "failed": failed}))
     print_built(result, out / CONTACT_SHEET)
     if not result.failures:
         return CLEAN
-    sidecars = [load_sidecar((out / "shards" / shard.name).with_suffix(".json")) for shard in mine]
-    print_missing([failure for sidecar in sidecars for failure in sidecar.failures], out / INDEX)
+    print_missing(result.failed, out / INDEX)
     return WITH_FAILURES
 
 
 def _dry_run(recipe: Recipe, out: Path, jobs: int, as_json: bool) -> int:
-    from .composer.building.dry_run import survey
-    from .composer.building.resume import resume_plan
-    from .composer.console.printing import headline, print_survey
+    from .composer.building.dry_run import dry_run
+    from .composer.building.resume import plan_build
+    from .composer.console.printing import headline, print_dry_run
 
-    plan = resume_plan(recipe, out, write=False)
+    plan = plan_build(recipe, out)
     (tell if as_json else click.echo)(headline(plan))
     with show_progress() as report:
-        found = survey(plan, out, jobs=jobs, on_progress=report)
+        found = dry_run(plan, out, jobs=jobs, on_progress=report)
     if as_json:
         click.echo(json.dumps({**asdict(found), "out": str(out), "plan_sha256": plan.sha256}))
     else:
-        print_survey(found)
+        print_dry_run(found)
     return WITH_FAILURES if found.failing else CLEAN
 
 

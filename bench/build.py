@@ -33,7 +33,8 @@ import numpy as np
 from PIL import Image
 
 from matting_compose.composer.building.build import build
-from matting_compose.composer.building.plan import Plan, make_plan
+from matting_compose.composer.building.make_plan import make_plan
+from matting_compose.composer.building.plan import Plan
 from matting_compose.composer.recipe import RgbaForegrounds, load_recipe
 from matting_compose.composer.sources.drawn import backgrounds as backdrops
 from matting_compose.composer.sources.drawn import foregrounds as procedural

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from matting_compose.composer.building import build as building
+from matting_compose.composer.building.inputs import BuildInputs
 from matting_compose.composer.building.plan import PLAN, Plan
-from matting_compose.composer.building.resume import Inputs, committed_sidecars, resume_plan
+from matting_compose.composer.building.resume import committed_sidecars, keep_plan, plan_build
 from matting_compose.composer.dataset.dataset import open_dataset
 from matting_compose.composer.dataset.documents import INDEX
 from matting_compose.composer.recipe import Recipe, load_recipe
@@ -43,7 +44,8 @@ def step(what: str, work: Callable[[], Any]) -> tuple[Step, Any]:
 
 def begin(recipe: Recipe, out: Path) -> list[Step]:
     """Plan, and write what rendering would leave, but for the pixels."""
-    planned, plan = step("plan", lambda: resume_plan(recipe, out))
+    planned, plan = step("plan", lambda: plan_build(recipe, out))
+    keep_plan(plan, out)
     (out / "shards").mkdir()
     for shard in plan.shards:
         path = out / "shards" / shard.name
@@ -70,10 +72,13 @@ def invent_sidecar(plan: Plan, number: int) -> dict[str, Any]:
 def finish(recipe: Recipe, out: Path) -> list[Step]:
     """Do what a build does when all is rendered: read all sidecars, write the index and the checksums."""
     building.write_contact_sheet = lambda _, path: path.touch()
-    plan = resume_plan(recipe, out, write=False)
+    plan = plan_build(recipe, out)
     sidecars = "read the sidecars"
-    read, done = step(sidecars, lambda: committed_sidecars(Inputs(plan), plan, out, plan.shards))
-    write, _ = step("write index and checksums", lambda: building._write_index(plan, out, done))
+    read, done = step(sidecars, lambda: committed_sidecars(BuildInputs(plan), plan, out, plan.shards))
+    write, _ = step(
+        "write index and checksums",
+        lambda: building._write_index(plan, out, [done[shard.index] for shard in plan.shards]),
+    )
     return [read, write]
 
 

@@ -29,7 +29,7 @@ import numpy as np
 from build import add_pictures, thinned
 from commands import spread
 from matting_compose.composer.building import build as building
-from matting_compose.composer.building import render
+from matting_compose.composer.building import shard_task
 from matting_compose.composer.compositing import compose
 from matting_compose.composer.compositing.blending import METHODS
 from matting_compose.composer.dataset import writer
@@ -81,10 +81,10 @@ class Stages:
 
 def watch(stages: Stages) -> None:
     """Put clocks around all that a build does."""
-    stages.wrap(building, "make_plan", "plan")
+    stages.wrap(building, "plan_build", "plan")
     stages.wrap(building, "_write_index", "index, checksums, contact sheet")
     stages.wrap(building, "render_shard", "the rest of a shard")
-    stages.wrap(render, "read_look", "read foregrounds")
+    stages.wrap(shard_task, "read_look", "read foregrounds")
     for layout in (backgrounds.Photographs, backgrounds.DrawnBackgrounds):
         stages.wrap(layout, "load", "decode backgrounds")
     stages.wrap(compose.SceneMaker, "__call__", "prepare backgrounds (scenes)")

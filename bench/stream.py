@@ -40,7 +40,7 @@ import torch
 
 from loaders import RIVALS, Form, Wanted, forget, installed, one_thread, quiet
 from matting_compose.composer.building.build import build
-from matting_compose.composer.building.plan import make_plan
+from matting_compose.composer.building.make_plan import make_plan
 from matting_compose.composer.dataset.dataset import open_dataset
 from matting_compose.composer.recipe import Recipe, load_recipe
 from matting_compose.trainer.data.stream import SIZES, open_stream

@@ -15,9 +15,11 @@ import numpy as np
 
 from matting_compose.composer.base.errors import MattingComposeError
 from matting_compose.composer.building.build import build
-from matting_compose.composer.building.plan import Plan, make_plan
+from matting_compose.composer.building.inputs import BuildInputs
+from matting_compose.composer.building.make_plan import make_plan
+from matting_compose.composer.building.plan import Plan
 from matting_compose.composer.building.plan_file import load_plan
-from matting_compose.composer.building.resume import Inputs, committed_sidecars, resume_plan
+from matting_compose.composer.building.resume import committed_sidecars, keep_plan, plan_build
 from matting_compose.composer.dataset.checksums import CHECKSUMS, read_checksums
 from matting_compose.composer.dataset.dataset import open_dataset
 from matting_compose.composer.dataset.documents import load_index, load_sidecar
@@ -69,14 +71,14 @@ def read_sidecar(folder: Path) -> None:
     """Read a sidecar as `inspect` does, and as a build does."""
     with suppress(MattingComposeError):
         load_sidecar(folder / "shards" / "shard-00000.json")
-    committed_sidecars(Inputs(plan()), plan(), folder, plan().shards)
+    committed_sidecars(BuildInputs(plan()), plan(), folder, plan().shards)
 
 
 def read_plan(folder: Path) -> None:
     """Read a plan as `inspect` does, and as a build does."""
     with suppress(MattingComposeError):
         len(load_plan(folder).plan.shards)
-    resume_plan(plan().recipe, folder)
+    keep_plan(plan_build(plan().recipe, folder), folder)
 
 
 def dataset_file(name: str, look: Callable[[Path], Any]) -> Target:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from build import add_pictures, drawn_pictures, thinned
 from commands import Cost, cost, spread
-from matting_compose.composer.building.plan import make_plan
+from matting_compose.composer.building.make_plan import make_plan
 from matting_compose.composer.recipe import load_recipe
 
 COMMAND = str(Path(sys.executable).parent / "matting-compose")

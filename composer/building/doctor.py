@@ -28,7 +28,8 @@ from ..sources.listings import document_name, list_pictures
 from ..sources.mattes import read_matte
 from ..sources.probe import ENDINGS
 from ..sources.trimap_files import SuppliedTrimaps, supplied_trimaps
-from .plan import Plan, make_plan, variant_count
+from .make_plan import make_plan, variant_count
+from .plan import Plan
 
 CHUNK = 256  # pictures that a worker looks at between two reports
 

@@ -1,4 +1,4 @@
-"""Survey: what a build would make, cost and stumble over, before a night is spent on it. Nothing is written."""
+"""Dry run: what a build would make, cost and stumble over, before a night is spent on it. Nothing is written."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NEARLY_BINARY = 0.002  # share of fractional pixels under which a matte is a mas
 
 
 @dataclass(frozen=True)
-class Survey:
+class DryRun:
     """What a dry run says.
 
     Attributes
@@ -68,7 +68,7 @@ class Survey:
     warnings: list[str]
 
 
-def survey(plan: Plan, out: Path, *, jobs: int = -1, on_progress: OnProgress | None = None) -> Survey:
+def dry_run(plan: Plan, out: Path, *, jobs: int = -1, on_progress: OnProgress | None = None) -> DryRun:
     """Read every header that a build would need and every alpha, and make a few composites.
 
     Parameters
@@ -89,7 +89,7 @@ def survey(plan: Plan, out: Path, *, jobs: int = -1, on_progress: OnProgress | N
         warnings.append(f"the disk has {free / 1e9:,.1f} GB free, the dataset needs about {size / 1e9:,.1f} GB")
     looks = (plan.row_size(row) for row in plan.rows)
     areas = sorted((s for s in looks if s), key=lambda s: s[0] * s[1]) or [(0, 0)]
-    return Survey(
+    return DryRun(
         composites=len(plan),
         foregrounds=len(plan.foregrounds),
         variants=plan.recipe.variants,
@@ -128,7 +128,7 @@ def _look(
     try:
         alpha = layout.load(entry).alpha
         if supplied is not None:
-            smallest = supplied.load(entry.key, 0, alpha.shape)
+            smallest, _ = supplied.load(entry.key, 0, alpha.shape)
         else:
             smallest = trimap_strategy(alpha, settings)(0.0, 0.0).trimap
     except SourceError as error:
@@ -204,8 +204,8 @@ def _probe(plan: Plan, jobs: int) -> tuple[int, float]:
             foreground = PreparedForeground(read.image, read.alpha, plan.recipe.fit, plan.recipe.trimap)
             shared_size += _coded(codecs.foreground.encode(foreground.image, tile))
             middle = time.perf_counter()
-            picture, _ = plan.background_layout.load(cell.background)
-            trimap = supplied.load(entry.key, cell.variant, foreground.size) if supplied else None
+            picture = plan.background_layout.load(cell.background).image
+            trimap = supplied.load(entry.key, cell.variant, foreground.size)[0] if supplied else None
             made = foreground.compose(picture, cell, trimap)
         except SourceError:
             continue

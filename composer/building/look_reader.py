@@ -1,4 +1,4 @@
-"""Look reader: a look's pictures, read from where a recipe's foregrounds lie."""
+"""Look reader: a look's pictures, and the files that they were read from."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from ..base.arrays import UInt8Array
 from ..compositing.looks import make_look
+from ..dataset.documents import InputRecord
 from ..dataset.rows import Look
 from ..sources.foregrounds import Entry, ForegroundLayout
+from ..sources.image_io import Foreground
 
 
 @dataclass(frozen=True)
@@ -23,17 +25,17 @@ class LookPictures:
         0 clear .. 255 opaque.
     look : Look
         What was done; it may have been left upright.
-    sha256 : str
-        Of the foreground's files.
-    partner_sha256 : str
-        Of the partner's files; empty where there is none.
+    digests : (str, str)
+        SHA-256 of the foreground and of its partner; empty where there is none.
+    files : Mapping[str, InputRecord]
+        What was read, by the names that sidecars give.
     """
 
     image: UInt8Array
     alpha: UInt8Array
     look: Look
-    sha256: str
-    partner_sha256: str
+    digests: tuple[str, str]
+    files: Mapping[str, InputRecord]
 
 
 def read_look(layout: ForegroundLayout, entry: Entry, look: Look, partners: Mapping[str, Entry]) -> LookPictures:
@@ -56,7 +58,19 @@ def read_look(layout: ForegroundLayout, entry: Entry, look: Look, partners: Mapp
         One of the two cannot be read.
     """
     foreground = layout.load(entry)
-    partner = layout.load(partners[look.partner]) if look.partner else None
-    behind = (partner.image, partner.alpha) if partner else None
+    files, behind, partner_digest = _name_files(entry, foreground), None, ""
+    if look.partner:
+        partner = layout.load(partners[look.partner])
+        behind, partner_digest = (partner.image, partner.alpha), partner.sha256
+        files |= _name_files(partners[look.partner], partner)
     image, alpha, look = make_look(foreground.image, foreground.alpha, look, behind)
-    return LookPictures(image, alpha, look, foreground.sha256, partner.sha256 if partner else "")
+    return LookPictures(image, alpha, look, (foreground.sha256, partner_digest), files)
+
+
+def foreground_files(entry: Entry) -> list[str]:
+    """Name a foreground's files as sidecars do, in the order in which its source lists them."""
+    return [f"foreground {name}" for name in (entry.image, entry.alpha) if name is not None]
+
+
+def _name_files(entry: Entry, foreground: Foreground) -> dict[str, InputRecord]:
+    return dict(zip(foreground_files(entry), foreground.files, strict=False))  # what is drawn has none

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -18,29 +18,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base.errors import PlanError, SourceError
 from ..compositing.compose import Draws, draw
 from ..compositing.looks import draw_look, look_size
+from ..dataset.documents import Split
 from ..dataset.packings import load_packing
 from ..dataset.rows import Look
-from ..recipe import ForegroundTable, Recipe, plain
-from ..sources.backgrounds import BackgroundLayout, background_layout, select_backgrounds
+from ..recipe import Recipe, plain
+from ..sources.backgrounds import BackgroundLayout, background_layout
 from ..sources.foregrounds import Entry, ForegroundLayout, foreground_layout
 from ..sources.trimap_files import SuppliedTrimaps, supplied_trimaps
 
 PLAN = "plan.json"
 
 
+SPLITS: tuple[Split, ...] = ("train", "validation")
+
+
 VERSION = 1  # of the rules below: another version means other pixels
 
 
-SHUFFLE, SPLIT = 0x5F, 0x5A  # streams of randomness that belong to no cell
+SHUFFLE = 0x5F  # the stream of randomness that pairs backgrounds
 
 
-LOOKS = 3  # the stream of looks: three words, as those of drawn pictures (see `layouts`), which are 1 and 2
-
-
-FEWEST_ROWS = 8  # of shards, where there are foregrounds enough: a small dataset too keeps several cores busy
+LOOK_STREAM = 3  # the stream of looks: three words, as those of drawn pictures (see `layouts`), which are 1 and 2
 
 
 TYPICAL_PIXELS = 1_200_000  # where not one header can be read
@@ -88,7 +88,7 @@ class ShardPlan:
     """A rectangle of the matrix. Where rows are of different lengths, each gives the same share of its variants."""
 
     index: int
-    split: str
+    split: Split
     strips: tuple[Strip, ...]
 
     def __len__(self) -> int:
@@ -118,7 +118,7 @@ class Plan:
 
     recipe: Recipe
     foregrounds: tuple[Entry, ...]
-    splits: tuple[str, ...]
+    splits: tuple[Split, ...]
     counts: tuple[int, ...]
     backgrounds: tuple[str, ...]
     sizes: tuple[tuple[int, int] | None, ...]
@@ -163,7 +163,9 @@ class Plan:
         """Return the look of a group; a foreground's partner is of its own split."""
         number, foreground = divmod(group, len(self.foregrounds))
         split, own = self._places[foreground]
-        rng = np.random.default_rng(np.random.SeedSequence(self.recipe.seed, spawn_key=(LOOKS, foreground, number)))
+        rng = np.random.default_rng(
+            np.random.SeedSequence(self.recipe.seed, spawn_key=(LOOK_STREAM, foreground, number))
+        )
         return draw_look(self.recipe.looks, number, split, own, rng)
 
     @cached_property
@@ -215,7 +217,7 @@ class Plan:
         """The matrix, cut; a shard's foregrounds are all of one split."""
         shards: list[ShardPlan] = []
         height, width = self.shape
-        for split in ("train", "validation"):
+        for split in SPLITS:
             rows = [row for row in self.rows if self.splits[row.foreground] == split]
             for top in range(0, len(rows), height):
                 block = rows[top : top + height]
@@ -253,7 +255,7 @@ class Plan:
     def pixels(self) -> int:
         """Pixels of all composites together; unreadable foregrounds count as the median."""
         sizes = [self.row_size(row) for row in self.rows]
-        median = _median_pixels(sizes)
+        median = median_pixels(sizes)
         return sum(
             len(row.variants) * (size[0] * size[1] if size else median)
             for row, size in zip(self.rows, sizes, strict=True)
@@ -278,114 +280,6 @@ def _share(row: Strip, left: int, right: int, longest: int) -> Strip:
     return replace(row, variants=row.variants[left * count // longest : right * count // longest])
 
 
-def make_plan(recipe: Recipe, shape: tuple[int, int] | None = None) -> Plan:
-    """List the pictures, read the foregrounds' headers, and lay out the matrix.
-
-    Parameters
-    ----------
-    recipe : what to build
-    shape : rows and variants in a shard, where an earlier build has fixed them
-
-    Raises
-    ------
-    PlanError : no pictures, names that clash, too few backgrounds for ``listed``, an impossible split
-    """
-    layout = foreground_layout(recipe)
-    entries, sizes, excluded = _select(layout, recipe)
-    backgrounds, unfit = select_backgrounds(recipe)
-    if not backgrounds:
-        left_out = f" ({len(unfit):,} were left out, {unfit[0][0]} because it is {unfit[0][1]})" if unfit else ""
-        raise PlanError(f"no backgrounds: expected pictures in {_place(recipe.backgrounds)}, found none{left_out}")
-    counts = tuple(variant_count(recipe, recipe.foreground_tables[entry.table]) for entry in entries)
-    if recipe.pairing.order == "listed" and len(backgrounds) < sum(counts):
-        matrix = f"{len(entries)} × {recipe.variants} = " if set(counts) == {recipe.variants} else ""
-        raise PlanError(
-            f"pairing listed needs {matrix}{sum(counts):,} backgrounds,"
-            f" the list has {len(backgrounds):,}; complete it, or use pairing.order = shuffled"
-        )
-    if recipe.pairing.order == "listed" and excluded:
-        name, reason = excluded[0]
-        raise PlanError(
-            f"{name}: {reason}; without it, pairing listed would give later foregrounds other backgrounds than theirs."
-            " Lower foregrounds.min_side, or use pairing.order = shuffled"
-        )
-    return Plan(
-        recipe,
-        tuple(entries),
-        _split(entries, recipe),
-        counts,
-        tuple(backgrounds),
-        tuple(sizes),
-        (*excluded, *unfit),
-        shape or _shape(recipe, sizes, counts),
-    )
-
-
-def variant_count(recipe: Recipe, table: ForegroundTable) -> int:
-    """Return how many variants each of a table's foregrounds has: the recipe's times its weight, one at least."""
-    return max(1, round(recipe.variants * table.weight))
-
-
-def _place(*tables: Any) -> str:
-    return ", ".join(str(getattr(table, "root", getattr(table, "images", "the recipe"))) for table in tables)
-
-
-def _select(
-    layout: ForegroundLayout, recipe: Recipe
-) -> tuple[list[Entry], list[tuple[int, int] | None], list[tuple[str, str]]]:
-    entries: list[Entry] = []
-    sizes: list[tuple[int, int] | None] = []
-    excluded: list[tuple[str, str]] = []
-    for entry in layout.entries():
-        try:
-            size = layout.size(entry)
-        except SourceError:
-            size = None  # it stays in the plan, fails when it is rendered, and is listed there
-        least = recipe.foreground_tables[entry.table].min_side
-        if size is not None and min(size) < least:
-            excluded.append((entry.image, f"{size[1]}×{size[0]} px, under min_side = {least}"))
-            continue
-        entries.append(entry)
-        sizes.append(size)
-    if not entries:
-        left_out = f" ({len(excluded)} were left out as too small)" if excluded else ""
-        raise PlanError(
-            f"no foregrounds: expected pictures in {_place(*recipe.foreground_tables)}, found none{left_out}"
-        )
-    keys = [entry.key for entry in entries]
-    if len(set(keys)) < len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
-        ways = "rename one of them"
-        if len(recipe.foreground_tables) > 1:
-            ways += ", or give one of the tables of foregrounds a name of its own, which goes before theirs"
-        raise PlanError(f"two foregrounds are called '{twice}' up to the ending; {ways}")
-    return entries, sizes, excluded
-
-
-def _split(entries: list[Entry], recipe: Recipe) -> tuple[str, ...]:
-    wanted = recipe.split.validation
-    if isinstance(wanted, tuple):
-        unknown = sorted(set(wanted) - {entry.key for entry in entries})
-        if unknown:
-            raise PlanError(f"split.validation names '{unknown[0]}', which is no foreground")
-        chosen = set(wanted)
-    else:
-        rng = np.random.default_rng(np.random.SeedSequence(recipe.seed, spawn_key=(SPLIT,)))
-        count = max(1, round(wanted * len(entries))) if wanted else 0
-        chosen = {entries[i].key for i in rng.permutation(len(entries))[:count]}
-    if len(chosen) == len(entries):
-        raise PlanError("split.validation takes every foreground; leave some to train on")
-    return tuple("validation" if entry.key in chosen else "train" for entry in entries)
-
-
-def _median_pixels(sizes: list[tuple[int, int] | None]) -> int:
+def median_pixels(sizes: Sequence[tuple[int, int] | None]) -> int:
+    """Return the median of the sizes that are known, px."""
     return int(statistics.median([size[0] * size[1] for size in sizes if size] or [TYPICAL_PIXELS]))
-
-
-def _shape(recipe: Recipe, sizes: list[tuple[int, int] | None], counts: tuple[int, ...]) -> tuple[int, int]:
-    # The median, not the sum: a picture that is repaired later must not change the cut.
-    composite = _median_pixels(sizes) * load_packing(recipe.shards.packing).typical_bytes
-    variants = min(recipe.shards.variants, max(-(-count // recipe.looks.count) for count in counts))
-    fitting = round(recipe.shards.megabytes * 2**20 / (composite * variants))
-    rows = sum(min(recipe.looks.count, count) for count in counts)
-    return max(1, min(fitting, -(-rows // FEWEST_ROWS))), variants

@@ -1,58 +1,90 @@
-"""Resume: what an earlier build left in the folder, and whether its inputs are still the same."""
+"""Resume: what an earlier build left in the folder, and whether it is of the same plan."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..base.errors import BuildError, DatasetError
 from ..base.files import LOCK, TEMPORARY, file_sha256, write_json
-from ..base.storage import list_sizes
+from ..base.storage import is_remote, list_sizes
 from ..dataset.checksums import read_checksums
-from ..dataset.documents import load_sidecar
-from ..recipe import Recipe
-from .plan import PLAN, Plan, ShardPlan, make_plan
-from .shares import Alone
+from ..dataset.documents import Sidecar, load_sidecar
+from ..recipe import Recipe, rooted
+from .inputs import BuildInputs
+from .make_plan import make_plan
+from .plan import PLAN, Plan, ShardPlan
 
 
-def resume_plan(recipe: Recipe, out: Path, *, write: bool = True, alone: Alone = contextlib.nullcontext) -> Plan:
-    """Plan afresh in a new folder; in an old one make sure that it is the same plan.
+def plan_build(recipe: Recipe, out: Path) -> Plan:
+    """Plan a build; where the folder holds a dataset, make sure that it is of the same plan. Nothing is written.
 
     Parameters
     ----------
-    write : keep the plan in the folder
-    alone : under which no other process writes there; planning, which may take long, is done outside
+    recipe : Recipe
+        What to build; its relative paths are relative to the working directory.
+    out : Path
+        The dataset's folder, as `resolve_path` gives it; need not exist.
 
     Raises
     ------
-    BuildError : the folder holds another plan (the first difference is named), or things that are no dataset
+    PlanError
+        The recipe and its pictures do not add up.
+    BuildError
+        The folder holds another plan (the first difference is named), or things that are no dataset.
     """
     path = out / PLAN
     begun = path.exists()
-    if not begun and out.is_dir() and any(_is_foreign(item.name) for item in out.iterdir()):
+    if not begun:
+        _refuse_foreign(out)
+    plan = make_plan(rooted(recipe), shape=_begun_shape(path) if begun else None)
+    if begun:
+        _refuse_other_plan(plan, out)
+    return plan
+
+
+def keep_plan(plan: Plan, out: Path) -> float:
+    """Write a plan into its folder, unless it is there; make sure that no other is. Nobody else writes meanwhile.
+
+    Returns
+    -------
+    float
+        When the build was begun, in seconds since 1970; 0 where the storage does not say.
+
+    Raises
+    ------
+    BuildError
+        The folder holds another plan.
+    """
+    path = out / PLAN
+    if path.exists():  # another share's process may have written it since it was planned
+        _refuse_other_plan(plan, out)
+    else:
+        _refuse_foreign(out)
+        write_json(path, {"plan_sha256": plan.sha256, **plan.document()})
+    return 0.0 if is_remote(path) else path.stat().st_mtime
+
+
+def _refuse_foreign(out: Path) -> None:
+    if out.is_dir() and any(_is_foreign(item.name) for item in out.iterdir()):
         raise BuildError(f"{out}: the folder is not empty, and holds no dataset; choose another --out")
-    plan = make_plan(recipe, shape=_begun_shape(path) if begun else None)
-    with alone():
-        if not path.exists():  # nor has another share's process written it meanwhile
-            if write:
-                write_json(path, {"plan_sha256": plan.sha256, **plan.document()})
-            return plan
-        old = _read_begun(path)
+
+
+def _is_foreign(name: str) -> bool:
+    """Tell whether a name is none that a build gives before its plan is there."""
+    return not (name == "shards" or name.startswith(LOCK) or (name.startswith(".") and name.endswith(TEMPORARY)))
+
+
+def _refuse_other_plan(plan: Plan, out: Path) -> None:
+    old = _read_begun(out / PLAN)
     if old.pop("plan_sha256", None) != plan.sha256:
         difference = _first_difference(old, plan.document()) or "the hash of an unchanged plan"
         raise BuildError(
             f"{out} was begun with another plan: {difference}.\n"
             "Build with what it was begun with, or choose another --out"
         )
-    return plan
-
-
-def _is_foreign(name: str) -> bool:
-    """Tell whether a name is none that a build gives before its plan is there."""
-    return not (name == "shards" or name.startswith(LOCK) or (name.startswith(".") and name.endswith(TEMPORARY)))
 
 
 def _read_begun(path: Path) -> dict[str, Any]:
@@ -71,20 +103,31 @@ def _begun_shape(path: Path) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def committed_sidecars(inputs: Inputs, plan: Plan, out: Path, shards: Sequence[ShardPlan]) -> dict[int, dict[str, Any]]:
+def committed_sidecars(
+    inputs: BuildInputs, plan: Plan, out: Path, shards: Sequence[ShardPlan], since: float = 0.0
+) -> dict[int, Sidecar]:
     """Return the sidecars of those shards that are finished, by index; their inputs go to `inputs`.
 
     One that is damaged, or is not what a finished build's checksums say, counts as absent: its shard is made again.
+
+    Parameters
+    ----------
+    since : float
+        See `BuildInputs.refuse_changed`.
+
+    Raises
+    ------
+    BuildError
+        A picture has changed since a shard was made from it, or between two.
     """
     try:
         sums = read_checksums(out) or {}
     except DatasetError:
         sums = {}
-    done: dict[int, dict[str, Any]] = {}
+    done: dict[int, Sidecar] = {}
     there = list_sizes(out / "shards")
     for shard in shards:
-        path = out / "shards" / shard.name
-        beside = path.with_suffix(".json")
+        beside = (out / "shards" / shard.name).with_suffix(".json")
         if there.get(shard.name) is None:
             continue
         try:
@@ -95,94 +138,24 @@ def committed_sidecars(inputs: Inputs, plan: Plan, out: Path, shards: Sequence[S
         whole = expected is None or expected == file_sha256(beside)
         mine = (sidecar.plan_sha256, sidecar.file, sidecar.index) == (plan.sha256, shard.name, shard.index)
         if whole and mine and there[shard.name] == sidecar.bytes:
-            done[shard.index] = inputs.take(sidecar.model_dump())
-    inputs.refuse_changed()
+            done[shard.index] = inputs.take(sidecar)
+    inputs.refuse_changed(since)
     inputs.refuse_mixed()
     return done
 
 
-def _first_difference(old: Any, new: Any, place: str = "") -> str:
+def _first_difference(old: Any, new: Any, key: str = "") -> str:
     """Say where two plans part, in a recipe's own words; empty where they do not."""
     if isinstance(old, dict) and isinstance(new, dict):
-        pairs = [(str(key), old.get(key), new.get(key)) for key in [*old, *(key for key in new if key not in old)]]
+        pairs = [(str(name), old.get(name), new.get(name)) for name in dict.fromkeys([*old, *new])]
     elif isinstance(old, list) and isinstance(new, list):
         if len(old) != len(new):
-            return f"{place} had {len(old):,} entries, now {len(new):,}"
+            return f"{key} had {len(old):,} entries, now {len(new):,}"
         pairs = [(f"[{i}]", *both) for i, both in enumerate(zip(old, new, strict=True))]
     else:
-        return "" if old == new else f"{place} was {json.dumps(old)}, now it is {json.dumps(new)}"
-    for key, before, after in pairs:
-        inner = f"{place}{key}" if key.startswith("[") else f"{place}.{key}".lstrip(".")
+        return "" if old == new else f"{key} was {json.dumps(old)}, now it is {json.dumps(new)}"
+    for name, before, after in pairs:
+        inner = f"{key}{name}" if name.startswith("[") else f"{key}.{name}".lstrip(".")
         if difference := _first_difference(before, after, inner):
             return difference
     return ""
-
-
-class _Used(NamedTuple):
-    """A file as the first shard that shows it saw it."""
-
-    shard: str
-    bytes: int
-    sha256: str
-
-
-class Inputs:
-    """What the sidecars of a build say of the plan's pictures, each picture once, however many shards show it."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._used: dict[str, _Used] = {}
-        self._mixed: tuple[str, str, str] | None = None
-
-    def take(self, sidecar: dict[str, Any]) -> dict[str, Any]:
-        """Note a sidecar's inputs; return the sidecar without them: together, they would fill the memory."""
-        for name, used in sidecar["inputs"].items():
-            first = self._used.get(name)
-            if first is None:
-                self._used[name] = _Used(sidecar["file"], used["bytes"], used["sha256"])
-            elif first.sha256 != used["sha256"]:
-                self._mixed = self._mixed or (name, first.shard, sidecar["file"])
-        return {key: value for key, value in sidecar.items() if key != "inputs"}
-
-    def refuse_mixed(self) -> None:
-        """Make sure that no picture was changed between two shards that show it.
-
-        Raises
-        ------
-        BuildError : naming the picture and the shards
-        """
-        if self._mixed:
-            name, one, other = self._mixed
-            raise BuildError(
-                f"{name} was changed while the dataset was built: {one} and {other} show different"
-                f" versions. Delete the one with the wrong version, and run the same command again"
-            )
-
-    def refuse_changed(self) -> None:
-        """Make sure that what was used has the size that it had. Files that are gone, or failed, may come back.
-
-        Raises
-        ------
-        BuildError : naming the picture and a shard
-        """
-        paths = self._paths() if self._used else {}
-        for name, used in self._used.items():
-            path = paths.get(name)
-            size = path.stat().st_size if path and path.is_file() else used.bytes
-            if size != used.bytes:
-                raise BuildError(
-                    f"{name} has changed since {used.shard} was rendered: it had {used.bytes:,} bytes,"
-                    f" now it has {size:,}. Restore it, or build into another --out"
-                )
-
-    def _paths(self) -> dict[str, Path]:
-        plan = self._plan
-        foregrounds, backgrounds = plan.foreground_layout, plan.background_layout
-        paths = {f"background {name}": path for name in plan.backgrounds for path in backgrounds.files(name)}
-        for entry, count in zip(plan.foregrounds, plan.counts, strict=True):
-            for name, path in zip((entry.image, entry.alpha), foregrounds.files(entry), strict=False):
-                paths[f"foreground {name}"] = path
-            if trimaps := plan.supplied_trimaps:
-                for variant in range(count):
-                    paths[f"trimap {trimaps.name(entry.key, variant)}"] = trimaps.path(entry.key, variant)
-        return paths

@@ -7,6 +7,7 @@ renders, and the folder's lock only for the moments in which it enters, writes w
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -19,10 +20,15 @@ from filelock import FileLock, Timeout
 from ..base.errors import BuildError
 from ..base.files import LOCK, disk_error
 
+try:
+    import fcntl
+except ImportError:  # Windows, whose files can always be locked
+    fcntl = None  # type: ignore[assignment]
+
 Item = TypeVar("Item")
 
 
-Alone = Callable[[], AbstractContextManager[None]]
+FolderLock = Callable[[], AbstractContextManager[None]]
 
 
 PATIENCE = 900.0  # seconds that one process waits for another to write the index
@@ -61,24 +67,26 @@ class Share:
         return f"{self.number}/{self.count}"
 
 
-WHOLE = Share(1, 1)
+WHOLE_BUILD = Share(1, 1)
 
 
 @contextlib.contextmanager
-def held(folder: Path, share: Share) -> Iterator[Alone]:
+def lock_share(folder: Path, share: Share) -> Iterator[FolderLock]:
     """Hold a share of a folder; give the lock under which no other process enters, writes what all share, or leaves.
 
     The locks go with their process, however that ends; a lock file that is left behind is in nobody's way.
 
     Raises
     ------
-    BuildError : another process renders this share, or a share of another cut; the folder cannot be written
+    BuildError
+        Another process renders this share, or a share of another cut; the folder cannot be written or locked.
     """
+    _refuse_without_locks(folder)
     lock = FileLock(folder / LOCK, timeout=PATIENCE)
     mine = FileLock(folder / f"{LOCK}.{share.number}-of-{share.count}", timeout=0)
 
     @contextlib.contextmanager
-    def alone() -> Iterator[None]:
+    def lock_folder() -> Iterator[None]:
         try:
             lock.acquire()
         except Timeout:
@@ -90,26 +98,45 @@ def held(folder: Path, share: Share) -> Iterator[Alone]:
         finally:
             lock.release()
 
-    with alone():
+    with lock_folder():
         _refuse_other_cuts(folder, share)
         try:
             mine.acquire()
         except Timeout:
             raise _busy(folder, share) from None
     try:
-        yield alone
+        yield lock_folder
     finally:
-        with alone():  # who enters opens these files: now nobody does
+        with lock_folder():  # who enters opens these files: now nobody does
             Path(mine.lock_file).unlink(missing_ok=True)
             mine.release()
+
+
+def _refuse_without_locks(folder: Path) -> None:
+    """Make sure that the file system can lock: a lock that is a mere file stays when its process is killed."""
+    if fcntl is None:
+        return
+    try:
+        with (folder / LOCK).open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return  # another process has it
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+            raise disk_error(error, folder) from None
+        raise BuildError(
+            f"{folder}: this file system cannot lock files ({error.strerror}), so that two builds could not tell of"
+            " each other. Mount it with locks (Lustre: -o flock; NFS: without nolock), or choose another --out"
+        ) from None
 
 
 def _refuse_other_cuts(folder: Path, share: Share) -> None:
     """Make sure that nobody renders a share of another cut, which may have shards of ours."""
     for path in sorted(folder.glob(f"{LOCK}.*-of-*")):
-        other = Share(*(int(number) for number in path.name.removeprefix(f"{LOCK}.").split("-of-")))
-        if other.count == share.count:
+        found = re.fullmatch(r"([0-9]{1,9})-of-([0-9]{1,9})", path.name.removeprefix(f"{LOCK}."))
+        if found is None or int(found[2]) == share.count:  # a synchroniser's copy, or one of ours
             continue
+        other = Share(int(found[1]), int(found[2]))
         try:
             with FileLock(path, timeout=0):
                 path.unlink()
@@ -118,5 +145,5 @@ def _refuse_other_cuts(folder: Path, share: Share) -> None:
 
 
 def _busy(folder: Path, share: Share) -> BuildError:
-    of = "" if share == WHOLE else f" of share {share}"
+    of = "" if share == WHOLE_BUILD else f" of share {share}"
     return BuildError(f"{folder}: another build{of} is running here; wait for it, or choose another folder")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..base.sheets import Array
     from ..building.build import BuildResult
     from ..building.doctor import Diagnosis
-    from ..building.dry_run import Survey
+    from ..building.dry_run import DryRun
     from ..building.plan import Plan
     from ..dataset.documents import FailureRecord
     from ..dataset.rows import Row
@@ -59,7 +59,7 @@ def headline(plan: Plan) -> str:
     )
 
 
-def print_survey(found: Survey) -> None:
+def print_dry_run(found: DryRun) -> None:
     """Print what a build would make, cost and stumble over."""
     smallest, median, largest = (f"{width}×{height}" for width, height in (found.smallest, found.median, found.largest))
     free = "" if found.free_bytes is None else f", of {format_size(found.free_bytes)} free"

@@ -5,6 +5,7 @@ What is checked is the shape, not the truth: whether they agree with each other 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from functools import cached_property
 from pathlib import Path
@@ -98,6 +99,11 @@ class InputRecord(Document):
 
     bytes: NonNegativeInt
     sha256: Sha256
+
+
+def record_input(data: bytes) -> InputRecord:
+    """Record a file by what was read of it."""
+    return InputRecord(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 class Sidecar(Document):

@@ -115,6 +115,9 @@ TILE_TABLE = "tiles"  # the table of where all tiles lie
 FIRST_TILE = "tiles"  # an array's attribute: its first row in that table
 
 
+UINT16_MAX = 65_535  # what a row's 16-bit columns hold: variants, radii, looks
+
+
 @dataclass(frozen=True)
 class Row:
     """A composite's row in its shard's table.

@@ -19,7 +19,7 @@ from ..base.text import list_briefly
 from ..base.workers import run_in_processes
 from ..building.plan import PLAN
 from ..building.plan_file import PlanFile, load_plan
-from ..building.shares import WHOLE, held
+from ..building.shares import WHOLE_BUILD, lock_share
 from ..dataset.checksums import CHECKSUMS, read_checksums
 from ..dataset.documents import INDEX, Index, Sidecar, load_index, load_sidecar
 from ..dataset.packings import load_packing
@@ -154,7 +154,7 @@ def move_aside(folder: Path, result: VerifyResult) -> VerifyResult:
     bad = sorted({Path(p.file).stem for p in result.problems if p.file.startswith("shards/")})
     aside = folder / DAMAGED
     try:
-        with held(folder, WHOLE):
+        with lock_share(folder, WHOLE_BUILD):
             if bad and aside.is_symlink():
                 raise DatasetError(f"{aside}: is a link; nothing is moved out of the dataset's folder")
             for stem in bad:

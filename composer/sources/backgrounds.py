@@ -11,6 +11,7 @@ from typing import Protocol
 
 from ..base.arrays import UInt8Array
 from ..base.errors import PlanError, SourceError
+from ..dataset.documents import InputRecord
 from ..recipe import (
     FolderBackgrounds,
     ListBackgrounds,
@@ -27,6 +28,25 @@ from .image_io import picture_size, read_rgb
 from .listings import find_file, list_pictures, log_passed_over, read_list
 
 
+@dataclass(frozen=True)
+class Background:
+    """A background, and the files that it was read from.
+
+    Attributes
+    ----------
+    image : (H, W, 3) uint8
+        RGB.
+    sha256 : str
+        Of where it came from, in hex.
+    files : tuple[InputRecord, ...]
+        As they were read; none where it was drawn.
+    """
+
+    image: UInt8Array
+    sha256: str
+    files: tuple[InputRecord, ...] = ()
+
+
 class BackgroundLayout(Protocol):
     """Where backgrounds come from."""
 
@@ -39,8 +59,8 @@ class BackgroundLayout(Protocol):
     def size(self, name: str) -> tuple[int, int]:
         """Return (height, width) px, from the header only."""
 
-    def load(self, name: str) -> tuple[UInt8Array, str]:
-        """Read a background, (H, W, 3) uint8 RGB, and the SHA-256 of where it came from."""
+    def load(self, name: str) -> Background:
+        """Read a background."""
 
 
 def background_layout(recipe: Recipe) -> BackgroundLayout:
@@ -89,9 +109,10 @@ class Photographs:
         """See `BackgroundLayout`."""
         return picture_size(self.files(name)[0], name, self.table.max_pixels, self.reading)
 
-    def load(self, name: str) -> tuple[UInt8Array, str]:
+    def load(self, name: str) -> Background:
         """See `BackgroundLayout`."""
-        return read_rgb(self.files(name)[0], name, self.table.max_pixels, self.reading)
+        image, file = read_rgb(self.files(name)[0], name, self.table.max_pixels, self.reading)
+        return Background(image, file.sha256, (file,))
 
 
 @dataclass(frozen=True)
@@ -113,12 +134,12 @@ class DrawnBackgrounds:
         """See `BackgroundLayout`."""
         return drawn_size(self.table.sides, drawn_rng(self.seed, DRAWN_BACKGROUNDS, name))
 
-    def load(self, name: str) -> tuple[UInt8Array, str]:
+    def load(self, name: str) -> Background:
         """See `BackgroundLayout`."""
         rng = drawn_rng(self.seed, DRAWN_BACKGROUNDS, name)
         size = drawn_size(self.table.sides, rng)
         image = draw_background(name.rpartition("-")[0], size, rng)
-        return image, hashlib.sha256(image.tobytes()).hexdigest()
+        return Background(image, hashlib.sha256(image.tobytes()).hexdigest())
 
 
 def select_backgrounds(recipe: Recipe) -> tuple[list[str], list[tuple[str, str]]]:

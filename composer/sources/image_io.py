@@ -16,6 +16,7 @@ from ..base.arrays import UInt8Array, UInt16Array
 from ..base.errors import FileError, SourceError
 from ..base.files import encode_picture, write_file
 from ..compositing.resize import resize_foreground
+from ..dataset.documents import InputRecord, record_input
 from ..recipe import Reading
 from .decode import decode_colours, decode_stored
 from .mattes import own_alpha, read_matte
@@ -37,11 +38,19 @@ class Foreground:
         0 clear .. 255 opaque.
     sha256 : str
         In hex, over the bytes of the files it came from.
+    files : tuple[InputRecord, ...]
+        These files, each of the one read that was used; none where it was drawn.
     """
 
     image: UInt8Array
     alpha: UInt8Array
     sha256: str
+    files: tuple[InputRecord, ...] = ()
+
+
+def pair_sha256(image: str, alpha: str) -> str:
+    """Return the one digest of a foreground in two files, from the SHA-256 of each."""
+    return hashlib.sha256((image + alpha).encode()).hexdigest()
 
 
 def picture_size(path: Path, name: str, max_pixels: int, reading: Reading = "seen") -> tuple[int, int]:
@@ -61,7 +70,7 @@ def picture_size(path: Path, name: str, max_pixels: int, reading: Reading = "see
         raise unreadable(name, error) from None
 
 
-def read_rgb(path: Path, name: str, max_pixels: int, reading: Reading = "seen") -> tuple[UInt8Array, str]:
+def read_rgb(path: Path, name: str, max_pixels: int, reading: Reading = "seen") -> tuple[UInt8Array, InputRecord]:
     """Read a picture's colours, without its alpha.
 
     Parameters
@@ -79,8 +88,8 @@ def read_rgb(path: Path, name: str, max_pixels: int, reading: Reading = "seen") 
     -------
     (H, W, 3) uint8 RGB
         The colours.
-    str
-        The SHA-256 of the file, in hex.
+    InputRecord
+        The file's size and digest, of the one read that the colours came from.
 
     Raises
     ------
@@ -90,7 +99,7 @@ def read_rgb(path: Path, name: str, max_pixels: int, reading: Reading = "seen") 
     data = read_bytes(path, name)
     decode = decode_stored if reading == "stored" else decode_colours
     pixels = decode(data, name, max_pixels)
-    return _rgb(pixels), hashlib.sha256(data).hexdigest()
+    return _rgb(pixels), record_input(data)
 
 
 def read_pair(image: Path, alpha: Path, name: str, max_pixels: int, reading: Reading = "seen") -> Foreground:
@@ -101,8 +110,8 @@ def read_pair(image: Path, alpha: Path, name: str, max_pixels: int, reading: Rea
     SourceError
         As `read_rgb` and `mattes.read_matte`, and ``size-mismatch``.
     """
-    rgb, image_sha = read_rgb(image, name, max_pixels, reading)
-    matte, alpha_sha = read_matte(alpha, f"{name} (alpha {alpha.name})", max_pixels, reading)
+    rgb, image_file = read_rgb(image, name, max_pixels, reading)
+    matte, alpha_file = read_matte(alpha, f"{name} (alpha {alpha.name})", max_pixels, reading)
     if rgb.shape[:2] != matte.shape:
         raise SourceError(
             name,
@@ -110,7 +119,9 @@ def read_pair(image: Path, alpha: Path, name: str, max_pixels: int, reading: Rea
             f"the foreground is {rgb.shape[1]}×{rgb.shape[0]} px, its alpha {alpha.name} is"
             f" {matte.shape[1]}×{matte.shape[0]}; they must be of one size",
         )
-    return Foreground(rgb, matte, hashlib.sha256((image_sha + alpha_sha).encode()).hexdigest())
+    digest = pair_sha256(image_file.sha256, alpha_file.sha256)
+    files = tuple(InputRecord(bytes=file.bytes, sha256=digest) for file in (image_file, alpha_file))
+    return Foreground(rgb, matte, digest, files)
 
 
 def read_cutout(path: Path, name: str, max_pixels: int, reading: Reading = "seen") -> Foreground:
@@ -131,7 +142,8 @@ def read_cutout(path: Path, name: str, max_pixels: int, reading: Reading = "seen
     matte = np.ascontiguousarray(pixels[..., -1])
     if reading == "seen":
         matte = own_alpha(matte, path, name)
-    return Foreground(_rgb(pixels), matte, hashlib.sha256(data).hexdigest())
+    file = record_input(data)
+    return Foreground(_rgb(pixels), matte, file.sha256, (file,))
 
 
 def _rgb(pixels: UInt8Array) -> UInt8Array:
@@ -150,7 +162,7 @@ def limit_side(foreground: Foreground, max_side: int | None, enlarge_to: int | N
     size = composed_size(foreground.alpha.shape, max_side, enlarge_to)
     if size == foreground.alpha.shape:
         return foreground
-    return Foreground(*resize_foreground(foreground.image, foreground.alpha, size), foreground.sha256)
+    return Foreground(*resize_foreground(foreground.image, foreground.alpha, size), foreground.sha256, foreground.files)
 
 
 def composed_size(size: tuple[int, ...], max_side: int | None, enlarge_to: int | None = None) -> tuple[int, int]:

@@ -6,7 +6,6 @@ reading it is taken, and the log says so once for each folder; where there is no
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -16,6 +15,7 @@ import numpy as np
 
 from ..base.arrays import UInt8Array
 from ..base.errors import SourceError
+from ..dataset.documents import InputRecord, record_input
 from ..dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
 from ..recipe import Reading
 from .colour import to_8_bits
@@ -61,7 +61,7 @@ FRAME: Final = 0.99  # of a picture's border is opaque, and what is clear lies i
 
 def read_matte(
     path: Path, name: str, max_pixels: int = MAX_PIXELS, reading: Reading = "seen", *, role: Role = "alpha"
-) -> tuple[UInt8Array, str]:
+) -> tuple[UInt8Array, InputRecord]:
     """Read a matte: the one right reading of what the file holds.
 
     Parameters
@@ -81,8 +81,8 @@ def read_matte(
     -------
     (H, W) uint8
         0 clear .. 255 opaque.
-    str
-        The SHA-256 of the file, in hex.
+    InputRecord
+        The file's size and digest, of the one read that the matte came from.
 
     Raises
     ------
@@ -100,12 +100,12 @@ def read_matte(
     [[0, 255, 255]]
     """
     data = read_bytes(path, name)
-    digest = hashlib.sha256(data).hexdigest()
+    file = record_input(data)
     if reading == "stored":
         stored = decode_stored(data, name, max_pixels)
-        return np.ascontiguousarray(stored if stored.ndim == 2 else stored[..., 0]), digest
+        return np.ascontiguousarray(stored if stored.ndim == 2 else stored[..., 0]), file
     header, levels = decode_levels(data, name, max_pixels)
-    return np.ascontiguousarray(_Judge(header, path, name, role).matte(levels)), digest
+    return np.ascontiguousarray(_Judge(header, path, name, role).matte(levels)), file
 
 
 def own_alpha(alpha: UInt8Array, path: Path, name: str) -> UInt8Array:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..base.arrays import UInt8Array
 from ..base.errors import SourceError
+from ..dataset.documents import InputRecord
 from ..dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
 from ..recipe import Recipe, foregrounds_root
 from .listings import find_file
@@ -42,19 +43,19 @@ class SuppliedTrimaps:
         """Return the file of a composite's trimap."""
         return find_file(self.root, self.name(key, variant))
 
-    def load(self, key: str, variant: int, size: tuple[int, ...]) -> UInt8Array:
+    def load(self, key: str, variant: int, size: tuple[int, ...]) -> tuple[UInt8Array, InputRecord]:
         """Read the trimap of a composite of (H, W) px.
 
         Returns
         -------
-        (H, W) uint8: 0 background, 128 unknown, 255 foreground
+        (H, W) uint8: 0 background, 128 unknown, 255 foreground; and the file as it was read
 
         Raises
         ------
         SourceError : as `mattes.read_matte`, and ``size-mismatch``, ``not-a-trimap``
         """
         name = self.name(key, variant)
-        trimap, _ = read_matte(self.path(key, variant), name, self.max_pixels, "stored")
+        trimap, file = read_matte(self.path(key, variant), name, self.max_pixels, "stored")
         if trimap.shape != size:
             found, expected = (f"{width}×{height} px" for height, width in (trimap.shape, size))
             raise SourceError(name, "size-mismatch", f"the trimap is {found}, its foreground {expected}")
@@ -67,7 +68,7 @@ class SuppliedTrimaps:
                 f"a supplied trimap holds 0, 128 and 255 only, this one {shown} too;"
                 " was it scaled, or saved as JPEG? Take the original",
             )
-        return trimap
+        return trimap, file
 
 
 def supplied_trimaps(recipe: Recipe) -> SuppliedTrimaps | None:

@@ -15,7 +15,7 @@ from adobe_tree import FOLDERS, SIDE, Adobe, make_adobe
 from conftest import Array, photograph, run, save, soft_disc
 from matting_compose.composer import open_dataset
 from matting_compose.composer.base.errors import RecipeError
-from matting_compose.composer.building.plan import make_plan
+from matting_compose.composer.building.make_plan import make_plan
 from matting_compose.composer.compositing.blending import METHODS, AdobeBlender, fit_like_adobe
 from matting_compose.composer.recipe import load_recipe
 from matting_compose.composer.sources.coco import coco_names

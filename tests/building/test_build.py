@@ -15,7 +15,7 @@ import pytest
 
 from conftest import COMMAND, Pictures, call, photograph, run, save, shard_bytes, soft_disc
 from matting_compose.composer import open_dataset
-from matting_compose.composer.building.shares import WHOLE, held
+from matting_compose.composer.building.shares import WHOLE_BUILD, lock_share
 
 # Drawn pictures, so that a build lasts some seconds and can be stopped in the middle.
 SLOW = ["build", "demo", "--variants", "12", "--set", "foregrounds.count=16", "--set", "shards.variants=6"]
@@ -262,7 +262,7 @@ def test_one_build_at_a_time(pictures: Pictures, tmp_path: Path) -> None:
     """A second build in the folder is refused; a lock that was left behind is not in the way."""
     out = tmp_path / "d"
     out.mkdir()
-    with held(out, WHOLE):
+    with lock_share(out, WHOLE_BUILD):
         second = run(*pictures.arguments(out))
         assert second.code == 1
         assert "another build is running" in second.err

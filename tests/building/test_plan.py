@@ -8,7 +8,8 @@ import pytest
 
 from conftest import Pictures, photograph, save
 from matting_compose.composer.base.errors import PlanError
-from matting_compose.composer.building.plan import Plan, make_plan
+from matting_compose.composer.building.make_plan import make_plan
+from matting_compose.composer.building.plan import Plan
 from matting_compose.composer.recipe import load_recipe
 
 

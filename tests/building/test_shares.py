@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from conftest import COMMAND, Cluster, Pictures, call
 from matting_compose.composer import open_dataset
 from matting_compose.composer.base.errors import BuildError
-from matting_compose.composer.building.shares import WHOLE, Share, held
+from matting_compose.composer.building.shares import WHOLE_BUILD, Share, lock_share
 
 # Shards of one composite, so that there are many and a build can be stopped between two.
 MANY = ["--variants", "12", "--set", "shards.variants=1"]
@@ -101,14 +101,22 @@ def test_a_share_tells_its_own_failures(pictures: Pictures, tmp_path: Path) -> N
 
 def test_shares_of_different_cuts_exclude_each_other(tmp_path: Path) -> None:
     """The same share twice, another cut and a plain build are refused; another share of the same cut is not."""
-    with held(tmp_path, Share(2, 3)):
-        for other, words in ((Share(2, 3), "of share 2/3 is"), (Share(1, 2), "of share 2/3 is"), (WHOLE, "of share 2")):
-            with pytest.raises(BuildError, match=f"another build {words}"), held(tmp_path, other):
+    with lock_share(tmp_path, Share(2, 3)):
+        for other, words in (
+            (Share(2, 3), "of share 2/3 is"),
+            (Share(1, 2), "of share 2/3 is"),
+            (WHOLE_BUILD, "of share 2"),
+        ):
+            with pytest.raises(BuildError, match=f"another build {words}"), lock_share(tmp_path, other):
                 pass
-        with held(tmp_path, Share(1, 3)) as alone, alone():
+        with lock_share(tmp_path, Share(1, 3)) as alone, alone():
             pass
     (tmp_path / ".lock.9-of-9").touch()  # of a process that was killed
-    with held(tmp_path, WHOLE), pytest.raises(BuildError, match="another build is running"), held(tmp_path, WHOLE):
+    with (
+        lock_share(tmp_path, WHOLE_BUILD),
+        pytest.raises(BuildError, match="another build is running"),
+        lock_share(tmp_path, WHOLE_BUILD),
+    ):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from matting_compose.composer import Fit, Trimap, build, compose, load_recipe, open_dataset
 from matting_compose.composer.base.errors import RecipeError, SourceError
-from matting_compose.composer.building.plan import make_plan
+from matting_compose.composer.building.make_plan import make_plan
 from matting_compose.composer.compositing.compose import Draws, PreparedForeground
 from matting_compose.composer.compositing.trimaps import STRATEGIES, DrawnTrimap
 from matting_compose.composer.dataset.rows import UNCHANGED_SCENE
@@ -49,7 +49,7 @@ def test_composing_makes_what_a_build_makes(tmp_path: Path) -> None:
     for sample in open_dataset(tmp_path / "out"):
         number = next(n for n, entry in enumerate(plan.foregrounds) if entry.key == sample.row.foreground)
         cell, source = plan.cell(number, sample.row.variant), plan.foreground_layout.load(plan.foregrounds[number])
-        picture, _ = plan.background_layout.load(cell.background)
+        picture = plan.background_layout.load(cell.background).image
         made = PreparedForeground(source.image, source.alpha, recipe.fit, recipe.trimap).compose(picture, cell)
         for name in ("image", "trimap", "alpha", "background"):
             np.testing.assert_array_equal(getattr(made, name), getattr(sample, name))

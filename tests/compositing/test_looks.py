@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from conftest import Pictures, call, photograph, shard_bytes, soft_disc
 from matting_compose.composer import open_dataset
 from matting_compose.composer.building.look_reader import read_look
-from matting_compose.composer.building.plan import Plan, make_plan
+from matting_compose.composer.building.make_plan import make_plan
+from matting_compose.composer.building.plan import Plan
 from matting_compose.composer.compositing.looks import Looks, combine, cut_edges, draw_look, place_partner, turn
 from matting_compose.composer.compositing.scenes import SceneMaker
 from matting_compose.composer.dataset.rows import Look, Scene
@@ -350,13 +351,13 @@ def test_the_modern_recipe_works_over_folders(pictures: Pictures, tmp_path: Path
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("looks.flip=2", "looks.flip: Input should be less than or equal to 1"),
-        ("looks.rotate=90", "looks.rotate: Input should be less than or equal to 45"),
+        ("looks.flip=2", "looks.flip: expected at most 1, found 2"),
+        ("looks.rotate=90", "looks.rotate: expected at most 45, found 90"),
         ("looks.scale=[0.01,1]", "scale lies between 0.1 and 2, found [0.01, 1]"),
         ("looks.scale=[1.5,0.5]", "upside down"),
         ("looks.tilt=3", "looks.tilt: unknown key; allowed here are count, flip, rotate"),
-        ("scenes.harmonise=[0,2]", "scenes.harmonise: Input should be less than or equal to 1"),
-        ("scenes.shade=1", "scenes.shade: unknown key; allowed here are denoise, blur"),
+        ("scenes.harmonise=[0,2]", "scenes.harmonise: expected at most 1, found 2"),
+        ("scenes.shade=1", "scenes.shade: unknown key; did you mean 'shadow'? allowed here are denoise, blur"),
     ],
 )
 def test_impossible_looks_are_explained(pictures: Pictures, tmp_path: Path, override: str, message: str) -> None:

@@ -227,12 +227,12 @@ def test_failures_are_no_damage(pictures: Pictures, tmp_path: Path) -> None:
 def test_a_folder_that_is_being_built_is_left_alone(copied: Path) -> None:
     """`--repair` waits for nobody and moves nothing while a build holds the folder."""
     from matting_compose.composer.base.errors import BuildError
-    from matting_compose.composer.building.shares import WHOLE, held
+    from matting_compose.composer.building.shares import WHOLE_BUILD, lock_share
     from matting_compose.composer.inspection.verify import move_aside
 
     (copied / "shards" / "shard-00000.h5").write_bytes(b"")
     verdict = verify(copied, jobs=1)
-    with held(copied, WHOLE), pytest.raises(BuildError, match="another build is running"):
+    with lock_share(copied, WHOLE_BUILD), pytest.raises(BuildError, match="another build is running"):
         move_aside(copied, verdict)
     assert (copied / "shards" / "shard-00000.h5").exists()
 

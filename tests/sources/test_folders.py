@@ -13,7 +13,7 @@ import pytest
 from conftest import call, photograph, save, soft_disc
 from matting_compose.composer import load_recipe, open_dataset
 from matting_compose.composer.base.errors import PlanError
-from matting_compose.composer.building.plan import make_plan
+from matting_compose.composer.building.make_plan import make_plan
 from matting_compose.composer.sources.listings import (
     Listing,
     describe_passed_over,

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from conftest import Pictures, call, photograph, save, shard_bytes, soft_disc
 from matting_compose.composer import open_dataset
 from matting_compose.composer.base.errors import PlanError, RecipeError
-from matting_compose.composer.building.plan import Plan, make_plan
+from matting_compose.composer.building.make_plan import make_plan
+from matting_compose.composer.building.plan import Plan
 from matting_compose.composer.recipe import load_recipe, rooted
 from matting_compose.composer.sources.coco import picture_identity, pictures_showing
 

@@ -1,0 +1,116 @@
+"""Shard task: everything that a worker needs to render one shard. It travels by pickle and holds no pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..compositing.blending import Fit
+from ..compositing.compose import PreparedForeground
+from ..compositing.trimaps import Trimap
+from ..dataset.rows import Header, Look
+from ..sources.backgrounds import BackgroundLayout
+from ..sources.foregrounds import Entry, ForegroundLayout
+from ..sources.trimap_files import SuppliedTrimaps
+from .look_reader import LookPictures, read_look
+from .plan import Cell, Plan, ShardPlan, Strip
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard to render.
+
+    Attributes
+    ----------
+    folder : Path
+        Of the shards.
+    counters : Path
+        See `counters.Counters`.
+    shard : ShardPlan
+        What it holds.
+    header : Header
+        How it is written.
+    entries : dict[int, Entry]
+        Its foregrounds, by number.
+    looks : dict[int, Look]
+        By group.
+    partners : dict[str, Entry]
+        The foregrounds that stand behind in its looks, by key.
+    cells : list[Cell]
+        Its composites.
+    foreground_layout, background_layout : ForegroundLayout, BackgroundLayout
+        Where pictures come from.
+    fit, trimap : Fit, Trimap
+        The recipe's tables.
+    supplied : SuppliedTrimaps or None
+        Where trimaps come from that are not drawn.
+    parent : int or None
+        The process whose end is the worker's; None where workers belong to a cluster.
+    retry : bool
+        Whether an earlier version of the shard lacks composites.
+    """
+
+    folder: Path
+    counters: Path
+    shard: ShardPlan
+    header: Header
+    entries: dict[int, Entry]
+    looks: dict[int, Look]
+    partners: dict[str, Entry]
+    cells: list[Cell]
+    foreground_layout: ForegroundLayout
+    background_layout: BackgroundLayout
+    fit: Fit
+    trimap: Trimap
+    supplied: SuppliedTrimaps | None
+    parent: int | None
+    retry: bool
+
+    def key(self, cell: Cell) -> str:
+        """Return a composite's key."""
+        return f"{self.entries[cell.foreground].key}_{cell.variant}"
+
+    def keys(self, strip: Strip) -> list[str]:
+        """Return the keys of a group's composites."""
+        return [f"{self.entries[strip.foreground].key}_{variant}" for variant in strip.variants]
+
+    def read_look(self, foreground: int, group: int) -> LookPictures:
+        """Read a group's pictures."""
+        return read_look(self.foreground_layout, self.entries[foreground], self.looks[group], self.partners)
+
+    def prepare(self, foreground: int, pictures: LookPictures) -> PreparedForeground:
+        """Make a group's pictures ready to be composed."""
+        name = self.entries[foreground].image
+        return PreparedForeground(pictures.image, pictures.alpha, self.fit, self.trimap, name=name)
+
+
+def make_task(plan: Plan, shard: ShardPlan, folder: Path, counters: Path, parent: int | None, retry: bool) -> ShardTask:
+    """Take out of a plan what one shard needs; see `ShardTask`."""
+    recipe = plan.recipe
+    looks = {strip.group: plan.look(strip.group) for strip in shard.strips}
+    partners = {look.partner for look in looks.values()}
+    return ShardTask(
+        folder=folder.absolute(),
+        counters=counters,
+        shard=shard,
+        header=Header(
+            plan_sha256=plan.sha256,
+            index=shard.index,
+            split=shard.split,
+            packing=recipe.shards.packing,
+            quality=recipe.shards.quality,
+            tile=recipe.shards.tile,
+            background=recipe.shards.background,
+        ),
+        entries={strip.foreground: plan.foregrounds[strip.foreground] for strip in shard.strips},
+        looks=looks,
+        partners={entry.key: entry for entry in plan.foregrounds if entry.key in partners},
+        cells=list(plan.cells(shard)),
+        foreground_layout=plan.foreground_layout,
+        background_layout=plan.background_layout,
+        fit=recipe.fit,
+        trimap=recipe.trimap,
+        supplied=plan.supplied_trimaps,
+        parent=parent,
+        retry=retry,
+    )
