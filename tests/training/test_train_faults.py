@@ -164,8 +164,8 @@ def test_checkpoints_that_are_none_are_refused(
     good = torch.load(whole / "last.pt", weights_only=True)
     cases: list[tuple[str, Callable[[Path], Any]]] = [
         ("damaged", lambda path: path.write_bytes((whole / "last.pt").read_bytes()[:-900])),
-        ("damaged", lambda path: path.write_bytes(b"")),
-        ("damaged", lambda path: path.write_bytes(pickle.dumps({"format": Bomb()}))),
+        ("found an empty file", lambda path: path.write_bytes(b"")),
+        ("found a bare pickle", lambda path: path.write_bytes(pickle.dumps({"format": Bomb()}))),
         ("more than plain data", lambda path: torch.save(good | {"ema": Bomb()}, path)),
         ("no checkpoint of matting-compose", lambda path: torch.save({"model": {}}, path)),
         ("version 99", lambda path: torch.save(good | {"version": 99}, path)),
