@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
 from .. import __version__
-from ..composer.base.errors import MattingComposeError
 from ..composer.base.packages import require_packages
 from ..composer.base.progress import Progress
 from ..composer.base.text import count_of, format_duration
@@ -96,7 +97,8 @@ def predict(
 ) -> None:
     """Make the alpha of pictures, at their own size, with a trained network or a rival of it.
 
-    IMAGE is a picture or a folder of them; without --trimap and --mask the trimap is drawn from its own alpha.
+    IMAGE is a picture or a folder of them, with the folders in it; without --trimap and --mask the trimap is drawn
+    from its own alpha.
     CHECKPOINT comes first for mnet and for segmentation (which is mnet's alpha, thresholded); the others have none.
 
     \b
@@ -115,30 +117,33 @@ def predict(
     if tile % 16:
         raise click.UsageError(f"--tile takes a multiple of 16, such as {tile // 16 * 16}")
     with handle_errors(WHOLE):
-        from .inference.methods import Settings, prepare
-        from .inference.predict_files import Wanted, plan_jobs, run_job
+        from ..composer.sources.image_io import read_image
+        from .inference.methods import MatteOptions
+        from .inference.predict_files import PredictOptions, plan_tasks, prepare_all, run_task
 
         _check_device(device)
-        jobs = plan_jobs(images, trimap, mask, out)
-        settings = Settings(checkpoint, device, tile, max_side)
-        wanted = Wanted(method, settings, int(bits), radius, save_trimap, cutout, background, panel)
-        prepare(method, settings)
+        backdrop = read_image(background) if background else None
+        matte = MatteOptions(checkpoint, device, tile, max_side)
+        options = PredictOptions(method, matte, int(bits), radius, save_trimap, cutout, backdrop, panel)
+        others = [path for path in (checkpoint, background) if path]
+        tasks = plan_tasks(images, trimap, mask, out, options, others)
+        prepare_all(options, tasks)
         start = time.monotonic()
         failures: dict[str, str] = {}
         with show_progress() as report:
-            for done, job in enumerate(jobs):
-                report(Progress("pictures", done, len(jobs), len(failures)))
-                try:
-                    for warning in run_job(job, wanted):
-                        warn(warning)
-                except MattingComposeError as error:
-                    failures[str(job.image)] = str(error)
-                    write_error(str(error))
+            for done, task in enumerate(tasks):
+                report(Progress("pictures", done, len(tasks), len(failures)))
+                result = run_task(task, options)
+                for warning in result.warnings:
+                    warn(warning)
+                if result.error is not None:
+                    failures[str(task.image)] = result.error
+                    write_error(result.error)
         seconds = round(time.monotonic() - start, 3)
-    written = [str(job.out) for job in jobs if str(job.image) not in failures]
+    written = [str(task.out) for task in tasks if str(task.image) not in failures]
     if as_json:
         click.echo(json.dumps({"written": written, "failures": failures, "method": method, "seconds": seconds}))
-    tell(f"{out}: {len(written):,} of {count_of(len(jobs), 'matte')} in {format_duration(seconds)}")
+    tell(f"{out}: {len(written):,} of {count_of(len(tasks), 'matte')} in {format_duration(seconds)}")
     sys.exit(CLEAN if not failures else WITH_FAILURES if written else FAILED)
 
 
@@ -216,7 +221,7 @@ def evaluate(
     """Grade mattes: SAD, MSE, gradient and connectivity errors as Composition-1k's evaluation defines them.
 
     Over the unknown region where there are trimaps, else (or with --whole) over whole pictures, as in SHM's table.
-    A missing, extra or mis-sized prediction is an error. A method that fails on a picture has no means.
+    A missing, extra or mis-sized prediction is an error. What fails on a picture, or cannot be read, has no means.
 
     \b
     Examples:
@@ -238,13 +243,13 @@ def evaluate(
         from .evaluation.cases import dataset_cases, folder_cases
         from .evaluation.evaluate import Competitor
         from .evaluation.evaluate import evaluate as grade
-        from .evaluation.scoresheet import as_document, as_table, write_scoresheet
-        from .inference.methods import Settings, prepare
+        from .evaluation.scoresheet import as_document, as_table, open_scores, write_scoresheet
+        from .inference.methods import MatteOptions, prepare
 
         if out:
             require_packages("jinja2", extra="report")  # now, not when everything is graded
         _check_device(device)
-        settings = Settings(checkpoint, device, tile, max_side)
+        matte = MatteOptions(checkpoint, device, tile, max_side)
         cases: list[Any] = (
             dataset_cases(dataset, split)  # type: ignore[arg-type]  # click has checked the choice
             if dataset
@@ -252,28 +257,31 @@ def evaluate(
         )
         if limit and limit < len(cases):
             cases = [cases[(2 * i + 1) * len(cases) // (2 * limit)] for i in range(limit)]
-        competitors = [Competitor(_name(folder, predictions), folder=folder) for folder in predictions]
+        competitors = [
+            Competitor(_name(folder, predictions), prediction=number) for number, folder in enumerate(predictions)
+        ]
         for method in dict.fromkeys(methods):
-            prepare(method, settings)
+            prepare(method, matte)
             competitors.append(Competitor(method, method=method))
-        with show_progress() as report:
+        with open_scores(out) if out else nullcontext() as on_score, show_progress() as report:
             result = grade(
                 cases,
                 competitors,
-                settings,
+                matte,
                 whole=whole,
                 jobs=jobs,
                 worst=worst if out else 0,
+                on_score=on_score,
                 on_progress=report,
             )
-        if out:
-            write_scoresheet(result, out)
+            if out:
+                write_scoresheet(result, out)
     click.echo(json.dumps(as_document(result)) if as_json else as_table(result))
     for failure in result.failures:
         write_error(f"{failure.competitor} on {failure.image}: {failure.reason}")
     if out:
         tell(f"Look at {out / 'worst.html'}")
-    sys.exit(WITH_FAILURES if result.failures else CLEAN)
+    sys.exit(CLEAN if not result.failures else WITH_FAILURES if result.scores else FAILED)
 
 
 def _check_usage(
@@ -295,7 +303,8 @@ def _check_usage(
 
 def _name(folder: Path, folders: tuple[Path, ...]) -> str:
     """Name a folder of predictions; in full where two are called alike."""
-    return folder.name if [other.name for other in folders].count(folder.name) == 1 else str(folder)
+    unique = [other.name for other in folders].count(folder.name) == 1
+    return os.fsencode(folder.name if unique else folder).decode("utf-8", "backslashreplace")
 
 
 @click.command(context_settings=HELP)
@@ -318,9 +327,9 @@ def export(checkpoint: Path, out: Path, as_json: bool) -> None:
     if out.suffix not in (".onnx", ".safetensors"):
         raise click.UsageError(f"--out ends in .onnx or .safetensors, not '{out.suffix}'")
     with handle_errors(WHOLE):
-        from .inference.methods import Settings, network_of
+        from .inference.methods import MatteOptions, network_of
 
-        network = network_of(Settings(checkpoint, "cpu"))
+        network = network_of(MatteOptions(checkpoint, "cpu"))
         from .networks.checkpoint import export_safetensors
         from .networks.onnx_export import check_onnx, export_onnx
 

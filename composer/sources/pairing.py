@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -63,7 +63,7 @@ def index_names(listing: Listing) -> dict[str, str]:
     return found
 
 
-def find_partner(key: str, index: dict[str, str], suffixes: Sequence[str] = ALPHA_SUFFIXES) -> str | None:
+def find_partner(key: str, index: Mapping[str, str], suffixes: Sequence[str] = ALPHA_SUFFIXES) -> str | None:
     """Return the name in an index that belongs to a picture's key: the same, or that and a suffix."""
     return next((index[key + suffix] for suffix in suffixes if key + suffix in index), None)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import os
 import re
+import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -15,7 +18,10 @@ from click.testing import CliRunner, Result
 
 from conftest import Pictures, run, save, soft_disc
 from matting_compose.trainer import commands
-from matting_compose.trainer.evaluation.evaluate import bootstrap
+from matting_compose.trainer.evaluation import evaluate
+from matting_compose.trainer.evaluation.cases import CasePictures, FolderCase, folder_cases
+from matting_compose.trainer.evaluation.evaluate import Competitor, bootstrap
+from matting_compose.trainer.evaluation.evaluate import evaluate as grade_all
 from matting_compose.trainer.inference import methods
 from matting_compose.trainer.metrics import METRICS, sad
 
@@ -86,16 +92,7 @@ def test_without_trimaps_whole_pictures_are_graded(tree: Path) -> None:
         (lambda t: save(t / "trimaps/disc 1.png", np.zeros((9, 48), np.uint8)), "disc 1.png: 48×9 px, but its truth"),
         (lambda t: (t / "truths/disc 2.png").unlink(), "no truth for disc 2"),
         (lambda t: (t / "trimaps/disc 2.png").unlink(), "no case that uses truth disc 2"),
-        (lambda t: (t / "blurred/disc 1.png").write_bytes(b"broken"), "disc 1.png: not a picture"),
         (lambda t: save(t / "blurred/disc 1.bmp", np.zeros((9, 9), np.uint8)), "differ by their endings only"),
-        (
-            lambda t: save(t / "trimaps/disc 1.png", np.zeros((48, 90), np.uint8)),
-            "disc 1.png: no pixel is unknown (128)",
-        ),
-        (
-            lambda t: save(t / "trimaps/disc 1.png", np.full((48, 90), 90, np.uint8)),
-            "disc 1.png: 100% of its pixels are far from 0",
-        ),
     ],
 )
 def test_what_does_not_fit_is_an_error_with_its_name(tree: Path, spoil, text: str) -> None:
@@ -191,7 +188,7 @@ def test_classical_methods_beat_the_trimap(method: str) -> None:
     share, colours = alpha[..., None] / 255, np.array([[230, 40, 30], [20, 60, 200]])
     image = np.clip(share * colours[0] + (1 - share) * colours[1] + grain, 0, 255).astype(np.uint8)
     trimap = np.where(cv2.dilate((alpha % 255 > 0).view(np.uint8), np.ones((7, 7))) > 0, 128, alpha).astype(np.uint8)
-    mattes = [methods.make_matte(name, image, trimap, methods.Settings()) for name in (method, "trimap")]
+    mattes = [methods.make_matte(name, image, trimap, methods.MatteOptions()) for name in (method, "trimap")]
     found, trivial = (sad(methods.to_bytes(matte), alpha, trimap) for matte in mattes)
     assert found < 0.5 * trivial
 
@@ -201,7 +198,7 @@ def test_classical_methods_work_on_reduced_pictures() -> None:
     pytest.importorskip("pymatting")
     image, alpha = soft_disc(50, 60, 1)
     trimap = np.where(alpha % 255 > 0, 128, alpha).astype(np.uint8)
-    reduced = methods.make_matte("closed-form", image, trimap, methods.Settings(max_side=40))
+    reduced = methods.make_matte("closed-form", image, trimap, methods.MatteOptions(max_side=40))
     assert reduced.shape == alpha.shape
     assert (reduced[trimap == 255] == 1).all()
     assert (reduced[trimap == 0] == 0).all()
@@ -240,3 +237,105 @@ def test_wrong_usage_is_explained(arguments: list[str], text: str) -> None:
     done = CliRunner().invoke(commands.evaluate, arguments)
     assert done.exit_code == 2
     assert text in done.stderr
+
+
+def test_a_damaged_picture_costs_no_other_score(tree: Path, tmp_path: Path) -> None:
+    """A prediction, a truth or a trimap: it is listed, who is graded on it has no mean, and the exit code says so."""
+    given = ["--predictions", tree / "same", "--predictions", tree / "blurred", *folders(tree, "truths", "trimaps")]
+    (tree / "blurred" / "disc 1.png").write_bytes(b"broken")
+    done = grade(*given, "--json", "-o", tmp_path / "out")
+    assert done.exit_code == 3
+    result = json.loads(done.stdout)
+    assert len(result["scores"]) == 5
+    assert [summary["competitor"] for summary in result["summaries"]] == ["same"]
+    assert "blurred on disc 1: disc 1.png: not a picture" in done.stderr
+    save(tree / "trimaps" / "disc 0.png", np.zeros((60, 70), np.uint8))
+    done = grade(*given, "--json")
+    assert (done.exit_code, json.loads(done.stdout)["summaries"]) == (3, [])
+    assert "same on disc 0: disc 0.png: no pixel is unknown" in done.stderr
+    for path in (tree / "truths").iterdir():
+        path.write_bytes(b"broken")
+    assert grade(*given).exit_code == 1
+
+
+def test_trimaps_are_mended_as_for_predictions(tree: Path) -> None:
+    """Levels of 127 grade the same region as those of 128."""
+    given = ["--predictions", tree / "blurred", *folders(tree, "truths", "trimaps"), "--json"]
+    before = grade(*given).stdout
+    for path in (tree / "trimaps").iterdir():
+        trimap = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        save(path, np.where(trimap == 128, np.uint8(127), trimap))
+    assert grade(*given).stdout == before
+
+
+def test_truths_graded_against_themselves_are_refused(tree: Path) -> None:
+    """A folder of predictions that is the truths', or a link to it, would be perfect."""
+    (tree / "link").symlink_to(tree / "truths")
+    for folder in ("truths", "link"):
+        done = grade("--predictions", tree / folder, *folders(tree, "truths"))
+        assert done.exit_code == 1
+        assert "its predictions are the truths themselves" in done.stderr
+
+
+def test_a_part_of_a_test_set_is_never_graded_in_silence(tree: Path) -> None:
+    """What lies in subfolders counts: as a case, as a prediction that is missing, as one too many."""
+    given = ["--predictions", tree / "same", *folders(tree, "truths")]
+    (tree / "truths" / "hard").mkdir()
+    (tree / "truths" / "disc 2.png").rename(tree / "truths" / "hard" / "disc 2.png")
+    done = grade(*given)
+    assert done.exit_code == 1
+    assert "no prediction for hard/disc 2" in done.stderr
+    (tree / "same" / "hard").mkdir()
+    (tree / "same" / "disc 2.png").rename(tree / "same" / "hard" / "disc 2.png")
+    assert len(json.loads(grade(*given, "--json").stdout)["scores"]) == 3
+
+
+def test_scores_are_kept_as_they_come(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An output that cannot be written is found before the first; what was graded stays, and goes when all is."""
+    (tmp_path / "file").write_text("mine")
+    given = ["--predictions", tree / "blurred", *folders(tree, "truths"), "-o"]
+    graded: list[object] = []
+    monkeypatch.setattr(evaluate, "summarise", lambda *_: graded.append(1))
+    done = grade(*given, tmp_path / "file")
+    assert (done.exit_code, graded) == (1, [])
+    assert "file: cannot be written" in done.stderr
+    assert (tmp_path / "file").read_text() == "mine"
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "summarise", stop)
+    assert grade(*given, tmp_path / "out").exit_code == 130
+    with (tmp_path / "out" / "scores.partial.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == ["disc 0", "disc 1", "disc 2"]
+    monkeypatch.undo()
+    assert grade(*given, tmp_path / "out").exit_code == 0
+    assert not (tmp_path / "out" / "scores.partial.csv").exists()
+
+
+@dataclass(frozen=True)
+class DeadlyCase(FolderCase):
+    """A case that kills the process which reads it; with a mark, only the first."""
+
+    mark: Path | None = None
+
+    def load(self) -> CasePictures:
+        if self.mark is None or not self.mark.exists():
+            if self.mark:
+                self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().load()
+
+
+def test_a_killed_worker_is_replaced(tree: Path) -> None:
+    """The scores are those of a grading in peace; a picture that kills always is given up, and listed."""
+    first, second, third = folder_cases(tree / "truths", trimaps=None, images=None, predictions=[tree / "blurred"])
+    competitors, options = [Competitor("blurred")], methods.MatteOptions()
+    peace = grade_all([first, second, third], competitors, options, jobs=1)
+    once = DeadlyCase(**vars(first), mark=tree / "killed")
+    assert grade_all([once, second, third], competitors, options, jobs=2).scores == peace.scores
+    result = grade_all([first, DeadlyCase(**vars(second)), third], competitors, options, jobs=2)
+    assert result.scores == (peace.scores[0], peace.scores[2])
+    assert [failure.image for failure in result.failures] == ["disc 1"]
+    assert "a worker process was killed" in result.failures[0].reason

@@ -17,8 +17,8 @@ from conftest import photograph, save, soft_disc
 from matting_compose.composer.base.errors import FileError
 from matting_compose.composer.compositing.blending import blend
 from matting_compose.trainer import commands
-from matting_compose.trainer.inference import methods
-from matting_compose.trainer.inference.user_trimaps import checked_trimap, trimap_from_alpha
+from matting_compose.trainer.inference import methods, predict_files
+from matting_compose.trainer.inference.user_trimaps import trimap_from_alpha
 
 
 def predict(*arguments: object) -> Result:
@@ -163,35 +163,6 @@ def test_what_is_wrong_is_explained(
     assert {path: path.read_bytes() for path in tree.rglob("*.*")} == before
 
 
-def test_trimaps_are_mended_where_that_is_safe() -> None:
-    """What JPEG does to levels is undone, with a warning; a smoothed border is unknown."""
-    trimap = np.repeat(np.repeat(np.array([[0, 128, 255]], np.uint8), 40, 0), 40, 1)
-    assert checked_trimap(trimap, trimap.shape, "t") == (pytest.approx(trimap), [])
-    noisy = np.clip(trimap + np.random.default_rng(1).integers(-9, 10, trimap.shape), 0, 255).astype(np.uint8)
-    noisy[:, 39] = 64
-    mended, warnings = checked_trimap(noisy, trimap.shape, "t.jpg")
-    np.testing.assert_array_equal(mended[:, :39], trimap[:, :39])
-    assert (mended[:, 39] == 128).all()
-    assert "t.jpg" in warnings[0]
-    _, warnings = checked_trimap(np.full((9, 9), 128, np.uint8), (9, 9), "t")
-    assert ["background" in w or "foreground" in w for w in warnings] == [True, True]
-
-
-@pytest.mark.parametrize(
-    ("picture", "size", "message"),
-    [
-        (np.full((20, 30), 128, np.uint8), (40, 60), "enlarge or reduce the trimap by nearest"),
-        (np.full((20, 30), 128, np.uint8), (30, 20), "another image's"),
-        (np.zeros((20, 30), np.uint8), (20, 30), "no pixel is unknown"),
-        (np.arange(600).reshape(20, 30).astype(np.uint8), (20, 30), "far from 0, 128 and 255"),
-    ],
-)
-def test_what_is_no_trimap_is_refused(picture: np.ndarray, size: tuple[int, int], message: str) -> None:
-    """Another size, a mask, an alpha: each with what to do."""
-    with pytest.raises(FileError, match=message):
-        checked_trimap(picture, size, "t.png")
-
-
 def test_radii_follow_the_subjects_size() -> None:
     """Twice the subject, twice the radius; never below 2 px; fractional pixels are always unknown."""
     widths = []
@@ -225,3 +196,75 @@ def test_help_is_quick() -> None:
     code = "import sys, matting_compose.trainer.commands; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"h5py", "cv2", "torch", "numpy", "pymatting"} & set(loaded)
+
+
+def test_subfolders_are_matted_into_subfolders(tree: Path) -> None:
+    """Masks may lie among the pictures; results of an earlier run are no pictures; evaluation takes all of it."""
+    pytest.importorskip("pymatting")
+    images = tree / "images"
+    for i in (0, 1):
+        (images / "deep").mkdir(exist_ok=True)
+        (images / f"{i}.png").rename(images / "deep" / f"{i}.png")
+        (tree / "masks" / f"{i}.png").rename(images / "deep" / f"{i}_mask.png")
+        save(tree / "truths" / "deep" / f"{i}_alpha.png", read(images / "deep" / f"{i}_mask.png"))
+    out = images / "out"
+    for _ in range(2):
+        done = predict(images, "--mask", images, "--method", "trimap", "-o", out, "--cutout", "--save-trimap", "--json")
+        assert done.exit_code == 0, done.stderr
+        assert json.loads(done.stdout)["written"] == [str(out / "deep" / f"{i}.png") for i in (0, 1)]
+    assert (out / "cutout" / "deep" / "0.png").exists()
+    graded = CliRunner().invoke(
+        commands.evaluate, ["--predictions", str(out), "--truths", str(tree / "truths"), "-j", "1", "--json"]
+    )
+    assert graded.exit_code == 0, graded.stderr
+    assert [score["image"] for score in json.loads(graded.stdout)["scores"]] == ["deep/0_alpha", "deep/1_alpha"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--background", "gone.jpg"], "gone.jpg: cannot be read: No such file"),
+        (["--cutout", "-o", "work"], "cutout/0.png: the result would replace its own input"),
+        (["--background", "work/composite/0.png", "-o", "work"], "composite/0.png: the result would replace its own"),
+        (["--cutout", "more", "-o", "elsewhere"], "two results would be written there"),
+        (["-o", "new.jpg/results"], "results cannot be written there"),
+    ],
+)
+def test_what_all_pictures_need_is_seen_to_first(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], text: str
+) -> None:
+    """Once, in one line, and nothing is written or replaced."""
+    pytest.importorskip("pymatting")
+    monkeypatch.chdir(tree)
+    (tree / "work").mkdir()
+    (tree / "images").rename(tree / "work" / "cutout")
+    save(tree / "work" / "composite" / "0.png", photograph(20, 20, 0))
+    for name in ("x.png", "cutout/x.png"):
+        save(tree / "more" / name, np.dstack([photograph(20, 20, 0), soft_disc(20, 20, 0)[1]]))
+        save(tree / "trimaps" / name, np.full((20, 20), 128, np.uint8))
+    before = {path: path.read_bytes() for path in tree.rglob("*.*") if path.is_file()}
+    done = predict("work/cutout", "--trimap", "trimaps", "--method", "trimap", "-o", "out", *arguments)
+    assert done.exit_code == 1
+    assert [text in line for line in done.stderr.splitlines()] == [True], done.stderr
+    assert {path: path.read_bytes() for path in tree.rglob("*.*") if path.is_file()} == before
+
+
+def test_a_fault_of_a_library_is_one_pictures(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named with its type, and the other picture is matted; so is a picture of one pixel."""
+    pytest.importorskip("pymatting")
+    save(tree / "images" / "2.png", np.full((1, 1, 3), 99, np.uint8))
+    save(tree / "trimaps" / "2.png", np.full((1, 1), 128, np.uint8))
+
+    def fail_once(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+        if image.shape == (60, 70, 3):
+            raise ZeroDivisionError("by zero")
+        return image
+
+    monkeypatch.setattr(predict_files, "estimate_foreground", fail_once)
+    given = (tree / "images", "--trimap", tree / "trimaps", "--method", "trimap", "-o", tree / "out")
+    done = predict(*given, "--cutout", "--json")
+    assert done.exit_code == 3
+    assert list(json.loads(done.stdout)["failures"].values()) == ["0.png: ZeroDivisionError: by zero"]
+    assert {path.name for path in (tree / "out" / "cutout").iterdir()} == {"1.png", "2.png"}
+    monkeypatch.undo()
+    assert predict(*given, "--cutout", "--panel", "--background", tree / "new.jpg").exit_code == 0

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import cv2
@@ -14,16 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...composer.base.arrays import UInt8Array
-from ...composer.base.errors import FileError
+from ...composer.base.errors import BuildError, FileError, describe_error
 from ...composer.base.progress import OnProgress, Progress, ignore_progress
 from ...composer.base.workers import run_in_processes
 from ...composer.sources.mattes import read_matte
 from ..inference.cutout import side_by_side
-from ..inference.files import list_pictures
-from ..inference.methods import MatteError, Settings, make_matte, to_bytes
-from ..inference.user_trimaps import checked_trimap
+from ..inference.methods import MatteOptions, make_matte, to_bytes
 from ..metrics import METRICS
-from .cases import Case, Material
+from .cases import Case, CasePictures
 
 __all__ = ["PERFECT", "Competitor", "Evaluation", "Failure", "Interval", "Score", "Summary", "evaluate", "summarise"]
 
@@ -45,14 +42,17 @@ class Competitor:
 
     Attributes
     ----------
-    name : in tables
-    method : one of `methods.METHODS`, or `PERFECT`; or
-    folder : with a picture for every case
+    name : str
+        In tables.
+    method : str, optional
+        One of `methods.METHODS`, or `PERFECT`; or
+    prediction : int
+        Which of the cases' predictions.
     """
 
     name: str
     method: str | None = None
-    folder: Path | None = None
+    prediction: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Failure:
-    """A matte that a method could not make, and why."""
+    """A matte that could not be made, read or graded, and why."""
 
     competitor: str
     image: str
@@ -103,12 +103,15 @@ class Evaluation:
 
     Attributes
     ----------
-    region : ``unknown`` or ``whole``
-    scores : one for each competitor and case, but for the failures
-    failures : mattes that could not be made
-    summaries : one for each competitor without failures: a mean that leaves out the hardest pictures flatters
-    worst : by competitor, the worst scores by SAD and a picture of each: image, trimap, truth, prediction, error;
-        a JPEG
+    region : {"unknown", "whole"}
+    scores : tuple of Score
+        One for each competitor and case, but for the failures.
+    failures : tuple of Failure
+        In the same order.
+    summaries : tuple of Summary
+        One for each competitor without failures: a mean that leaves out the hardest pictures flatters.
+    worst : dict of str to list of (Score, bytes)
+        By competitor, the worst scores by SAD and a picture of each: image, trimap, truth, prediction, error; a JPEG.
     """
 
     region: str
@@ -121,53 +124,59 @@ class Evaluation:
 def evaluate(
     cases: Sequence[Case],
     competitors: Sequence[Competitor],
-    settings: Settings,
+    options: MatteOptions,
     *,
     whole: bool = False,
     jobs: int = -1,
     worst: int = 0,
+    on_score: Callable[[Score], None] | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Evaluation:
     """Grade every competitor on every case.
 
     Parameters
     ----------
-    cases : what to grade on
-    competitors : with different names
-    settings : of the methods
-    whole : grade the whole picture (SHM's variant); else the unknown region where there are trimaps
-    jobs : processes; -1 for one per core. With a network on a GPU there is one
-    worst : how many of each competitor's worst cases to keep pictures of
-    on_progress : called as mattes are graded
+    cases : sequence of Case
+        What to grade on.
+    competitors : sequence of Competitor
+        With different names.
+    options : MatteOptions
+        Of the methods.
+    whole : bool
+        Grade the whole picture (SHM's variant); else the unknown region where there are trimaps.
+    jobs : int
+        Worker processes; -1 for one per core.
+    worst : int
+        How many of each competitor's worst cases to keep pictures of.
+    on_score : callable, optional
+        Called with each score as it comes.
+    on_progress : callable
+        Called as mattes are graded.
 
     Raises
     ------
-    MattingComposeError : a picture cannot be read or graded; the name is in the message
+    FileError
+        A method has no images or trimaps to work on.
     """
-    folders = {c.folder: list_pictures(c.folder) for c in competitors if c.folder}
-    tasks = [
-        _Task(case, competitor, folders[competitor.folder][case.name] if competitor.folder else None)
-        for competitor in competitors
-        for case in cases
-    ]
-    grade = partial(_score, settings=settings, whole=whole, with_picture=worst > 0)
-    results = run_in_processes(grade, tasks, len(tasks), jobs)
+    for competitor in competitors:
+        if competitor.method not in (None, PERFECT) and not all(case.has_image and case.has_trimap for case in cases):
+            raise FileError(f"{competitor.method} makes mattes of images and trimaps: give --images and --trimaps")
+    tasks = [_Task(case, competitor) for competitor in competitors for case in cases]
     scores: list[Score] = []
     failures: list[Failure] = []
-    kept: dict[str, list[tuple[float, int, bytes]]] = {c.name: [] for c in competitors}
-    for done, (result, picture) in enumerate(results, 1):
+    gallery = _Gallery(worst)
+    for done, (result, picture) in enumerate(_grade_all(tasks, partial(_grade, options, whole, worst > 0), jobs), 1):
         if isinstance(result, Failure):
             failures.append(result)
         else:
-            if picture:  # of equals the first is kept; the number also keeps pictures from being compared
-                heap = kept[result.competitor]
-                push = heapq.heappush if len(heap) < worst else heapq.heappushpop
-                push(heap, (result.errors["sad"], -len(scores), picture))
+            gallery.add(result, len(scores), picture)
             scores.append(result)
-        on_progress(Progress("mattes", done, len(tasks)))
+            if on_score:
+                on_score(result)
+        on_progress(Progress("mattes", done, len(tasks), len(failures)))
     failed = {failure.competitor for failure in failures}
     return Evaluation(
-        region=_region(cases[0], whole),
+        region="whole" if whole or not cases[0].has_trimap else "unknown",
         scores=tuple(scores),
         failures=tuple(failures),
         summaries=tuple(
@@ -175,10 +184,7 @@ def evaluate(
             for c in competitors
             if c.name not in failed
         ),
-        worst={
-            name: [(scores[-number], picture) for _, number, picture in sorted(heap, reverse=True)]
-            for name, heap in kept.items()
-        },
+        worst={c.name: gallery.worst(c.name) for c in competitors},
     )
 
 
@@ -186,44 +192,82 @@ def evaluate(
 class _Task:
     case: Case
     competitor: Competitor
-    prediction: Path | None
 
 
-def _score(task: _Task, settings: Settings, whole: bool, with_picture: bool) -> tuple[Score | Failure, bytes]:
-    """Grade one picture: what a worker does."""
+Graded = tuple[Score | Failure, bytes]  # with a picture, if it is wanted
+
+
+class _Gallery:
+    """The worst scores of each competitor, with their pictures."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._heaps: dict[str, list[tuple[float, int, Score, bytes]]] = {}
+
+    def add(self, score: Score, number: int, picture: bytes) -> None:
+        """Keep a score if it is among the worst; of equals the first."""
+        if picture:
+            heap = self._heaps.setdefault(score.competitor, [])
+            push = heapq.heappush if len(heap) < self._count else heapq.heappushpop
+            push(heap, (score.errors["sad"], -number, score, picture))
+
+    def worst(self, competitor: str) -> list[tuple[Score, bytes]]:
+        """Return a competitor's, the worst first."""
+        return [(score, picture) for *_, score, picture in sorted(self._heaps.get(competitor, []), reverse=True)]
+
+
+def _grade_all(tasks: Sequence[_Task], grade: Callable[[_Task], Graded], jobs: int) -> Iterator[Graded]:
+    """Yield each task's result, in order. After a worker was killed the next task has one to itself, which tells
+    whether it is to blame.
+    """
+    done, alone, least = 0, False, 1
+    while done < len(tasks):
+        batch = tasks[done : done + 1] if alone else tasks[done:]
+        try:
+            for result in run_in_processes(grade, batch, max(len(batch), least), jobs):
+                done += 1
+                yield result
+            alone = False
+        except BuildError as error:
+            if alone:
+                yield Failure(tasks[done].competitor.name, tasks[done].case.name, str(error)), b""
+                done += 1
+            alone, least = not alone, 2  # never again in this process, which must survive
+
+
+def _grade(options: MatteOptions, whole: bool, with_picture: bool, task: _Task) -> Graded:
+    """Grade one picture: what a worker does. What goes wrong is this picture's alone."""
+    cv2.setNumThreads(1)
     name, who = task.case.name, task.competitor.name
-    material = task.case.load()
     try:
-        prediction = (
-            read_matte(task.prediction, task.prediction.name, role="prediction")[0]
-            if task.prediction
-            else _predict(task, material, settings)
-        )
-    except MatteError as error:
-        return Failure(who, name, str(error)), b""
-    region = None if whole else material.trimap
-    try:
-        errors = {key: metric(prediction, material.truth, region) for key, metric in METRICS.items()}
-    except ValueError as error:
-        raise FileError(f"{who} on {name}: {error}") from None
-    score = Score(who, task.case.foreground, name, errors)
-    return score, _picture(material, prediction) if with_picture else b""
+        pictures = task.case.load()
+        prediction = _prediction(task, pictures, options)
+        region = None if whole else pictures.trimap
+        errors = {key: metric(prediction, pictures.truth, region) for key, metric in METRICS.items()}
+        score = Score(who, task.case.foreground, name, errors)
+        return score, _picture(pictures, prediction) if with_picture else b""
+    except MemoryError:
+        raise
+    except Exception as error:
+        return Failure(who, name, describe_error(error)), b""
 
 
-def _predict(task: _Task, material: Material, settings: Settings) -> UInt8Array:
-    method, name = task.competitor.method, task.case.name
+def _prediction(task: _Task, pictures: CasePictures, options: MatteOptions) -> UInt8Array:
+    method = task.competitor.method
+    if method is None:
+        path = task.case.predictions[task.competitor.prediction]
+        return read_matte(path, path.name, role="prediction")[0]
     if method == PERFECT:
-        return np.where(material.truth >= 128, np.uint8(255), np.uint8(0))
-    if material.image is None or material.trimap is None:
-        raise FileError(f"{method} makes mattes of images and trimaps: give --images and --trimaps, or a dataset")
-    trimap, _ = checked_trimap(material.trimap, material.truth.shape, name)
-    return to_bytes(make_matte(str(method), material.image, trimap, settings))
+        return np.where(pictures.truth >= 128, np.uint8(255), np.uint8(0))
+    if pictures.image is None or pictures.trimap is None:
+        raise FileError(f"{method} needs an image and its trimap")
+    return to_bytes(make_matte(method, pictures.image, pictures.trimap, options))
 
 
-def _picture(material: Material, prediction: UInt8Array) -> bytes:
+def _picture(pictures: CasePictures, prediction: UInt8Array) -> bytes:
     """Code image, trimap, truth, prediction and error side by side, as JPEG."""
-    error = np.asarray(cv2.absdiff(prediction, material.truth), np.uint8)
-    parts = [material.image, material.trimap, material.truth, prediction, error]
+    error = np.asarray(cv2.absdiff(prediction, pictures.truth), np.uint8)
+    parts = [pictures.image, pictures.trimap, pictures.truth, prediction, error]
     sheet = side_by_side([part for part in parts if part is not None], CELL)
     return bytes(cv2.imencode(".jpg", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1])
 
@@ -262,7 +306,3 @@ def bootstrap(means: NDArray[np.float64], counts: NDArray[np.float64]) -> Interv
     drawn = (means * counts)[picks].sum(axis=1) / counts[picks].sum(axis=1)
     low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(mean, float(low), float(high))
-
-
-def _region(case: Case, whole: bool) -> str:
-    return "whole" if whole or case.load().trimap is None else "unknown"

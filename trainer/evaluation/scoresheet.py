@@ -6,18 +6,23 @@ import base64
 import csv
 import io
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from ...composer.base.files import write_text
+from ...composer.base.files import disk_error, write_text
 from ...composer.base.pages import render_page
 from ...composer.base.text import escape_cell
 from ...composer.inspection.html_report import stylesheet
 from ..metrics import METRICS
 from .evaluate import Evaluation, Interval, Score
 
-__all__ = ["as_document", "as_table", "write_scoresheet"]
+__all__ = ["as_document", "as_table", "open_scores", "write_scoresheet"]
+
+PARTIAL: Final = "scores.partial.csv"
+
 
 TITLES: Final = {"sad": "SAD", "mse": "MSE", "gradient": "Grad", "connectivity": "Conn"}
 
@@ -30,6 +35,40 @@ def as_document(evaluation: Evaluation) -> dict[str, Any]:
         "summaries": [asdict(summary) for summary in evaluation.summaries],
         "scores": [score.as_row() for score in evaluation.scores],
     }
+
+
+@contextmanager
+def open_scores(folder: Path) -> Iterator[Callable[[Score], None]]:
+    """Write scores as they come to `scores.partial.csv`, which stays if the body does not end well.
+
+    Yields
+    ------
+    callable
+        Takes one score.
+
+    Raises
+    ------
+    BuildError
+        The folder cannot be written.
+    """
+    path = folder / PARTIAL
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("w", encoding="utf-8", newline="", buffering=1)
+    except OSError as error:
+        raise disk_error(error, folder) from None
+    with file:
+        writer = csv.DictWriter(file, ["competitor", "foreground", "image", *METRICS], lineterminator="\n")
+        writer.writeheader()
+        yield lambda score: _write_row(writer, score, folder)
+    path.unlink(missing_ok=True)
+
+
+def _write_row(writer: csv.DictWriter[str], score: Score, folder: Path) -> None:
+    try:
+        writer.writerow(score.as_row())
+    except OSError as error:
+        raise disk_error(error, folder) from None
 
 
 def as_table(evaluation: Evaluation) -> str:

@@ -29,7 +29,7 @@ __all__ = [
     "METHODS",
     "NETWORK",
     "MatteError",
-    "Settings",
+    "MatteOptions",
     "make_matte",
     "network_of",
     "prepare",
@@ -58,7 +58,7 @@ class MatteError(MattingComposeError):
 
 
 @dataclass(frozen=True)
-class Settings:
+class MatteOptions:
     """How mattes are made.
 
     Attributes
@@ -74,7 +74,7 @@ class Settings:
     max_side: int | None = None
 
 
-def make_matte(method: str, image: UInt8Array, trimap: UInt8Array, settings: Settings) -> FloatArray:
+def make_matte(method: str, image: UInt8Array, trimap: UInt8Array, options: MatteOptions) -> FloatArray:
     """Make a matte by one of `METHODS`.
 
     Parameters
@@ -94,17 +94,17 @@ def make_matte(method: str, image: UInt8Array, trimap: UInt8Array, settings: Set
     if method in NETWORK:
         from .tiled import predict_alpha
 
-        network = network_of(settings)
-        alpha = predict_alpha(network, image, trimap, tile=settings.tile, max_side=settings.max_side)
+        network = network_of(options)
+        alpha = predict_alpha(network, image, trimap, tile=options.tile, max_side=options.max_side)
         return alpha if method == "mnet" else (alpha >= 0.5).astype(np.float32)
     if method == "trimap":
         return np.where(trimap == BACKGROUND, 0, np.where(trimap == FOREGROUND, 1, 0.5)).astype(np.float32)
     if method in CLASSICAL:
-        return _classical(method, image, trimap, settings.max_side)
+        return _classical(method, image, trimap, options.max_side)
     raise MatteError(f"no method is called '{method}'; there are {', '.join(METHODS)}")
 
 
-def prepare(method: str, settings: Settings) -> None:
+def prepare(method: str, options: MatteOptions) -> None:
     """Load what a method needs, so that what is not there is said once, and before any picture is read.
 
     Raises
@@ -112,7 +112,7 @@ def prepare(method: str, settings: Settings) -> None:
     MatteError, MattingComposeError : as `make_matte`
     """
     if method in NETWORK:
-        network_of(settings)
+        network_of(options)
     elif method in CLASSICAL:
         pymatting()
 
@@ -122,16 +122,16 @@ def to_bytes(alpha: FloatArray) -> UInt8Array:
     return np.rint(alpha * 255).astype(np.uint8)
 
 
-def network_of(settings: Settings) -> MattingNetwork:
+def network_of(options: MatteOptions) -> MattingNetwork:
     """Load the network, once.
 
     Raises
     ------
     MatteError : there is no checkpoint, PyTorch, or such a device, or the file is not what it should be
     """
-    if settings.checkpoint is None:
+    if options.checkpoint is None:
         raise MatteError(f"{' and '.join(NETWORK)} need a checkpoint: the file that training wrote")
-    return _load(settings.checkpoint, settings.device)
+    return _load(options.checkpoint, options.device)
 
 
 @lru_cache(maxsize=1)

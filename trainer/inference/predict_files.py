@@ -1,159 +1,262 @@
-"""Job: one picture from its files to its matte and whatever else is wanted of it."""
+"""Predict files: pictures from their files to their mattes, and whatever else is wanted of them."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 
 from ...composer.base.arrays import UInt8Array
-from ...composer.base.errors import FileError, SourceError
+from ...composer.base.errors import FileError, MattingComposeError, SourceError, describe_error
+from ...composer.extraction.foreground import pymatting
 from ...composer.sources.image_io import read_image, read_image_alpha, write_picture
+from ...composer.sources.listings import Listing, list_place, log_passed_over
 from ...composer.sources.mattes import read_matte, read_trimap
+from ...composer.sources.pairing import ALPHA_SUFFIXES, TRIMAP_SUFFIXES, Pair, index_names, pair_alphas, stem
 from .cutout import estimate_foreground, on_background, panel
-from .files import list_pictures
-from .methods import Settings, make_matte, to_bytes
+from .methods import MatteOptions, make_matte, prepare, to_bytes
 from .user_trimaps import RADIUS, trimap_from_alpha
 
-__all__ = ["Job", "Wanted", "plan_jobs", "run_job"]
+__all__ = ["PRODUCTS", "PredictOptions", "PredictTask", "TaskResult", "plan_tasks", "prepare_all", "run_task"]
+
+Product = Literal["trimap", "cutout", "composite", "panel"]
+
+
+PRODUCTS: Final[dict[Product, str]] = {"trimap": ".png", "cutout": ".png", "composite": ".png", "panel": ".jpg"}
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PredictOptions:
     """What is to be made of each picture.
 
     Attributes
     ----------
-    method, settings : how the matte is made
-    bits : 8 or 16, of the alpha's file
-    radius : of trimaps drawn from masks, see `trimaps.trimap_from_alpha`
-    trimap : also write the trimap that was used
-    cutout : also an RGBA with the foreground's estimated colours
-    background : also the foreground over this picture
-    panel : also all of it side by side
+    method : str
+        One of `methods.METHODS`.
+    matte : MatteOptions
+        How mattes are made.
+    bits : int
+        8 or 16, of the alpha's file.
+    radius : float
+        Of trimaps drawn from masks, see `user_trimaps.trimap_from_alpha`.
+    trimap, cutout, panel : bool
+        Also write the trimap that was used; an RGBA with the foreground's estimated colours; all of it side by side.
+    background : (h, w, 3) uint8 RGB, optional
+        Also write the foreground over this picture.
     """
 
     method: str = "mnet"
-    settings: Settings = field(default_factory=Settings)
+    matte: MatteOptions = field(default_factory=MatteOptions)
     bits: int = 8
     radius: float = RADIUS
     trimap: bool = False
     cutout: bool = False
-    background: Path | None = None
+    background: UInt8Array | None = None
     panel: bool = False
+
+    @property
+    def products(self) -> list[Product]:
+        """What is written beside the alpha."""
+        wanted = {
+            "trimap": self.trimap,
+            "cutout": self.cutout,
+            "composite": self.background is not None,
+            "panel": self.panel,
+        }
+        return [kind for kind in PRODUCTS if wanted[kind]]
 
 
 @dataclass(frozen=True)
-class Job:
+class PredictTask:
     """One picture's files: the image, its trimap or else a mask (or neither: its own alpha), and the alpha to write.
 
-    Other products lie beside the alpha: in subfolders where a folder is written, else with the product in their name.
+    Other products lie in folders of their own where a folder is written, else beside the alpha with their kind in
+    their name.
     """
 
     image: Path
     trimap: Path | None
     mask: Path | None
     out: Path
-    in_folder: bool
+    folder: Path | None
 
-    def product(self, kind: str, ending: str) -> Path:
+    def product(self, kind: Product) -> Path:
         """Return the file for a product."""
-        if self.in_folder:
-            return self.out.parent / kind / f"{self.out.stem}{ending}"
-        return self.out.with_name(f"{self.out.stem}-{kind}{ending}")
+        if self.folder is None:
+            return self.out.with_name(f"{self.out.stem}-{kind}{PRODUCTS[kind]}")
+        return (self.folder / kind / self.out.relative_to(self.folder)).with_suffix(PRODUCTS[kind])
+
+    def outputs(self, kinds: Sequence[Product]) -> list[Path]:
+        """Return all files that are written."""
+        return [self.out, *map(self.product, kinds)]
 
 
-def plan_jobs(images: list[Path], trimap: Path | None, mask: Path | None, out: Path) -> list[Job]:
-    """Match images, trimaps or masks, and results by their names without ending.
+@dataclass(frozen=True)
+class TaskResult:
+    """What became of one picture: warnings for the person at the keyboard, and why there is no matte, if so."""
+
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+
+def plan_tasks(
+    images: Sequence[Path],
+    trimap: Path | None,
+    mask: Path | None,
+    out: Path,
+    options: PredictOptions,
+    others: Sequence[Path] = (),
+) -> list[PredictTask]:
+    """Match images, trimaps or masks, and results by their names without ending, see `pairing`.
 
     Parameters
     ----------
-    images : pictures and folders of pictures
-    trimap, mask : a picture for a single image, else a folder
-    out : a .png file for a single image, else a folder
+    images : sequence of Path
+        Pictures, and folders with all that lies below them, but for what lies in `out`.
+    trimap, mask : Path, optional
+        A picture for a single image, else a folder.
+    out : Path
+        A .png file for a single image, else a folder, which gets the images' subfolders.
+    options : PredictOptions
+    others : sequence of Path
+        What else is read, and must not be written over.
 
     Raises
     ------
-    FileError : a companion is missing, names clash, or a result would replace an input
+    FileError, PlanError
+        A companion is missing, names clash, or a result would replace an input or another result.
     """
-    found: dict[str, Path] = {}
-    for place in images:
-        for stem, path in list_pictures(place).items():
-            if stem in found:
-                raise FileError(f"{found[stem]} and {path} would write the same result; matte them one by one")
-            found[stem] = path
-    companions = trimap or mask
-    single = len(found) == 1
-    if companions is not None and not companions.is_dir() and not (single and companions.is_file()):
-        given = f"{len(found)} images need a folder of them" if companions.exists() else "found nothing"
-        raise FileError(f"{companions}: expected a trimap or mask; {given}")
+    listings = [list_place(place, without=out) for place in images]
+    log_passed_over(*listings)
+    if not any(listing.names for listing in listings):
+        raise FileError(f"{', '.join(map(str, images))}: expected pictures, found none")
+    single = sum(len(listing.names) for listing in listings) == 1
+    in_folder = _check_out(out, single, sum(len(listing.names) for listing in listings))
+    suffixes = TRIMAP_SUFFIXES if trimap else ALPHA_SUFFIXES
+    tasks: dict[str, PredictTask] = {}
+    for image, companion, key in _pairs(listings, trimap or mask, suffixes, single):
+        if key in tasks:
+            raise FileError(f"{tasks[key].image} and {image} would write the same result; matte them one by one")
+        alpha = out / f"{key}.png" if in_folder else out
+        given, rough = (companion, None) if trimap else (None, companion)
+        tasks[key] = PredictTask(image, given, rough, alpha, out if in_folder else None)
+    _refuse_overwriting(list(tasks.values()), options.products, others)
+    return list(tasks.values())
+
+
+def prepare_all(options: PredictOptions, tasks: Sequence[PredictTask]) -> None:
+    """Load what all pictures need and see that results can be written, before the first is read.
+
+    Raises
+    ------
+    MattingComposeError
+        The checkpoint or device cannot be used, a package is missing, or nothing can be written.
+    """
+    prepare(options.method, options.matte)
+    if {"cutout", "composite", "panel"} & set(options.products):
+        pymatting()
+    folder = tasks[0].folder or tasks[0].out.parent
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise FileError(f"{folder}: results cannot be written there; choose another -o")
+
+
+def run_task(task: PredictTask, options: PredictOptions) -> TaskResult:
+    """Matte one picture and write what is wanted; what goes wrong is this picture's, and told."""
+    try:
+        return TaskResult(tuple(_run(task, options)))
+    except Exception as error:  # of a library, too: the other pictures are none of its business
+        text = describe_error(error)
+        return TaskResult(error=text if isinstance(error, MattingComposeError) else f"{task.image.name}: {text}")
+
+
+def _check_out(out: Path, single: bool, count: int) -> bool:
+    """Tell whether results go into a folder."""
     in_folder = not (single and out.suffix)
     if in_folder and out.suffix.lower() == ".png":
-        raise FileError(f"{out}: {len(found)} images were given, so -o must be a folder")
+        raise FileError(f"{out}: {count} images were given, so -o must be a folder")
     if not in_folder and out.suffix.lower() != ".png":
         raise FileError(f"{out}: an alpha is written as .png; other formats lose levels or are not read elsewhere")
-    beside = list_pictures(companions) if companions is not None and companions.is_dir() else {}
-    jobs = []
-    for stem, path in found.items():
-        companion = companions if not beside else beside.get(stem)
-        if companions is not None and companion is None:
-            raise FileError(f"{companions}: no picture is called '{stem}', for {path}; trimaps are matched by name")
-        alpha = out / f"{stem}.png" if in_folder else out
-        for source in (path, companion):
-            if source is not None and source.resolve() == alpha.resolve():
-                raise FileError(f"{alpha}: the result would replace its own input; choose another -o")
-        jobs.append(Job(path, companion if trimap else None, companion if not trimap else None, alpha, in_folder))
-    return jobs
+    return in_folder
 
 
-def run_job(job: Job, wanted: Wanted) -> list[str]:
-    """FloatArray one picture and write what is wanted.
+def _pairs(
+    listings: Sequence[Listing], companions: Path | None, suffixes: Sequence[str], single: bool
+) -> Iterator[tuple[Path, Path | None, str]]:
+    """Yield images with their companions, and what to call their results."""
+    if companions is not None and not companions.is_dir() and not (single and companions.is_file()):
+        count = sum(len(listing.names) for listing in listings)
+        given = f"{count} images need a folder of them" if companions.exists() else "found nothing"
+        raise FileError(f"{companions}: expected a trimap or mask; {given}")
+    partners = list_place(companions) if companions is not None and companions.is_dir() else None
+    for listing in listings:
+        if partners is None:
+            index_names(listing)  # two pictures would be written as one
+        pairs = pair_alphas(listing, partners, suffixes) if partners else [Pair(name, None) for name in listing.names]
+        for pair in pairs:
+            image = listing.path(pair.image)
+            if partners and pair.alpha is None:
+                name = stem(pair.image)
+                raise FileError(f"{companions}: no picture is called '{name}', for {image}; they are matched by name")
+            yield image, partners.path(pair.alpha) if partners and pair.alpha else companions, stem(pair.image)
 
-    Returns
-    -------
-    Warnings for the person at the keyboard
 
-    Raises
-    ------
-    MattingComposeError : a file cannot be read, used or written, or no matte can be made
-    """
-    image, trimap, warnings = _read(job, wanted.radius)
-    matte = make_matte(wanted.method, image, trimap, wanted.settings)
+def _refuse_overwriting(tasks: Sequence[PredictTask], kinds: Sequence[Product], others: Sequence[Path]) -> None:
+    """Make sure that no result replaces an input or another result."""
+    given = [path for task in tasks for path in (task.image, task.trimap, task.mask) if path]
+    inputs = {path.resolve() for path in (*given, *others)}
+    outputs: set[Path] = set()
+    for task in tasks:
+        for path in task.outputs(kinds):
+            real = path.resolve()
+            if real in inputs:
+                raise FileError(f"{path}: the result would replace its own input; choose another -o")
+            if real in outputs:
+                raise FileError(f"{path}: two results would be written there; matte the folders one by one")
+            outputs.add(real)
+
+
+def _run(task: PredictTask, options: PredictOptions) -> list[str]:
+    image, trimap, warnings = _read(task, options.radius)
+    matte = make_matte(options.method, image, trimap, options.matte)
     alpha = to_bytes(matte)
-    deep = wanted.bits == 16
-    write_picture(job.out, np.rint(matte * np.float32(65_535)).astype(np.uint16) if deep else alpha)
-    if wanted.trimap:
-        write_picture(job.product("trimap", ".png"), trimap)
+    deep = options.bits == 16
+    write_picture(task.out, np.rint(matte * np.float32(65_535)).astype(np.uint16) if deep else alpha)
+    if options.trimap:
+        write_picture(task.product("trimap"), trimap)
     pictures: list[UInt8Array] = []
-    if wanted.cutout or wanted.background or wanted.panel:
+    if options.cutout or options.background is not None or options.panel:
         pictures.append(estimate_foreground(image, matte))
-    if wanted.cutout:
-        write_picture(job.product("cutout", ".png"), np.dstack([pictures[0], alpha]))
-    if wanted.background:
-        pictures.append(on_background(pictures[0], alpha, read_image(wanted.background)))
-        write_picture(job.product("composite", ".png"), pictures[1])
-    if wanted.panel:
-        write_picture(job.product("panel", ".jpg"), panel(image, trimap, alpha, *pictures))
+    if options.cutout:
+        write_picture(task.product("cutout"), np.dstack([pictures[0], alpha]))
+    if options.background is not None:
+        pictures.append(on_background(pictures[0], alpha, options.background))
+        write_picture(task.product("composite"), pictures[1])
+    if options.panel:
+        write_picture(task.product("panel"), panel(image, trimap, alpha, *pictures))
     return warnings
 
 
-def _read(job: Job, radius: float) -> tuple[UInt8Array, UInt8Array, list[str]]:
+def _read(task: PredictTask, radius: float) -> tuple[UInt8Array, UInt8Array, list[str]]:
     """Read the image and its trimap, or draw one."""
-    name = job.image.name
-    if job.trimap is not None:
-        image = read_image(job.image)
-        return image, *read_trimap(job.trimap, job.trimap.name, image.shape[:2])
-    if job.mask is not None:
-        image, (alpha, _) = read_image(job.image), read_matte(job.mask, job.mask.name, role="mask")
+    name = task.image.name
+    if task.trimap is not None:
+        image = read_image(task.image)
+        return image, *read_trimap(task.trimap, task.trimap.name, image.shape[:2])
+    if task.mask is not None:
+        image, (alpha, _) = read_image(task.image), read_matte(task.mask, task.mask.name, role="mask")
         if alpha.shape != image.shape[:2]:
             raise FileError(
-                f"{job.mask}: the mask is {alpha.shape[1]}×{alpha.shape[0]} px, its image"
+                f"{task.mask}: the mask is {alpha.shape[1]}×{alpha.shape[0]} px, its image"
                 f" {image.shape[1]}×{image.shape[0]} px; they must be of one size"
             )
-        return image, trimap_from_alpha(alpha, job.mask.name, radius), []
+        return image, trimap_from_alpha(alpha, task.mask.name, radius), []
     try:
-        own = read_image_alpha(job.image)
+        own = read_image_alpha(task.image)
     except SourceError as error:
         if error.cause != "no-alpha":
             raise
