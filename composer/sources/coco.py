@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
-from ..base.errors import PlanError
+import ijson
 
-CHUNK = 2**20  # characters read at once
+from ..base.errors import PlanError, describe_error
+
+CHUNK: Final = 2**16  # bytes read at once
 
 
-LONGEST = 2**25  # characters of one value: an outline has some thousands, and memory must not run out
+LONGEST: Final = 2**25  # bytes of one item: an outline has some thousands, and memory must not run out
+
+
+ITEMS: Final = {  # the lists, and what is taken of their items
+    "images.item": ("id", "file_name"),
+    "annotations.item": ("image_id", "category_id"),
+    "categories.item": ("id", "name"),
+}
 
 
 def pictures_showing(path: Path, categories: Sequence[str]) -> tuple[set[str], set[str]]:
@@ -21,36 +29,39 @@ def pictures_showing(path: Path, categories: Sequence[str]) -> tuple[set[str], s
 
     Parameters
     ----------
-    path : ``instances_train2014.json`` or the like: an object with the lists ``images``, ``annotations`` and
+    path : Path
+        ``instances_train2014.json`` or the like: an object with the lists ``images``, ``annotations`` and
         ``categories``, in any order. It is read as a stream; what is kept is a number for each picture.
-    categories : their names, such as ``person``
+    categories : sequence of str
+        Their names, such as ``person``.
 
     Returns
     -------
-    two sets of pictures, each by its `picture_identity`
+    set of str, set of str
+        The pictures known, and those that show any of the categories, each by its `picture_identity`.
 
     Raises
     ------
-    PlanError : the file cannot be read, or is something else; it knows no such category
+    PlanError
+        The file cannot be read, or is something else; it knows no such category.
     """
     names: dict[int, str] = {}
     shown: dict[int, int] = {}  # by picture: a bit for each category
     numbers: dict[str, int] = {}
     try:
-        with path.open(encoding="utf-8") as file:
-            for key, value in _Stream(file).values():
-                if key == "images":
-                    names[int(value["id"])] = picture_identity(str(value["file_name"]))
-                elif key == "annotations":
-                    picture = int(value["image_id"])
-                    shown[picture] = shown.get(picture, 0) | _bit(value["category_id"])
-                elif key == "categories":
-                    numbers[str(value["name"])] = int(value["id"])
+        with path.open("rb") as file:
+            for place, (first, second) in _items(_Guarded(file)):
+                if place == "images.item":
+                    names[int(first)] = picture_identity(str(second))
+                elif place == "annotations.item":
+                    shown[int(first)] = shown.get(int(first), 0) | _bit(second)
+                else:
+                    numbers[str(second)] = int(first)
     except OSError as error:
         raise PlanError(f"{path}: expected COCO's annotations: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ijson.JSONError, ValueError, TypeError, KeyError) as error:
         raise PlanError(
-            f"{path}: not COCO's annotations, as instances_train2014.json ({type(error).__name__}: {error})"
+            f"{path}: not COCO's annotations, as instances_train2014.json ({describe_error(error)})"
         ) from None
     if unknown := [name for name in categories if name not in numbers]:
         some = ", ".join(sorted(numbers)[:5]) or "none"
@@ -77,77 +88,44 @@ def _bit(category: Any) -> int:
     return 1 << number
 
 
-class _Stream:
-    """A JSON object whose values are lists, read an item at a time; what is not in a list is skipped."""
+class _Guarded:
+    """A file that ends with an error where no item ends for too long."""
 
-    def __init__(self, file: IO[str]) -> None:
-        self._file, self._text, self._at = file, "", 0
-        self._decoder = json.JSONDecoder()
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.unanswered = file, 0
 
-    def values(self) -> Iterator[tuple[str, Any]]:
-        """Yield each list's items with the list's key.
+    def read(self, count: int) -> bytes:
+        """See `io.RawIOBase`."""
+        self.unanswered += count
+        if self.unanswered > LONGEST:
+            raise ValueError(f"one value has more than {LONGEST:,} bytes")
+        return self._file.read(count)
 
-        Raises
-        ------
-        ValueError : it is no such object
-        """
-        self._expect("{")
-        while self._next() != "}":
-            key = self._value()
-            if not isinstance(key, str):
-                raise ValueError("an object was expected")
-            self._expect(":")
-            if self._next() != "[":
-                self._value()
-            else:
-                self._at += 1
-                while self._next() != "]":
-                    yield key, self._value()
-                    self._separate("]")
-                self._at += 1
-            self._separate("}")
 
-    def _expect(self, character: str) -> None:
-        if self._next() != character:
-            raise ValueError(f"'{character}' was expected, found '{self._next()}'")
-        self._at += 1
+def _items(file: _Guarded) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Yield the two values of each item, and which list it is of.
 
-    def _separate(self, end: str) -> None:
-        if self._next() != end:
-            self._expect(",")
-
-    def _next(self) -> str:
-        """Return the next character that is not white space, without taking it."""
-        while True:
-            while self._at < len(self._text) and self._text[self._at] in " \t\r\n":
-                self._at += 1
-            if self._at < len(self._text):
-                return self._text[self._at]
-            if not self._more():
-                raise ValueError("the file breaks off")
-
-    def _value(self) -> Any:
-        self._next()
-        while True:
-            try:
-                value, end = self._decoder.raw_decode(self._text, self._at)
-            except json.JSONDecodeError:
-                if not self._more():
-                    raise
-                continue
-            if end == len(self._text) and self._more():
-                continue  # a number may go on
-            self._at = end
-            return value
-
-    def _more(self) -> bool:
-        """Read on, as much as is left to look at: so that a long value is not tried too often."""
-        rest = self._text[self._at :]
-        if len(rest) > LONGEST:
-            raise ValueError(f"one value has more than {LONGEST:,} characters")
-        read = self._file.read(max(CHUNK, len(rest)))
-        self._text, self._at = rest + read, 0
-        return bool(read)
+    Raises
+    ------
+    ValueError, KeyError, ijson.JSONError
+        It is no such object.
+    """
+    wanted = {f"{item}.{key}" for item, keys in ITEMS.items() for key in keys}
+    found: dict[str, Any] = {}
+    events = ijson.parse(file, buf_size=CHUNK, use_float=True)
+    if next(events)[1] != "start_map":
+        raise ValueError("an object was expected")
+    for place, event, value in events:
+        if place in wanted:
+            found[place] = value
+        elif place in ITEMS:
+            if event == "end_map":
+                first, second = ITEMS[place]
+                yield place, (found[f"{place}.{first}"], found[f"{place}.{second}"])
+                found.clear()
+                file.unanswered = 0
+            elif event not in ("start_map", "map_key"):
+                raise ValueError(f"{place}: an object was expected")
 
 
 # COCO's pictures of 2014 kept their numbers in 2017 and lost the rest: 000000000009.jpg
