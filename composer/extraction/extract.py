@@ -6,6 +6,7 @@ went. So nothing has to be kept in step, and an extraction that was stopped goes
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections import Counter
@@ -18,14 +19,14 @@ import numpy as np
 
 from ..base.arrays import UInt8Array
 from ..base.errors import FileError, SourceError, describe_error
-from ..base.files import disk_error, file_sha256, lock_exclusively, write_json
+from ..base.files import disk_error, lock_exclusively, write_json
 from ..base.progress import OnProgress, Progress
 from ..base.text import count_of, escape
 from ..base.workers import run_in_processes
 from ..recipe import PairsForegrounds
 from ..sources.image_io import Foreground, read_cutout, read_pair
 from ..sources.listings import CONTACT_SHEET, EXTRACT_REPORT, list_pictures
-from ..sources.picture_bytes import refuse_special, unreadable
+from ..sources.picture_bytes import read_bytes
 from ..sources.png_text import is_noted, read_note, write_noted
 from .before_after import PICTURES, BeforeAfter, write_sheet
 from .foreground import Layers, estimate_layers, extend_colours, pymatting
@@ -339,15 +340,8 @@ def _cutout(task: _Task, width: int, height: int, fractional: float, quality: Qu
 
 def _digests(task: _Task) -> list[str]:
     """Return the SHA-256 of the files that a cut-out is made from."""
-    digests = []
-    for path in (task.source.image, task.source.alpha):
-        if path:
-            refuse_special(path, task.source.name)
-            try:
-                digests.append(file_sha256(path))
-            except OSError as error:
-                raise unreadable(task.source.name, error) from None
-    return digests
+    paths = (task.source.image, task.source.alpha)
+    return [hashlib.sha256(read_bytes(path, task.source.name)).hexdigest() for path in paths if path]
 
 
 def _present(task: _Task, digests: list[str]) -> Cutout | None:

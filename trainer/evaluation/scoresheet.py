@@ -64,9 +64,13 @@ def open_scores(folder: Path) -> Iterator[Callable[[Score], None]]:
     path.unlink(missing_ok=True)
 
 
+def _cells(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: escape_cell(value) if isinstance(value, str) else value for key, value in row.items()}
+
+
 def _write_row(writer: csv.DictWriter[str], score: Score, folder: Path) -> None:
     try:
-        writer.writerow(score.as_row())
+        writer.writerow(_cells(score.as_row()))
     except OSError as error:
         raise disk_error(error, folder) from None
 
@@ -146,7 +150,7 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     writer = csv.DictWriter(text, rows[0].keys() if rows else [], lineterminator="\n")
     writer.writeheader()
     for row in rows:  # names come from files
-        writer.writerow({key: escape_cell(value) if isinstance(value, str) else value for key, value in row.items()})
+        writer.writerow(_cells(row))
     return text.getvalue()
 
 
