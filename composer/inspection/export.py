@@ -191,7 +191,7 @@ def export(
             if written < len(chosen):
                 logger.info("%s: %s there already", out, count_of(len(chosen) - written, "composite"))
             files = _list_pngs(out, tasks, rows, stores_background) if to == "png" else _list_tars(out, tasks)
-            write_text(out / CHECKSUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+            _put_text(out / CHECKSUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
             write_json(out / RECORD, {**record, "complete": True, "composites": len(chosen), "sources": notes})
             (out / JOURNAL).unlink(missing_ok=True)
     except OSError as error:
@@ -334,9 +334,10 @@ def _write_pngs(out: Path, sample: Sample, paths: Mapping[str, str]) -> dict[str
     sums = {}
     for folder, path in paths.items():
         data = encode_picture(getattr(sample, FOLDERS[folder]), ".png")
-        with atomic_write(out / path) as temporary:
-            temporary.write_bytes(data)
         sums[path] = hashlib.sha256(data).hexdigest()
+        if not _holds(out / path, sums[path]):  # what a run that was killed had not recorded may be there already
+            with atomic_write(out / path) as temporary:
+                temporary.write_bytes(data)
     return sums
 
 
@@ -351,6 +352,12 @@ def _tar_members(sample: Sample) -> Iterator[tuple[str, bytes | memoryview]]:
         if (picture := getattr(sample, part)) is not None:
             yield f"{key}.{part}.png", encode_picture(picture, ".png")
     yield f"{key}.json", json.dumps(asdict(sample.row)).encode()
+
+
+def _put_text(path: Path, text: str) -> None:
+    """Write a text file, unless it holds that text."""
+    if not _holds(path, hashlib.sha256(text.encode()).hexdigest()):
+        write_text(path, text)
 
 
 def _write_tar(path: Path, samples: Iterator[Iterator[tuple[str, bytes | memoryview]]]) -> str:
@@ -371,9 +378,9 @@ def _list_pngs(out: Path, tasks: list[_Task], rows: dict[int, Row], background: 
     for split in sorted({task.split for task in tasks}):
         numbers = [number for task in tasks if task.split == split for number in task.numbers]
         listed = [_png_paths(rows[number], background) for number in numbers]
-        write_text(out / f"{split}.json", json.dumps(listed, ensure_ascii=False, indent=1) + "\n")
+        _put_text(out / f"{split}.json", json.dumps(listed, ensure_ascii=False, indent=1) + "\n")
         lines = ("\t".join(entry[folder] for folder in ("merged", "alpha", "trimap")) for entry in listed)
-        write_text(out / f"{split}.txt", "".join(f"{line}\n" for line in lines))
+        _put_text(out / f"{split}.txt", "".join(f"{line}\n" for line in lines))
         paths.update(path for entry in listed for path in entry.values())
     return len(paths)
 
