@@ -20,6 +20,7 @@ from conftest import COMMAND, Cluster, make_once, photograph, save, soft_disc
 from matting_compose.composer.compositing.blending import blend
 from matting_compose.composer.fetching.corpus import load_corpus
 from packages import write_corpus
+from structure import find_modules
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -217,7 +218,7 @@ def test_recipes_in_the_docs_are_recipes(tmp_path: Path) -> None:
     """Every TOML block but a package's own settings parses as a recipe."""
     from matting_compose.composer.recipe import load_recipe
 
-    recipes = [block for _, block in blocks("toml") if not block.startswith("# pyproject.toml")]
+    recipes = [block for _, block in blocks("toml") if "[project." not in block]
     for number, block in enumerate(recipes):
         (tmp_path / f"block{number}.toml").write_text(block)
         load_recipe(tmp_path / f"block{number}.toml")
@@ -257,6 +258,13 @@ def test_every_key_of_training_is_documented() -> None:
             names += [key, *(c for c in getattr(field.annotation, "__args__", ()) if isinstance(c, str))]
     for name in names:
         assert re.search(rf"`\[?([a-z]+\.)?{name}\]?`", text), name
+
+
+def test_every_module_has_its_line() -> None:
+    """docs/design.md names every module, and none that is not there."""
+    named = re.findall(r"`([a-z_0-9]+)(?:\.py)?`", (ROOT / "docs" / "design.md").read_text(encoding="utf-8"))
+    modules = {name.rpartition(".")[2] for name, path in find_modules(ROOT).items() if path.name != "__init__.py"}
+    assert set(named) - {"matting_compose"} == modules - {"cli", "commands"}
 
 
 def test_links_and_pictures_exist() -> None:
