@@ -45,8 +45,8 @@ class SourceError(MattingComposeError):
         The picture's name as the plan has it, never an absolute path.
     cause : str
         A short, countable word: ``missing``, ``empty``, ``not-an-image``, ``truncated``, ``too-large``,
-        ``unsupported``, ``size-mismatch``, ``no-alpha``, ``too-small``, ``no-unknown``, ``not-a-trimap`` or
-        ``occupied``.
+        ``unsupported``, ``size-mismatch``, ``no-alpha``, ``too-small``, ``no-unknown``, ``not-a-trimap``,
+        ``not-a-matte`` or ``occupied``.
     detail : str
         What was expected, what was found, and what to do about it.
     """

@@ -139,7 +139,7 @@ def read_cutout(path: Path, name: str, max_pixels: int, reading: Reading = "seen
         raise SourceError(
             name, "no-alpha", "this picture has no alpha channel; for pictures with alphas beside them use layout pairs"
         )
-    matte = np.ascontiguousarray(pixels[..., -1])
+    matte = np.asarray(cv2.extractChannel(pixels, pixels.shape[2] - 1), np.uint8)
     if reading == "seen":
         matte = own_alpha(matte, path, name)
     file = record_input(data)
@@ -151,7 +151,9 @@ def _rgb(pixels: UInt8Array) -> UInt8Array:
     if pixels.ndim == 2 or pixels.shape[2] < 3:
         grey = pixels if pixels.ndim == 2 else pixels[..., 0]
         return np.repeat(grey[..., None], 3, axis=2)
-    return np.ascontiguousarray(pixels[..., :3])
+    if pixels.shape[2] == 3:
+        return np.ascontiguousarray(pixels)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB), np.uint8)  # several times as quick as NumPy's copy
 
 
 def limit_side(foreground: Foreground, max_side: int | None, enlarge_to: int | None = None) -> Foreground:
