@@ -27,6 +27,7 @@ from .compositing.looks import Looks
 from .compositing.scenes import Scenes
 from .compositing.trimaps import SUPPLIED, Trimap
 from .dataset.packings import PACKINGS
+from .dataset.rows import UINT16_MAX
 
 # ``seen``: as people see it, upright and in sRGB. ``stored``: the pixels as Pillow decodes them, which is what
 # scripts that know neither EXIF nor ICC profiles make of a picture.
@@ -188,7 +189,7 @@ class Recipe(Table):
     """What to build: foregrounds × variants, how they meet, and how they are stored."""
 
     seed: NonNegativeInt = 431
-    variants: Annotated[int, Field(ge=1, le=65_535)] = 100
+    variants: Annotated[int, Field(ge=1, le=UINT16_MAX)] = 100
     foregrounds: Annotated[
         Annotated[_ForegroundTable, Tag("one")] | Annotated[tuple[_ForegroundTable, ...], Tag("several")],
         Discriminator(lambda value: _FORMS[isinstance(value, list | tuple)]),
@@ -211,6 +212,12 @@ class Recipe(Table):
     def _check(self) -> Recipe:
         if not self.foreground_tables:
             raise ValueError("foregrounds: expected at least one table")
+        for table in self.foreground_tables:
+            if (count := round(self.variants * table.weight)) > UINT16_MAX:
+                raise ValueError(
+                    f"foregrounds.weight = {table.weight:g} makes {count:,} variants of each foreground; a shard can"
+                    f" tell {UINT16_MAX:,}: lower the weight, or variants"
+                )
         root = foregrounds_root(self)
         if isinstance(self.backgrounds, ListBackgrounds) and self.backgrounds.beside == "foregrounds" and root is None:
             raise ValueError("backgrounds.beside = foregrounds needs one table of foregrounds in files")

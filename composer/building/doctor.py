@@ -1,7 +1,6 @@
 """Doctor: which of a recipe's pictures are missing or odd, found before anything is rendered. Nothing is written.
 
-Folders are listed once, and of pictures only headers and ends are read, in parallel; alphas are decoded, because no
-header says whether they are ever opaque.
+Every picture is read as a build reads it, in parallel: what cannot be made then is told here.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from ..recipe import ListBackgrounds, Recipe
 from ..sources.backgrounds import Photographs, background_layout, select_backgrounds
 from ..sources.coco import coco_names
 from ..sources.foregrounds import Cutouts, Dim, Entry, ForegroundLayout, Pairs, Several, foreground_layout
-from ..sources.image_io import picture_size
 from ..sources.listings import document_name, list_pictures
-from ..sources.mattes import read_matte
 from ..sources.probe import ENDINGS
-from ..sources.trimap_files import SuppliedTrimaps, supplied_trimaps
+from ..sources.trimap_files import supplied_trimaps
+from .check_background import background_error
+from .check_foreground import ForegroundCheck, check_foreground, check_trimap, failing_variants
 from .make_plan import make_plan, variant_count
 from .plan import Plan
 
@@ -35,12 +34,6 @@ CHUNK = 256  # pictures that a worker looks at between two reports
 
 
 FEW = 512  # fewer pictures than this are looked at before a second process has started
-
-
-WHOLE = {
-    b"\xff\xd8": b"\xff\xd9",
-    b"\x89P": b"IEND\xaeB`\x82",
-}  # how a JPEG and a PNG begin, and end where all is there
 
 
 T = TypeVar("T")
@@ -109,6 +102,8 @@ def examine(recipe: Recipe, *, jobs: int = -1, on_progress: OnProgress | None = 
     _examine_backgrounds(case, names)
     _examine_trimaps(case, entries)
     plan = case.try_plan()
+    if plan:
+        _examine_unknown_regions(case, plan)
     return Diagnosis(
         foregrounds=len(entries),
         variants=recipe.variants,
@@ -127,9 +122,10 @@ class _Case:
     jobs: int
     report: OnProgress
     findings: list[Finding] = field(default_factory=list)
+    checks: dict[str, ForegroundCheck] = field(default_factory=dict)  # of readable foregrounds, by key
     bad_foregrounds: set[str] = field(default_factory=set)  # keys
     bad_backgrounds: set[str] = field(default_factory=set)
-    bad_trimaps: set[tuple[str, int]] = field(default_factory=set)  # (foreground's key, variant)
+    bad_composites: set[tuple[str, int]] = field(default_factory=set)  # (foreground's key, variant)
 
     def find(self, kind: str, text: str, names: Iterable[str] = (), *, problem: bool = True) -> None:
         """Note a finding."""
@@ -251,12 +247,15 @@ def _examine_table(
     lost = {entry.key for entry in (*lost_images, *lost_alphas)}
     present = [entry for entry in entries if entry.key not in lost]
     faults, never_opaque = [], []
-    looks = case.look("foregrounds", partial(_look_at_foreground, layout, part), present)
-    for entry, (fault, opaque) in zip(present, looks, strict=True):
-        if fault:
-            faults.append(fault)
+    supplied = supplied_trimaps(case.recipe) is not None
+    checks = case.look("foregrounds", partial(check_foreground, layout, case.recipe.trimap, supplied), present)
+    for entry, seen in zip(present, checks, strict=True):
+        if seen.error is not None:
+            faults.append((seen.error.cause, str(seen.error)))
             lost.add(entry.key)
-        elif not opaque:
+            continue
+        case.checks[entry.key] = seen
+        if seen.never_opaque:
             never_opaque.append(entry.alpha or entry.image)
     case.find_each(faults, "foregrounds")
     if never_opaque:
@@ -298,36 +297,6 @@ def _files(folder: Path) -> list[str]:
         return []
 
 
-def _look_at_foreground(
-    layout: ForegroundLayout, part: Dim | Pairs | Cutouts, entry: Entry
-) -> tuple[tuple[str, str] | None, bool]:
-    """Return what prevents a foreground's use, as (cause, text), and whether its alpha is anywhere opaque."""
-    opaque, limit = 250, part.table.max_pixels  # JPEG's 254 counts, whatever the recipe's trimaps take for opaque
-    try:
-        if isinstance(part, Cutouts):
-            return None, bool((layout.load(entry).alpha >= opaque).any())
-        image, alpha_file = layout.files(entry)
-        size = picture_size(image, entry.image, limit, part.reading)
-        if not _ends_well(image):
-            layout.load(entry)
-        alpha, _ = read_matte(alpha_file, entry.alpha or "", limit, part.reading)
-        if alpha.shape != size:
-            (height, width), (tall, wide) = size, alpha.shape
-            text = f"{entry.image}: {width}×{height} px, its alpha {wide}×{tall}"
-            return ("size-mismatch", text), True
-    except SourceError as error:
-        return (error.cause, str(error)), True
-    return None, bool((alpha >= opaque).any())
-
-
-def _ends_well(path: Path) -> bool:
-    """Tell whether a file ends as a whole JPEG or PNG does; others are taken to."""
-    with path.open("rb") as file:
-        end = WHOLE.get(file.read(2), b"")
-        file.seek(-min(len(end), path.stat().st_size), os.SEEK_END)
-        return file.read() == end
-
-
 # ---- backgrounds ----
 def _examine_backgrounds(case: _Case, names: list[str]) -> None:
     layout = background_layout(case.recipe)
@@ -348,10 +317,10 @@ def _examine_backgrounds(case: _Case, names: list[str]) -> None:
         case.find("coco-names", text, renamed, problem=False)
     left_out = {other for name in layout.names() if name not in stored for other in coco_names(name)}
     case.find_unlisted("background", there, left_out | {other for other in stored.values() if other})
-    present = [(name, other) for name, other in stored.items() if other is not None]
-    faults = list(case.look("backgrounds", partial(_look_at_background, layout), present))
-    case.find_each((fault for fault in faults if fault), "backgrounds")
-    case.bad_backgrounds |= {*missing, *(name for (name, _), fault in zip(present, faults, strict=True) if fault)}
+    present = [name for name, other in stored.items() if other is not None]
+    errors = list(case.look("backgrounds", partial(background_error, layout), present))
+    case.find_each(((error.cause, str(error)) for error in errors if error), "backgrounds")
+    case.bad_backgrounds |= {*missing, *(name for name, error in zip(present, errors, strict=True) if error)}
 
 
 def _stored_name(layout: Photographs, name: str) -> str | None:
@@ -361,18 +330,6 @@ def _stored_name(layout: Photographs, name: str) -> str | None:
     except SourceError:
         return None
     return document_name(path.relative_to(layout.table.root).as_posix()) if path.exists() else None
-
-
-def _look_at_background(layout: Photographs, names: tuple[str, str]) -> tuple[str, str] | None:
-    """Return what prevents a background's use, as (cause, text); `names` are the listed and the stored one."""
-    try:
-        path = layout.files(names[0])[0]
-        picture_size(path, names[0], layout.table.max_pixels, layout.reading)
-        if not _ends_well(path):  # it may have a tail, or lack one: only its pixels can tell
-            layout.load(names[0])
-    except SourceError as error:
-        return error.cause, str(error)
-    return None
 
 
 # ---- trimaps ----
@@ -391,26 +348,22 @@ def _examine_trimaps(case: _Case, entries: list[Entry]) -> None:
     case.find_unlisted("trimap", there, set(wanted))
     usable = [place for name, place in wanted.items() if name in there and place[0].key not in case.bad_foregrounds]
     layout = foreground_layout(case.recipe)
-    faults = list(case.look("trimaps", partial(_look_at_trimap, supplied, layout), usable))
+    check = partial(check_trimap, layout, case.recipe.trimap, supplied)
+    faults = [error and (error.cause, str(error)) for error in case.look("trimaps", check, usable)]
     case.find_each((fault for fault in faults if fault), "trimaps")
     bad = [*(wanted[name] for name in missing), *(place for place, fault in zip(usable, faults, strict=True) if fault)]
-    case.bad_trimaps |= {(entry.key, variant) for entry, variant in bad}
+    case.bad_composites |= {(entry.key, variant) for entry, variant in bad}
 
 
-def _look_at_trimap(
-    supplied: SuppliedTrimaps, layout: ForegroundLayout, place: tuple[Entry, int]
-) -> tuple[str, str] | None:
-    """Return what prevents a trimap's use, as (cause, text)."""
-    entry, variant = place
-    name = supplied.name(entry.key, variant)
-    try:
-        size = picture_size(supplied.path(entry.key, variant), name, supplied.max_pixels, "stored")
-        expected = layout.size(entry)
-    except SourceError as error:
-        return error.cause, str(error)
-    if size != expected:
-        return "size-mismatch", f"{name}: {size[1]}×{size[0]} px, its foreground {expected[1]}×{expected[0]}"
-    return None
+def _examine_unknown_regions(case: _Case, plan: Plan) -> None:
+    """Find composites whose drawn trimap would have no unknown region."""
+    for number, entry in enumerate(plan.foregrounds):
+        if (seen := case.checks.get(entry.key)) is None:
+            continue
+        if failing := failing_variants(plan, number, seen):
+            error = next(iter(failing.values()))
+            case.find_each([(error.cause, f"{error} ({len(failing):,} composites)")], "foregrounds")
+            case.bad_composites |= {(entry.key, variant) for variant in failing}
 
 
 def _count_lost(case: _Case, plan: Plan) -> int:
@@ -421,7 +374,7 @@ def _count_lost(case: _Case, plan: Plan) -> int:
         lost += sum(
             bool({key, partner} & case.bad_foregrounds)
             or plan.background_name(row.foreground, variant) in case.bad_backgrounds
-            or (key, variant) in case.bad_trimaps
+            or (key, variant) in case.bad_composites
             for variant in row.variants
         )
     return lost

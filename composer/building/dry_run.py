@@ -19,11 +19,9 @@ from ..base.text import fold_name, list_briefly
 from ..base.workers import run_in_processes
 from ..compositing.blending import STRONG_ENLARGEMENT, enlargement
 from ..compositing.compose import PreparedForeground
-from ..compositing.trimaps import Trimap, trimap_strategy
 from ..dataset.packings import load_packing
-from ..dataset.rows import UNKNOWN
-from ..sources.foregrounds import Entry, ForegroundLayout
-from ..sources.trimap_files import SuppliedTrimaps
+from .check_background import background_error
+from .check_foreground import ForegroundCheck, check_foreground, check_trimap, failing_variants
 from .look_reader import read_look
 from .plan import Plan
 
@@ -33,7 +31,7 @@ PROBES = 12  # composites that are made for the estimate
 NAMED = 3  # pictures in a warning
 
 
-NEARLY_BINARY = 0.002  # share of fractional pixels under which a matte is a mask
+DECODED = 40_000_000  # px of backgrounds that are decoded; of more, headers are read
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,10 @@ def dry_run(plan: Plan, out: Path, *, jobs: int = -1, on_progress: OnProgress | 
     """
     report = on_progress or (lambda *_: None)
     failing: list[tuple[str, str]] = []
-    notes = _look_at_foregrounds(plan, jobs, report, failing)
+    notes = _check_foregrounds(plan, jobs, report, failing)
+    _check_trimaps(plan, jobs, report, failing)
     sizes = _background_sizes(plan, report, failing)
+    _decode_backgrounds(plan, sizes, jobs, failing)
     warnings = [*notes, *_alike_warnings(plan), *_pairing_warnings(plan, sizes)]
     size, seconds = _probe(plan, jobs)
     free = None if is_remote(out) else free_bytes(out)
@@ -108,42 +108,46 @@ def dry_run(plan: Plan, out: Path, *, jobs: int = -1, on_progress: OnProgress | 
     )
 
 
-def _look_at_foregrounds(plan: Plan, jobs: int, report: OnProgress, failing: list[tuple[str, str]]) -> list[str]:
-    look = partial(_look, plan.foreground_layout, plan.recipe.trimap, plan.supplied_trimaps)
-    looks = run_in_processes(look, plan.foregrounds, len(plan.foregrounds), jobs)
+def _check_foregrounds(plan: Plan, jobs: int, report: OnProgress, failing: list[tuple[str, str]]) -> list[str]:
+    check = partial(check_foreground, plan.foreground_layout, plan.recipe.trimap, plan.supplied_trimaps is not None)
+    checks = run_in_processes(check, plan.foregrounds, len(plan.foregrounds), jobs)
     found: dict[str, list[str]] = {}
-    for done, (entry, (error, notes)) in enumerate(zip(plan.foregrounds, looks, strict=True), 1):
-        if error is not None:
-            failing.append((error.source, error.detail))
-        for note in notes:
+    for number, (entry, seen) in enumerate(zip(plan.foregrounds, checks, strict=True)):
+        if seen.error is not None:
+            failing.append((seen.error.source, seen.error.detail))
+        elif without := failing_variants(plan, number, seen):
+            error = next(iter(without.values()))
+            some = "" if len(without) == plan.counts[number] else f" (in {len(without)} of {plan.counts[number]})"
+            failing.append((error.source, error.detail + some))
+        for note in _notes(seen, drawn=plan.supplied_trimaps is None):
             found.setdefault(note, []).append(entry.image)
-        report(Progress("foregrounds", done, len(plan.foregrounds)))
+        report(Progress("foregrounds", number + 1, len(plan.foregrounds)))
     return [f"{note}: {list_briefly(names, NAMED)}" for note, names in found.items()]
 
 
-def _look(
-    layout: ForegroundLayout, settings: Trimap, supplied: SuppliedTrimaps | None, entry: Entry
-) -> tuple[SourceError | None, list[str]]:
-    """Judge one alpha, and its first trimap, by what training needs of them."""
-    try:
-        alpha = layout.load(entry).alpha
-        if supplied is not None:
-            smallest, _ = supplied.load(entry.key, 0, alpha.shape)
-        else:
-            smallest = trimap_strategy(alpha, settings)(0.0, 0.0).trimap
-    except SourceError as error:
-        return error, []
-    notes = []
-    opaque, clear = alpha >= settings.opaque, alpha <= settings.clear
-    if not opaque.any():
-        notes.append("the alpha is never opaque")
-    if not clear.any():
-        notes.append("the alpha is never clear")
-    if 1 - (opaque | clear).mean() < NEARLY_BINARY:
-        notes.append("the alpha is nearly binary, a mask rather than a matte")
-    if not (smallest == UNKNOWN).any():
-        notes.append("the unknown region can be empty")
-    return None, notes
+def _notes(seen: ForegroundCheck, *, drawn: bool) -> Iterator[str]:
+    if seen.error is not None:
+        return
+    if seen.never_opaque:
+        yield "the alpha is never opaque"
+    if seen.never_clear:
+        yield "the alpha is never clear"
+    if seen.nearly_binary:
+        yield "the alpha is nearly binary, a mask rather than a matte"
+    if drawn and not seen.unknown:
+        yield "the unknown region can be empty"
+
+
+def _check_trimaps(plan: Plan, jobs: int, report: OnProgress, failing: list[tuple[str, str]]) -> None:
+    supplied = plan.supplied_trimaps
+    if supplied is None:
+        return
+    places = [(e, v) for e, count in zip(plan.foregrounds, plan.counts, strict=True) for v in range(count)]
+    check = partial(check_trimap, plan.foreground_layout, plan.recipe.trimap, supplied)
+    for done, error in enumerate(run_in_processes(check, places, len(places), jobs), 1):
+        if error is not None and (error.source, error.detail) not in failing:
+            failing.append((error.source, error.detail))
+        report(Progress("trimaps", done, len(places)))
 
 
 def _background_sizes(plan: Plan, report: OnProgress, failing: list[tuple[str, str]]) -> dict[str, tuple[int, int]]:
@@ -157,6 +161,22 @@ def _background_sizes(plan: Plan, report: OnProgress, failing: list[tuple[str, s
         if done % 1000 == 0 or done == len(used):
             report(Progress("backgrounds", done, len(used)))
     return sizes
+
+
+def _decode_backgrounds(
+    plan: Plan, sizes: dict[str, tuple[int, int]], jobs: int, failing: list[tuple[str, str]]
+) -> None:
+    """Decode the backgrounds too where that takes a moment; of more of them, the doctor does."""
+    if not plan.background_layout.files(plan.backgrounds[0]) or _pixels(sizes) > DECODED:
+        return
+    load = partial(background_error, plan.background_layout)
+    for error in run_in_processes(load, list(sizes), len(sizes), jobs):
+        if error is not None:
+            failing.append((error.source, error.detail))
+
+
+def _pixels(sizes: dict[str, tuple[int, int]]) -> int:
+    return sum(height * width for height, width in sizes.values())
 
 
 def _pairing_warnings(plan: Plan, sizes: dict[str, tuple[int, int]]) -> Iterator[str]:

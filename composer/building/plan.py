@@ -182,7 +182,7 @@ class Plan:
     def rows(self) -> tuple[Strip, ...]:
         """The matrix: all foregrounds' first looks, then their second ones, so that neighbours are not of one kind."""
         rows = []
-        for number in range(self.recipe.looks.count):
+        for number in range(min(self.recipe.looks.count, max(self.counts))):
             for foreground, count in enumerate(self.counts):
                 looks = min(self.recipe.looks.count, count)
                 if number < looks:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from ..base.errors import BuildError
 from ..base.files import LOCK, disk_error
@@ -81,9 +82,9 @@ def lock_share(folder: Path, share: Share) -> Iterator[FolderLock]:
     BuildError
         Another process renders this share, or a share of another cut; the folder cannot be written or locked.
     """
-    _refuse_without_locks(folder)
-    lock = FileLock(folder / LOCK, timeout=PATIENCE)
-    mine = FileLock(folder / f"{LOCK}.{share.number}-of-{share.count}", timeout=0)
+    kind = _lock_kind(folder)
+    lock = kind(folder / LOCK, timeout=PATIENCE)
+    mine = kind(folder / f"{LOCK}.{share.number}-of-{share.count}", timeout=0)
 
     @contextlib.contextmanager
     def lock_folder() -> Iterator[None]:
@@ -99,7 +100,7 @@ def lock_share(folder: Path, share: Share) -> Iterator[FolderLock]:
             lock.release()
 
     with lock_folder():
-        _refuse_other_cuts(folder, share)
+        _refuse_other_cuts(folder, share, kind)
         try:
             mine.acquire()
         except Timeout:
@@ -112,25 +113,56 @@ def lock_share(folder: Path, share: Share) -> Iterator[FolderLock]:
             mine.release()
 
 
-def _refuse_without_locks(folder: Path) -> None:
-    """Make sure that the file system can lock: a lock that is a mere file stays when its process is killed."""
+class _RecordLock(BaseFileLock):
+    """A lock by fcntl's records, for file systems that know no flock. It too goes with its process."""
+
+    def _acquire(self) -> None:
+        file = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(file)
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+        else:
+            self._context.lock_file_fd = file
+
+    def _release(self) -> None:
+        file, self._context.lock_file_fd = self._context.lock_file_fd, None
+        if file is not None:
+            os.close(file)
+
+
+def _lock_kind(folder: Path) -> type[BaseFileLock]:
+    """Choose the locks that the file system has; a mere file, which stays when its process is killed, is none.
+
+    Raises
+    ------
+    BuildError
+        It has none.
+    """
     if fcntl is None:
-        return
-    try:
-        with (folder / LOCK).open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return  # another process has it
-    except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
-            raise disk_error(error, folder) from None
-        raise BuildError(
-            f"{folder}: this file system cannot lock files ({error.strerror}), so that two builds could not tell of"
-            " each other. Mount it with locks (Lustre: -o flock; NFS: without nolock), or choose another --out"
-        ) from None
+        return FileLock
+    reason = ""
+    for kind, lock in ((FileLock, fcntl.flock), (_RecordLock, fcntl.lockf)):
+        try:
+            with (folder / LOCK).open("a") as file:
+                lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return kind  # another process has it
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                raise disk_error(error, folder) from None
+            reason = error.strerror or str(error)
+        else:
+            return kind
+    raise BuildError(
+        f"{folder}: this file system cannot lock files ({reason}), so that two builds could not tell of each other."
+        " Mount it with locks (Lustre: -o flock; NFS: without nolock), or choose another --out"
+    )
 
 
-def _refuse_other_cuts(folder: Path, share: Share) -> None:
+def _refuse_other_cuts(folder: Path, share: Share, kind: type[BaseFileLock]) -> None:
     """Make sure that nobody renders a share of another cut, which may have shards of ours."""
     for path in sorted(folder.glob(f"{LOCK}.*-of-*")):
         found = re.fullmatch(r"([0-9]{1,9})-of-([0-9]{1,9})", path.name.removeprefix(f"{LOCK}."))
@@ -138,7 +170,7 @@ def _refuse_other_cuts(folder: Path, share: Share) -> None:
             continue
         other = Share(int(found[1]), int(found[2]))
         try:
-            with FileLock(path, timeout=0):
+            with kind(path, timeout=0):
                 path.unlink()
         except Timeout:
             raise _busy(folder, other) from None

@@ -124,8 +124,24 @@ class PreparedForeground:
         return self.alpha.shape[0], self.alpha.shape[1]
 
     @cached_property
-    def _draw_trimap(self) -> DrawTrimap:
+    def _strategy(self) -> DrawTrimap:
         return trimap_strategy(self.alpha, self._trimap)
+
+    def draw_trimap(self, draws: Draws, supplied: UInt8Array | None = None) -> DrawnTrimap:
+        """Draw a composite's trimap, or take the one that is supplied.
+
+        Raises
+        ------
+        SourceError
+            Cause ``no-unknown``: it has no unknown region.
+        """
+        drawn = DrawnTrimap(supplied, 0, 0) if supplied is not None else self._strategy(draws.erode, draws.dilate)
+        if not cv2.inRange(drawn.trimap, UNKNOWN, UNKNOWN).any():
+            radii = f"erode {drawn.erode}, dilate {drawn.dilate}"
+            raise SourceError(
+                self.name, "no-unknown", f"its trimap has no unknown region ({radii}); is the alpha empty or full?"
+            )
+        return drawn
 
     def compose(
         self, background: UInt8Array, draws: Draws, trimap: UInt8Array | None = None, *, name: str = "background"
@@ -156,13 +172,7 @@ class PreparedForeground:
             fitted = self._method.fit(background, self.size, placement)
         except ValueError as error:
             raise SourceError(name, "too-large", str(error)) from None
-        supplied = DrawnTrimap(trimap, 0, 0) if trimap is not None else None
-        drawn = supplied or self._draw_trimap(draws.erode, draws.dilate)
-        if not cv2.inRange(drawn.trimap, UNKNOWN, UNKNOWN).any():
-            radii = f"erode {drawn.erode}, dilate {drawn.dilate}"
-            raise SourceError(
-                self.name, "no-unknown", f"its trimap has no unknown region ({radii}); is the alpha empty or full?"
-            )
+        drawn = self.draw_trimap(draws, trimap)
         changed, scene = self._make_scene(fitted, draws.scene)
         image = self._blend(changed)
         return Composite(image, drawn.trimap, self.alpha, changed, placement, scene, drawn.erode, drawn.dilate)

@@ -18,7 +18,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from ..base.arrays import UInt8Array
 from ..base.settings import Chance, Fraction, Range, Table
-from ..dataset.rows import Look
+from ..dataset.rows import UINT16_MAX, Look
 from .resize import resize_foreground
 
 TOUCHING = 5  # alpha above this is seen; JPEG's noise is below
@@ -51,7 +51,7 @@ class Looks(Table):
     """
 
     count: PositiveInt = Field(
-        default=1, description="looks of a foreground; its variants are shared evenly among them"
+        default=1, le=UINT16_MAX, description="looks of a foreground; its variants are shared evenly among them"
     )
     flip: Chance = Field(default=0.0, description="how often a look is mirrored, left to right")
     rotate: Annotated[float, Field(ge=0, le=45)] = Field(default=0.0, description="degrees, at most, to either side")

@@ -26,9 +26,12 @@ from pydantic import AfterValidator, Field, model_validator
 from ..base.arrays import BoolArray, FloatArray, UInt8Array
 from ..base.registry import Registry
 from ..base.settings import Range, Table
-from ..dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
+from ..dataset.rows import BACKGROUND, FOREGROUND, UINT16_MAX, UNKNOWN
 
 SUPPLIED = "supplied"  # the strategy of a recipe whose trimaps are files
+
+
+MOST_THOUSANDTHS = 5000  # of the subject's size: more, and a radius may be beyond what a shard can tell
 
 
 def _known_strategy(name: str) -> str:
@@ -57,6 +60,9 @@ class Trimap(Table):
         for name, (low, high) in (("erode", self.erode), ("dilate", self.dilate)):
             if self.unit == "px" and (low != int(low) or high != int(high)):
                 raise ValueError(f"{name}: radii in px are whole numbers, found [{low:g}, {high:g}]")
+            most = UINT16_MAX if self.unit == "px" else MOST_THOUSANDTHS
+            if high > most:
+                raise ValueError(f"{name}: expected radii of at most {most:,} ({self.unit}), found {high:g}")
         if self.clear >= self.opaque:
             raise ValueError(f"clear = {self.clear} must be below opaque = {self.opaque}")
         return self

@@ -9,13 +9,18 @@ import subprocess
 import time
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pytest
 
 from conftest import COMMAND, Pictures, call, photograph, run, save, shard_bytes, soft_disc
-from matting_compose.composer import open_dataset
+from matting_compose.composer import build, load_recipe, open_dataset
+from matting_compose.composer.base.errors import BuildError
+from matting_compose.composer.building.inputs import Ledger
+from matting_compose.composer.building.make_plan import make_plan
 from matting_compose.composer.building.shares import WHOLE_BUILD, lock_share
+from matting_compose.composer.dataset.documents import InputRecord
 
 # Drawn pictures, so that a build lasts some seconds and can be stopped in the middle.
 SLOW = ["build", "demo", "--variants", "12", "--set", "foregrounds.count=16", "--set", "shards.variants=6"]
@@ -312,3 +317,41 @@ def test_the_split_is_in_the_shards(tmp_path: Path) -> None:
         sides[shard.split] |= {row.foreground for row in dataset.reader(number).rows}
     assert len(sides["validation"]) == 4
     assert not sides["train"] & sides["validation"]
+
+
+def test_a_change_of_equal_size_is_noticed(pictures: Pictures, tmp_path: Path) -> None:
+    """A finished dataset whose picture was painted over, in as many bytes: the same command does not say that all is
+    well; a picture that is merely written again is no change.
+    """
+    photo = pictures.photos / "bitmap.bmp"
+    save(photo, photograph(120, 160, 3))
+    arguments = pictures.arguments(tmp_path / "d", "-j", "1")
+    assert call(*arguments).code == 0
+    photo.write_bytes(photo.read_bytes())
+    assert call(*arguments).code == 0
+    save(photo, photograph(120, 160, 4))
+    refused = call(*arguments)
+    assert refused.code == 1
+    assert "background bitmap.bmp was changed" in refused.err
+    assert "of the same size" in refused.err
+
+
+def test_two_versions_of_a_picture_are_never_in_one_shard() -> None:
+    """Read twice with other bytes, while a shard is rendered or since: told, with the file."""
+    one, other = (InputRecord(bytes=3, sha256=digit * 64) for digit in "ab")
+    fresh, mended = Ledger("shard-00000.h5", {}), Ledger("shard-00000.h5", {"background a": one})
+    fresh.add({"background a": one})
+    fresh.add({"background a": one})
+    with pytest.raises(BuildError, match=r"background a was changed while shard-00000\.h5 was rendered"):
+        fresh.add({"background a": other})
+    with pytest.raises(BuildError, match=r"background a has changed since shard-00000\.h5 was rendered"):
+        mended.add({"background a": other})
+
+
+def test_building_leaves_the_process_as_it_was(tmp_path: Path) -> None:
+    """A plan is built as it is, and with one job the caller's OpenCV keeps its threads."""
+    small = ["foregrounds.count=2", "foregrounds.sides=[64,80]", "backgrounds.count=2", "variants=2"]
+    plan, threads = make_plan(load_recipe("demo", small)), cv2.getNumThreads()
+    result = build(plan, tmp_path / "d", jobs=1)
+    assert (result.composites, result.failed, result.plan_sha256) == (4, (), plan.sha256)
+    assert cv2.getNumThreads() == threads

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from adobe_tree import FOLDERS, SIDE, Adobe, alpha_picture, foreground_picture, make_adobe
-from conftest import Pictures, photograph, run, save, soft_disc
+from conftest import Pictures, call, photograph, run, save, soft_disc
 from matting_compose.composer.building.doctor import Diagnosis, Finding, examine
 from matting_compose.composer.recipe import load_recipe
 
@@ -85,7 +85,8 @@ def test_every_fault_of_the_training_set_is_found(adobe: Adobe) -> None:
         ("missing-background", "missing backgrounds"): (True, 2),
         ("size-mismatch", "foregrounds that cannot be used (size-mismatch)"): (True, 1),
         ("truncated", "foregrounds that cannot be used (truncated)"): (True, 1),
-        ("not-an-image", "backgrounds that cannot be used (not-an-image)"): (True, 2),
+        ("empty", "backgrounds that cannot be used (empty)"): (True, 1),
+        ("not-an-image", "backgrounds that cannot be used (not-an-image)"): (True, 1),
         ("truncated", "backgrounds that cannot be used (truncated)"): (True, 1),
         ("unlisted-foreground", "foregrounds that no list names, not used"): (False, 1),
         ("unlisted-alpha", "alphas that no list names, not used"): (False, 1),
@@ -100,7 +101,7 @@ def test_every_fault_of_the_training_set_is_found(adobe: Adobe) -> None:
         f"{folder}/alpha/{names[20]} (there is {folder}/alpha/{names[20].upper()})"
     ]
     assert (
-        "22×26 px, its alpha 9×9"
+        f"the foreground is 22×26 px, its alpha {names[30]} is 9×9"
         in by_kind["size-mismatch", "foregrounds that cannot be used (size-mismatch)"]["names"][0]
     )
     # Four foregrounds with their hundred, and five backgrounds that belong to the first foreground.
@@ -141,7 +142,7 @@ def test_trimaps_are_looked_at(adobe: Adobe) -> None:
     assert {each.kind for each in found.findings} == {"missing-trimap", "size-mismatch", "unlisted-trimap"}
     assert finding(found, "missing-trimap").names == (f"Adobe-licensed images/trimaps/{stem}_1.png",)
     assert finding(found, "size-mismatch").names == (
-        f"Adobe-licensed images/trimaps/{stem}_2.png: 5×5 px, its foreground 22×26",
+        f"Adobe-licensed images/trimaps/{stem}_2.png: the trimap is 5×5 px, its foreground 22×26 px",
     )
     assert found.lost == 2
     (folder / f"{stem}_20.png").unlink()
@@ -210,3 +211,33 @@ def test_pictures_of_the_tree_hold_every_branch() -> None:
     """The tree's alphas have 0, 1, 254 and 255, and its foregrounds white: what the comparison is about."""
     assert {0, 1, 254, 255} <= set(np.unique(alpha_picture(0)).tolist())
     assert (foreground_picture(0) == 255).mean() > 0.2
+
+
+def test_doctor_dry_run_and_build_agree(tmp_path: Path) -> None:
+    """Over one folder of everything odd: what doctor and dry run say cannot be made is what the build cannot make."""
+    cutouts, photos = tmp_path / "cutouts", tmp_path / "photos"
+    image, alpha = soft_disc(60, 80, 1)
+    for name in ("good.png", "torn.png"):
+        save(cutouts / name, np.dstack([image, alpha]))
+    save(cutouts / "opaque.png", np.dstack([image, np.full_like(alpha, 255)]))
+    save(cutouts / "clear.png", np.dstack([image, np.zeros_like(alpha)]))
+    save(cutouts / "glass.png", np.dstack([image, alpha // 2]))
+    save(cutouts / "flat.png", image)
+    (cutouts / "torn.png").write_bytes((cutouts / "torn.png").read_bytes()[:900])
+    (cutouts / "empty.png").write_bytes(b"")
+    for number in range(4):
+        save(photos / f"{number}.jpg", photograph(90, 90, number))
+    (photos / "1.jpg").write_bytes((photos / "1.jpg").read_bytes()[:700])
+    (photos / "2.jpg").write_bytes(b"<html>404</html>")
+    pictures = ["--foregrounds", str(cutouts), "--backgrounds", str(photos), "-j", "1", "--json"]
+    build = ["build", *pictures, "--variants", "4", "--out", str(tmp_path / "d")]
+    found = call("doctor", *pictures, "--set", "variants=4").json
+    would = call(*build, "--dry-run")
+    made = call(*build)
+    assert made.json["composites"] == found["composites"] - found["lost"] == 4
+    assert (would.code, made.code) == (3, 3)
+    sources = {failure["source"] for failure in made.json["failed"]}
+    assert {source for source, _ in would.json["failing"]} == sources
+    problems = " ".join(text for finding in found["findings"] if finding["problem"] for text in finding["names"])
+    assert all(source in problems for source in sources)
+    assert sources == {"torn.png", "opaque.png", "clear.png", "flat.png", "empty.png", "1.jpg", "2.jpg"}
