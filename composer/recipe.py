@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     Discriminator,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    SerializeAsAny,
     Tag,
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from .base.errors import RecipeError
+from .base.registry import Registry
 from .base.settings import Fraction, Table, explain_finding, join_findings, list_shipped, override, read_toml
 from .compositing.blending import Fit
 from .compositing.looks import Looks
@@ -35,14 +40,18 @@ Reading = Literal["seen", "stored"]
 MANIFESTS = "matting_compose.manifests"
 
 
-class _Pictures(Table):
+class BackgroundTable(Table):
+    """What tables of pictures share: of backgrounds, and of foregrounds, too."""
+
     licence: str | None = Field(
         default=None, description="of the pictures; it stands in the dataset and in its exports"
     )
     attribution: str | None = Field(default=None, description="whom to name; likewise")
 
 
-class _Foregrounds(_Pictures):
+class ForegroundTable(BackgroundTable):
+    """What tables of foregrounds share."""
+
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None = Field(
         default=None,
         description="goes before the foregrounds' names, as a folder does, so that several roots' cannot clash",
@@ -62,13 +71,13 @@ class _Foregrounds(_Pictures):
     max_pixels: PositiveInt = Field(default=120_000_000, description="a picture that declares more is refused unread")
 
     @model_validator(mode="after")
-    def _check_sides(self) -> _Foregrounds:
+    def _check_sides(self) -> ForegroundTable:
         if self.max_side is not None and self.enlarge_to is not None and self.enlarge_to > self.max_side:
             raise ValueError(f"enlarge_to = {self.enlarge_to} must not be above max_side = {self.max_side}")
         return self
 
 
-class PairsForegrounds(_Foregrounds):
+class PairsForegrounds(ForegroundTable):
     """Pictures in one folder, alphas in another, matched by their names without the ending."""
 
     layout: Literal["pairs"]
@@ -76,14 +85,14 @@ class PairsForegrounds(_Foregrounds):
     alphas: Path
 
 
-class RgbaForegrounds(_Foregrounds):
+class RgbaForegrounds(ForegroundTable):
     """Cut-outs: pictures that carry their alpha (straight, not premultiplied)."""
 
     layout: Literal["rgba"]
     root: Path
 
 
-class DimForegrounds(_Foregrounds):
+class DimForegrounds(ForegroundTable):
     """Deep Image Matting's tree: a list of names, and under the root folders that hold ``fg`` and ``alpha``."""
 
     layout: Literal["dim"]
@@ -95,7 +104,7 @@ class DimForegrounds(_Foregrounds):
     )
 
 
-class ProceduralForegrounds(_Foregrounds):
+class ProceduralForegrounds(ForegroundTable):
     """Foregrounds drawn from noise and strokes, with exact alphas: no files at all."""
 
     layout: Literal["procedural"]
@@ -103,7 +112,9 @@ class ProceduralForegrounds(_Foregrounds):
     sides: tuple[PositiveInt, PositiveInt] = (448, 640)
 
 
-class _Photographs(_Pictures):
+class PhotographTable(BackgroundTable):
+    """What tables of background photographs share."""
+
     min_side: PositiveInt | None = Field(
         default=None, description="smaller pictures (shorter side, px) are left out, and listed"
     )
@@ -116,7 +127,7 @@ class _Photographs(_Pictures):
     )
 
 
-class FolderBackgrounds(_Photographs):
+class FolderBackgrounds(PhotographTable):
     """Every picture in a folder, in the order of their names."""
 
     layout: Literal["folder"]
@@ -125,7 +136,7 @@ class FolderBackgrounds(_Photographs):
     max_pixels: PositiveInt = 120_000_000
 
 
-class ListBackgrounds(_Photographs):
+class ListBackgrounds(PhotographTable):
     """The pictures that a text file names, a line each, in its order. COCO's are found under their names of 2014 or
     of 2017, whichever the list has.
     """
@@ -139,7 +150,7 @@ class ListBackgrounds(_Photographs):
     max_pixels: PositiveInt = 120_000_000
 
 
-class ProceduralBackgrounds(_Pictures):
+class ProceduralBackgrounds(BackgroundTable):
     """Backgrounds drawn from noise and strokes: no files at all."""
 
     layout: Literal["procedural"]
@@ -179,10 +190,80 @@ class Split(Table):
     )
 
 
-ForegroundTable = PairsForegrounds | RgbaForegrounds | DimForegrounds | ProceduralForegrounds
-_ForegroundTable = Annotated[ForegroundTable, Field(discriminator="layout")]
+@dataclass(frozen=True)
+class Source:
+    """A source of pictures: what its table in a recipe holds, and what lists and loads the pictures.
+
+    Attributes
+    ----------
+    table : type of Table
+        Its key ``layout`` holds the name under which the source is registered.
+    loader : type or str
+        A class whose ``open(table, context)`` gives a `ForegroundLayout` or a `BackgroundLayout`; or where it is,
+        ``package.module:Class``, to be imported when it is needed.
+    """
+
+    table: type[Table]
+    loader: Any
+
+    def open(self, table: Table, context: SourceContext) -> Any:
+        """Return what lists and loads a table's pictures."""
+        loader = pkgutil.resolve_name(self.loader) if isinstance(self.loader, str) else self.loader
+        return loader.open(table, context)
+
+
+@dataclass(frozen=True)
+class SourceContext:
+    """What a source is told of the recipe: how pictures are read, its seed, and where files of foregrounds lie."""
+
+    reading: Reading
+    seed: int
+    foregrounds: Path | None
+
+
+_HERE = f"{__package__}.sources"
+
+
+FOREGROUND_SOURCES: Registry[Source] = Registry(
+    "layout of foregrounds",
+    "matting_compose.foreground_sources",
+    {
+        "pairs": Source(PairsForegrounds, f"{_HERE}.foregrounds:Pairs"),
+        "rgba": Source(RgbaForegrounds, f"{_HERE}.foregrounds:Cutouts"),
+        "dim": Source(DimForegrounds, f"{_HERE}.foregrounds:Dim"),
+        "procedural": Source(ProceduralForegrounds, f"{_HERE}.foregrounds:DrawnForegrounds"),
+    },
+)
+
+
+BACKGROUND_SOURCES: Registry[Source] = Registry(
+    "layout of backgrounds",
+    "matting_compose.background_sources",
+    {
+        "folder": Source(FolderBackgrounds, f"{_HERE}.backgrounds:Photographs"),
+        "list": Source(ListBackgrounds, f"{_HERE}.backgrounds:Photographs"),
+        "procedural": Source(ProceduralBackgrounds, f"{_HERE}.backgrounds:DrawnBackgrounds"),
+    },
+)
+
+
+def _check_table(sources: Registry[Source]) -> BeforeValidator:
+    """Check a table by the source that its layout names."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, Table):
+            return value
+        layout = value.get("layout") if isinstance(value, dict) else None
+        if not isinstance(layout, str) or layout not in sources:
+            names = " | ".join(map(repr, sources))
+            raise PydanticCustomError("layout", "expected a table with layout = {names}", {"names": names})
+        return sources[layout].table.model_validate(value)
+
+    return BeforeValidator(check)
+
+
+_ForegroundTable = Annotated[SerializeAsAny[ForegroundTable], _check_table(FOREGROUND_SOURCES)]
 _FORMS = ("one", "several")  # tags: pydantic puts them into the place of an error
-BackgroundTable = FolderBackgrounds | ListBackgrounds | ProceduralBackgrounds
 
 
 class Recipe(Table):
@@ -194,7 +275,7 @@ class Recipe(Table):
         Annotated[_ForegroundTable, Tag("one")] | Annotated[tuple[_ForegroundTable, ...], Tag("several")],
         Discriminator(lambda value: _FORMS[isinstance(value, list | tuple)]),
     ]
-    backgrounds: Annotated[BackgroundTable, Field(discriminator="layout")]
+    backgrounds: Annotated[SerializeAsAny[BackgroundTable], _check_table(BACKGROUND_SOURCES)]
     pairing: Pairing = Pairing()
     looks: Looks = Looks()
     fit: Fit = Fit()
@@ -221,7 +302,7 @@ class Recipe(Table):
         root = foregrounds_root(self)
         if isinstance(self.backgrounds, ListBackgrounds) and self.backgrounds.beside == "foregrounds" and root is None:
             raise ValueError("backgrounds.beside = foregrounds needs one table of foregrounds in files")
-        if isinstance(self.backgrounds, _Photographs) and self.pairing.order == "listed":
+        if isinstance(self.backgrounds, PhotographTable) and self.pairing.order == "listed":
             for key in ("min_side", "annotations"):
                 if getattr(self.backgrounds, key) is not None:
                     raise ValueError(f"pairing.order = listed takes every line as it is; leave backgrounds.{key} out")
@@ -238,6 +319,11 @@ class Recipe(Table):
 def reading_of(recipe: Recipe) -> Reading:
     """Return how a recipe's pictures are read: as Adobe's script does where its fit is Adobe's."""
     return "stored" if recipe.fit.method == "adobe" else "seen"
+
+
+def source_context(recipe: Recipe) -> SourceContext:
+    """Return what a recipe's sources are told of it."""
+    return SourceContext(reading_of(recipe), recipe.seed, foregrounds_root(recipe))
 
 
 def foregrounds_root(recipe: Recipe) -> Path | None:
@@ -289,7 +375,7 @@ def load_recipe(
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise RecipeError(_explain(error, str(name or "the command line"))) from None
+        raise RecipeError(_explain(error, data, str(name or "the command line"))) from None
 
 
 def _place_foregrounds(data: dict[str, Any], foregrounds: Path | None, alphas: Path | None) -> None:
@@ -370,33 +456,36 @@ def _anchor(data: dict[str, Any], folder: Path) -> None:
                     table[key] = str(folder / table[key])
 
 
-# A table's keys depend on its layout; pydantic puts the layout's name into the place of an error.
-LAYOUTS: dict[str, dict[str, type[Table]]] = {
-    table: {get_args(model.model_fields["layout"].annotation)[0]: model for model in get_args(union)}
-    for table, union in (("foregrounds", ForegroundTable), ("backgrounds", BackgroundTable))
-}
+SOURCES = {"foregrounds": FOREGROUND_SOURCES, "backgrounds": BACKGROUND_SOURCES}
 
 
-def _explain(error: ValidationError, origin: str) -> str:
+def _explain(error: ValidationError, data: dict[str, Any], origin: str) -> str:
     """Turn pydantic's findings into a line each: the key, what is wrong, what is allowed."""
-    return join_findings([_explain_one(found) for found in error.errors(include_url=False)], origin, "recipe")
+    return join_findings([_explain_one(found, data) for found in error.errors(include_url=False)], origin, "recipe")
 
 
-def _explain_one(found: ErrorDetails) -> str:
+def _table_of(root: str, given: Any) -> type[Table] | None:
+    """Return what a table may hold, by the layout that it names."""
+    layout = given.get("layout") if isinstance(given, dict) else None
+    return SOURCES[root][layout].table if isinstance(layout, str) and layout in SOURCES[root] else None
+
+
+def _explain_one(found: ErrorDetails, data: dict[str, Any]) -> str:
     place = [str(part) for part in found["loc"]]
     if not place:  # what tables say to each other is no one key's
         return found["msg"].removeprefix("Value error, ")
     head, rest = place[0], place[1:]
     root, table = head, Recipe.model_fields[head].annotation if head in Recipe.model_fields else None
-    if head in LAYOUTS:
+    if head in SOURCES:
+        given: Any = data.get(root)
         if root == "foregrounds" and rest and rest.pop(0) == "several" and rest:
+            given = given[int(rest[0])] if isinstance(given, list) else None
             head = f"{head}[{rest.pop(0)}]"
-        table = LAYOUTS[root].get(rest.pop(0)) if rest else None
+        table = _table_of(root, given) if rest else None
     model = table if isinstance(table, type) and issubclass(table, BaseModel) else Recipe
     # What follows the key is which member of a union or of a tuple pydantic was trying.
     key = ".".join([head, *rest[:1]] if model is not Recipe else [head])
-    if found["type"].startswith("union_tag") or (key in LAYOUTS and found["type"] == "missing"):
-        return (
-            f"{key}: expected a table with layout = {' | '.join(map(repr, LAYOUTS[root]))} (found {found['input']!r})"
-        )
+    if found["type"] == "layout" or (key in SOURCES and found["type"] == "missing"):
+        names = " | ".join(map(repr, SOURCES[root]))
+        return f"{key}: expected a table with layout = {names} (found {found['input']!r})"
     return explain_finding(key, found, model.model_fields)

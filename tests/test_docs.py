@@ -233,7 +233,7 @@ def test_every_key_is_documented() -> None:
 
     text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     tables = [recipe.Fit, recipe.Pairing, recipe.Looks, recipe.Scenes, recipe.Trimap, recipe.Shards, recipe.Split]
-    tables += [model for models in recipe.LAYOUTS.values() for model in models.values()]
+    tables += [source.table for sources in recipe.SOURCES.values() for source in sources.values()]
     for table in tables:
         for key, field in table.model_fields.items():
             assert f"`{key}`" in text, f"{table.__name__}.{key}"

@@ -13,13 +13,15 @@ from ..base.arrays import UInt8Array
 from ..base.errors import PlanError, SourceError
 from ..dataset.documents import InputRecord
 from ..recipe import (
+    BACKGROUND_SOURCES,
     FolderBackgrounds,
     ListBackgrounds,
+    PhotographTable,
     ProceduralBackgrounds,
     Reading,
     Recipe,
-    foregrounds_root,
-    reading_of,
+    SourceContext,
+    source_context,
 )
 from .coco import coco_names, picture_identity, pictures_showing
 from .drawn.backgrounds import BACKGROUND_KINDS, draw_background
@@ -66,14 +68,8 @@ class BackgroundLayout(Protocol):
 def background_layout(recipe: Recipe) -> BackgroundLayout:
     """Return the layout of a recipe's backgrounds."""
     table = recipe.backgrounds
-    match table:
-        case FolderBackgrounds():
-            return Photographs(table, reading_of(recipe))
-        case ListBackgrounds():
-            beside = foregrounds_root(recipe) if table.beside == "foregrounds" else table.root
-            return Photographs(table, reading_of(recipe), beside)
-        case ProceduralBackgrounds():
-            return DrawnBackgrounds(table, recipe.seed)
+    layout: BackgroundLayout = BACKGROUND_SOURCES[table.layout].open(table, source_context(recipe))  # type: ignore[attr-defined]
+    return layout
 
 
 @dataclass(frozen=True)
@@ -88,6 +84,12 @@ class Photographs:
     table: FolderBackgrounds | ListBackgrounds
     reading: Reading = "seen"
     beside: Path | None = None
+
+    @classmethod
+    def open(cls, table: FolderBackgrounds | ListBackgrounds, context: SourceContext) -> Photographs:
+        """Return the layout of a recipe's table."""
+        listed_below = isinstance(table, ListBackgrounds) and table.beside == "foregrounds"
+        return cls(table, context.reading, context.foregrounds if listed_below else table.root)
 
     def names(self) -> list[str]:
         """See `BackgroundLayout`."""
@@ -122,6 +124,11 @@ class DrawnBackgrounds:
     table: ProceduralBackgrounds
     seed: int
 
+    @classmethod
+    def open(cls, table: ProceduralBackgrounds, context: SourceContext) -> DrawnBackgrounds:
+        """Return the layout of a recipe's table."""
+        return cls(table, context.seed)
+
     def names(self) -> list[str]:
         """See `BackgroundLayout`."""
         return drawn_names(BACKGROUND_KINDS, self.table.count)
@@ -151,7 +158,7 @@ def select_backgrounds(recipe: Recipe) -> tuple[list[str], list[tuple[str, str]]
     """
     layout, table = background_layout(recipe), recipe.backgrounds
     names = layout.names()
-    if isinstance(table, ProceduralBackgrounds):
+    if not isinstance(table, PhotographTable):
         return names, []
     unfit: dict[str, str] = {}
     if table.annotations is not None and names:

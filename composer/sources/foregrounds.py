@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
 from ..base.errors import PlanError, SourceError
 from ..recipe import (
+    FOREGROUND_SOURCES,
     DimForegrounds,
     ForegroundTable,
     PairsForegrounds,
@@ -25,7 +26,8 @@ from ..recipe import (
     Reading,
     Recipe,
     RgbaForegrounds,
-    reading_of,
+    SourceContext,
+    source_context,
 )
 from .drawn.canvas import DRAWN_FOREGROUNDS, drawn_names, drawn_rng, drawn_size
 from .drawn.foregrounds import FOREGROUND_KINDS, draw_foreground
@@ -71,28 +73,23 @@ class ForegroundLayout(Protocol):
 def foreground_layout(recipe: Recipe) -> ForegroundLayout:
     """Return the layout of a recipe's foregrounds."""
     tables = recipe.foreground_tables
-    layouts = tuple(_table_layout(table, reading_of(recipe), recipe.seed) for table in tables)
+    context = source_context(recipe)
+    layouts = tuple(FOREGROUND_SOURCES[table.layout].open(table, context) for table in tables)  # type: ignore[attr-defined]
     names = tuple(table.name for table in tables)
     return layouts[0] if names == (None,) else Several(layouts, names)
 
 
-def _table_layout(table: ForegroundTable, reading: Reading, seed: int) -> ForegroundLayout:
-    match table:
-        case PairsForegrounds():
-            return Pairs(table, reading)
-        case RgbaForegrounds():
-            return Cutouts(table, reading)
-        case DimForegrounds():
-            return Dim(table, reading)
-        case ProceduralForegrounds():
-            return DrawnForegrounds(table, seed)
-
-
+@dataclass(frozen=True)
 class _Files:
     """What the layouts of picture files share."""
 
     table: ForegroundTable
-    reading: Reading
+    reading: Reading = "seen"
+
+    @classmethod
+    def open(cls, table: ForegroundTable, context: SourceContext) -> Self:
+        """Return the layout of a recipe's table."""
+        return cls(table, context.reading)
 
     def files(self, entry: Entry) -> list[Path]:
         """See `ForegroundLayout`: the picture, and its alpha where that is a file of its own."""
@@ -196,6 +193,11 @@ class DrawnForegrounds:
 
     table: ProceduralForegrounds
     seed: int
+
+    @classmethod
+    def open(cls, table: ProceduralForegrounds, context: SourceContext) -> DrawnForegrounds:
+        """Return the layout of a recipe's table."""
+        return cls(table, context.seed)
 
     def entries(self) -> list[Entry]:
         """See `ForegroundLayout`."""

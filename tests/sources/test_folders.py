@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import unicodedata
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
-from conftest import call, photograph, save, soft_disc
+from conftest import Pictures, call, photograph, save, soft_disc
 from matting_compose.composer import load_recipe, open_dataset
-from matting_compose.composer.base.errors import PlanError
+from matting_compose.composer.base.errors import PlanError, RecipeError
 from matting_compose.composer.building.make_plan import make_plan
+from matting_compose.composer.recipe import BACKGROUND_SOURCES, BackgroundTable, Source, SourceContext
+from matting_compose.composer.sources.backgrounds import Background
 from matting_compose.composer.sources.listings import (
     Listing,
     describe_passed_over,
@@ -171,7 +175,7 @@ def test_pictures_that_would_be_their_own_alphas_are_refused(tmp_path: Path) -> 
         "build", "--foregrounds", "d", "--alphas", "d", "--backgrounds", "d", "--out", "o", "-j", "1", cwd=tmp_path
     )
     assert done.code == 1
-    assert "no picture in d has an alpha of the same name in d" in done.err
+    assert "d has an alpha of the same name in" in done.err
     assert "no picture is its own alpha" in done.err
     assert not (tmp_path / "o" / "shards").exists()
 
@@ -221,3 +225,53 @@ def test_doctor_finds_what_a_build_finds_in_lists(tmp_path: Path) -> None:
     done = call("build", "r.toml", "--out", "d", "-j", "1", "--json", cwd=tmp_path)
     assert done.json["failures"] == 1
     assert make_plan(load_recipe(tmp_path / "r.toml")).backgrounds[0] == "a.jpg"
+
+
+# ---- sources ----
+
+
+@dataclass(frozen=True)
+class Greys:
+    """Backgrounds of one grey: a source from outside."""
+
+    table: GreyTable
+
+    @classmethod
+    def open(cls, table: GreyTable, context: SourceContext) -> Greys:
+        return cls(table)
+
+    def names(self) -> list[str]:
+        return [f"grey-{level}" for level in (0, 99)]
+
+    def files(self, name: str) -> list[Path]:
+        return []
+
+    def size(self, name: str) -> tuple[int, int]:
+        return self.table.side, self.table.side
+
+    def load(self, name: str) -> Background:
+        return Background(np.full((*self.size(name), 3), int(name[5:]), np.uint8), name)
+
+
+class GreyTable(BackgroundTable):
+    """Its settings."""
+
+    layout: Literal["grey"]
+    side: int = 80
+
+
+def test_a_source_is_added_by_one_entry(pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its table is checked, its pictures are blended, its settings are part of the plan."""
+    monkeypatch.setattr(BACKGROUND_SOURCES, "_entries", dict(BACKGROUND_SOURCES))
+    BACKGROUND_SOURCES.register("grey", Source(GreyTable, Greys))
+    recipe = tmp_path / "r.toml"
+    foregrounds = f'{{layout = "rgba", root = "{pictures.cutouts}"}}'
+    recipe.write_text(f'variants = 2\nforegrounds = {foregrounds}\nbackgrounds = {{layout = "grey"}}')
+    done = call("build", str(recipe), "--out", str(tmp_path / "d"), "-j", "1")
+    assert done.code == 0, done.err
+    clear = {tuple(sample.image[sample.alpha == 0][0]) for sample in open_dataset(tmp_path / "d")}
+    assert clear == {(0, 0, 0), (99, 99, 99)}
+    assert make_plan(load_recipe(recipe)).sha256 != make_plan(load_recipe(recipe, ["backgrounds.side=81"])).sha256
+    for wrong, message in (("side=[1]", "side"), ("hue=1", "hue: unknown key"), ("layout=gray", "'grey'")):
+        with pytest.raises(RecipeError, match=f"backgrounds.*{message}"):
+            load_recipe(recipe, [f"backgrounds.{wrong}"])
