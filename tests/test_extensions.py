@@ -89,6 +89,18 @@ def test_a_packing_a_trimap_strategy_and_a_fit_method(site: Path, dataset: Path)
     run(site, "matting-compose", "inspect", str(dataset), "--verify", "-j", "2")
 
 
+def test_sources(site: Path, dataset: Path, tmp_path: Path) -> None:
+    """A recipe's tables are checked by them, and composites are made of their pictures."""
+    (tmp_path / "r.toml").write_text(
+        'variants = 3\nbackgrounds = {layout = "grey"}\n'
+        f'foregrounds = {{layout = "chosen", root = "{dataset.parent / "cutouts"}", suffix = "2"}}'
+    )
+    run(site, "matting-compose", "build", str(tmp_path / "r.toml"), "--out", str(tmp_path / "d"), "-j", "2")
+    samples = list(open_dataset(tmp_path / "d"))
+    assert {sample.row.foreground for sample in samples} == {"disc 2"}
+    assert {int(sample.image[sample.alpha == 0][0, 0]) for sample in samples} == {0, 128, 255}
+
+
 def test_a_dataset_of_a_packing_that_is_not_installed(dataset: Path) -> None:
     """Without the package the error says which packing is missing."""
     with pytest.raises(Exception, match="strong"):
