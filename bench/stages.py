@@ -98,11 +98,11 @@ def watch(stages: Stages) -> None:
         METHODS.register(name, clocked)
     draw = stages.timed("trimaps: distances, once a foreground", compose.trimap_strategy)
     compose.trimap_strategy = lambda *given: stages.timed("trimaps: drawing", draw(*given))
-    stages.wrap(writer._ArrayWriter, "encode", lambda array, _: f"encode {array.name.rpartition('/')[2]}")
-    stages.wrap(writer._ArrayWriter, "write", "write tiles, and their CRC")
+    stages.wrap(writer.GroupWriter, "_write", lambda _, name, *__: f"encode {name}")
+    stages.wrap(writer.GroupWriter, "_write_tiles", "write tiles, and their CRC")
     stages.wrap(writer.GroupWriter, "write_composite", "leave out what is shared")
     stages.wrap(writer.ShardWriter, "finish", "tables, close, wait for the disk")
-    stages.wrap(writer, "_read_back", "read back, compare, SHA-256")
+    stages.wrap(writer.ShardWriter, "_read_back", "read back, compare, SHA-256")
 
 
 def main() -> None:
