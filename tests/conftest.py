@@ -101,6 +101,13 @@ def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _one_thread_of_torch() -> None:
+    """Sum in one order: numba's first parallel loop, pymatting's, sets OpenMP's threads for torch, too."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Pictures:
     """Make five cut-outs of different sizes and seven photographs, some smaller than the cut-outs."""
