@@ -293,7 +293,7 @@ def test_pairs_may_come_with_trimaps(tmp_path: Path) -> None:
         (["fit.offset=centre"], r"with method = adobe offset is top-left"),
         (["fit.enlarge=always"], r"with method = adobe enlarge is needed"),
         (["foregrounds.max_side=100"], r"would not fit foregrounds cut to max_side"),
-        (["trimap.strategy=distance", "fit.method=other"], r"'exact' or 'adobe'"),
+        (["trimap.strategy=distance", "fit.method=other"], r"no fit method is called 'other'; there are exact, adobe"),
     ],
 )
 def test_what_contradicts_the_script_is_refused(overrides: list[str], message: str) -> None:
