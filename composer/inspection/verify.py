@@ -24,7 +24,7 @@ from ..dataset.checksums import CHECKSUMS, read_checksums
 from ..dataset.documents import INDEX, Index, Sidecar, load_index, load_sidecar
 from ..dataset.packings import load_packing
 from ..sources.listings import CONTACT_SHEET
-from .verify_shard import Problem, ShardResult, VerifyTask, planned_cells, verify_shard
+from .verify_shard import NOT_OPENED, Problem, ShardResult, VerifyTask, planned_cells, verify_shard
 
 __all__ = ["Problem", "VerifyResult", "move_aside", "verify"]
 
@@ -151,7 +151,8 @@ def move_aside(folder: Path, result: VerifyResult) -> VerifyResult:
     if is_remote(folder):
         raise DatasetError(f"{folder}: nothing is moved aside in object storage; delete the bad shards' .json there")
     shards = folder / "shards"
-    bad = sorted({Path(p.file).stem for p in result.problems if p.file.startswith("shards/")})
+    found = (p for p in result.problems if p.file.startswith("shards/") and p.cause != NOT_OPENED)
+    bad = sorted({Path(problem.file).stem for problem in found})
     aside = folder / DAMAGED
     try:
         with lock_share(folder, WHOLE_BUILD):

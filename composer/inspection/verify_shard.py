@@ -20,6 +20,8 @@ from ..dataset.packings import load_packing
 from ..dataset.reader import ShardReader
 from ..dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN, Look, Parts, Row, Scene
 
+NOT_OPENED = "not-opened"  # a shard whose bytes are right: nothing that a new one would mend
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -123,7 +125,10 @@ def _verify_file(task: VerifyTask, name: str) -> ShardResult:
     try:
         reader = ShardReader(task.path)
     except Exception as error:  # whatever a damaged file makes HDF5 raise is a finding
-        problems.append(Problem(name, "unreadable", str(error)))
+        if task.stated and not problems:
+            problems.append(Problem(name, NOT_OPENED, f"its SHA-256 is right, but: {error}; see what hinders reading"))
+        else:
+            problems.append(Problem(name, "unreadable", str(error)))
         return ShardResult(task.record.file, problems, [], size, False)
     problems += _header_problems(task, reader, name)
     problems += _table_problems(task, reader.rows, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
@@ -17,7 +18,7 @@ from conftest import Pictures, call
 from matting_compose.composer import open_dataset
 from matting_compose.composer.dataset.documents import Settings
 from matting_compose.composer.dataset.rows import Parts
-from matting_compose.composer.inspection.verify import VerifyResult, verify
+from matting_compose.composer.inspection.verify import VerifyResult, move_aside, verify
 from matting_compose.composer.inspection.verify_shard import wrong_pixels
 
 
@@ -235,6 +236,28 @@ def test_a_folder_that_is_being_built_is_left_alone(copied: Path) -> None:
     with lock_share(copied, WHOLE_BUILD), pytest.raises(BuildError, match="another build is running"):
         move_aside(copied, verdict)
     assert (copied / "shards" / "shard-00000.h5").exists()
+
+
+def test_a_lock_is_no_damage(copied: Path) -> None:
+    """A shard that another program has locked is read all the same."""
+    shard = sorted((copied / "shards").glob("*.h5"))[0]
+    with shard.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert verify(copied, jobs=1).problems == ()
+        assert call("inspect", str(copied), "--verify", "--repair").code == 0
+    assert shard.exists()
+
+
+def test_a_shard_whose_digest_is_right_stays(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What hinders opening it is told; it is not moved aside."""
+
+    def refuse(path: Path) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("matting_compose.composer.inspection.verify_shard.ShardReader", refuse)
+    result = verify(copied, jobs=1)
+    assert {problem.cause for problem in result.problems if problem.file.startswith("shards/")} == {"not-opened"}
+    assert move_aside(copied, result).moved == ()
 
 
 def test_repair_needs_verify(copied: Path) -> None:
