@@ -27,7 +27,7 @@ CLEAN, FAILED, USAGE, WITH_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 LOGGER = "matting_compose"
 
 
-AGAIN = 0.01  # seconds until an interruption that went nowhere is tried again
+AGAIN = 0.5  # seconds until an interruption that went nowhere is tried again: not while the hook still starts the timer
 
 
 # Packages whose exceptions are object storage's, and have no common root.
@@ -134,7 +134,7 @@ def _logging() -> Iterator[None]:
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Turn SIGTERM into an interruption, and let none be lost in a callback or be told by threads that it stops."""
-    stopping = False
+    stopping = over = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         nonlocal stopping
@@ -143,13 +143,13 @@ def _interruptible() -> Iterator[None]:
 
     def lost(error: sys.UnraisableHookArgs) -> None:
         # Raised where nothing is passed on, in a weak reference's callback as h5py has thousands of: once more, then.
-        if error.exc_type is KeyboardInterrupt:
+        if issubclass(error.exc_type, KeyboardInterrupt):
             threading.Timer(AGAIN, again).start()
         else:
             usual(error)
 
     def again() -> None:
-        if signal.getsignal(signal.SIGTERM) is stop:  # else it is over
+        if not over:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def broken(error: threading.ExceptHookArgs) -> None:
@@ -165,6 +165,7 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     finally:
+        over = True
         sys.unraisablehook, threading.excepthook = usual, usual_in_threads
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)

@@ -117,7 +117,7 @@ def open_runtime(device: str = "auto") -> Iterator[Runtime]:
 AGAIN = 1.0  # seconds: torchrun hands a Ctrl-C on to processes that had it from the terminal; that is one request
 
 
-class StopRequested(Exception):
+class StopRequested(KeyboardInterrupt):
     """The request came while nothing was done but waiting."""
 
 
@@ -148,12 +148,12 @@ class StopRequest:
     def ask(self) -> bool:
         """Note a request; tell whether it is another one, from somebody who has lost patience."""
         now = time.monotonic()
-        if self.asked:
-            return now - self._since >= AGAIN
-        self.asked, self._since = True, now
-        if self._waiting:
+        again = self.asked and now - self._since >= AGAIN
+        if not self.asked:
+            self.asked, self._since = True, now
+        if self._waiting and not again:
             raise StopRequested
-        return False
+        return again
 
 
 @contextmanager
