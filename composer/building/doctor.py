@@ -96,12 +96,15 @@ def examine(recipe: Recipe, *, jobs: int = -1, on_progress: OnProgress | None = 
     """
     case = _Case(recipe, jobs, on_progress or (lambda *_: None))
     entries = case.try_listing(lambda: foreground_layout(recipe).entries())
-    names = case.try_listing(lambda: select_backgrounds(recipe)[0])
+    plan, refusal = _try_plan(recipe)
+    # Listing backgrounds may read annotations for half a minute: the plan has done it.
+    names = list(plan.backgrounds) if plan else case.try_listing(lambda: select_backgrounds(recipe)[0])
     _examine_counts(case, entries, names)
     _examine_foregrounds(case, entries)
     _examine_backgrounds(case, names)
     _examine_trimaps(case, entries)
-    plan = case.try_plan()
+    if refusal and refusal not in {finding.text for finding in case.findings}:
+        case.find("no-plan", refusal)
     if plan:
         _examine_unknown_regions(case, plan)
     return Diagnosis(
@@ -170,15 +173,6 @@ class _Case:
             self.find("not-listed", str(error))
             return []
 
-    def try_plan(self) -> Plan | None:
-        """Plan; what prevents it is a finding."""
-        try:
-            return make_plan(self.recipe)
-        except PlanError as error:
-            if str(error) not in {finding.text for finding in self.findings}:
-                self.find("no-plan", str(error))
-            return None
-
     def look(self, what: str, look: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         """Apply `look` to every item, in worker processes where there are many."""
         chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
@@ -188,6 +182,13 @@ class _Case:
             done += len(results)
             self.report(Progress(what, done, len(items)))
             yield from results
+
+
+def _try_plan(recipe: Recipe) -> tuple[Plan | None, str | None]:
+    try:
+        return make_plan(recipe), None
+    except PlanError as error:
+        return None, str(error)
 
 
 def _look_at_all(look: Callable[[T], R], items: Sequence[T]) -> list[R]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -162,8 +161,7 @@ def select_backgrounds(recipe: Recipe) -> tuple[list[str], list[tuple[str, str]]
         return names, []
     unfit: dict[str, str] = {}
     if table.annotations is not None and names:
-        changed = table.annotations.stat().st_mtime_ns if table.annotations.is_file() else 0
-        known, showing = _remembered(table.annotations, changed, table.without)
+        known, showing = pictures_showing(table.annotations, table.without)
         unfit |= _annotated(names, known, showing, table.without)
         if not any(picture_identity(name) in known for name in names):
             raise PlanError(
@@ -173,11 +171,6 @@ def select_backgrounds(recipe: Recipe) -> tuple[list[str], list[tuple[str, str]]
     if table.min_side is not None:
         unfit |= _small(layout, [name for name in names if name not in unfit], table.min_side)
     return [name for name in names if name not in unfit], list(unfit.items())
-
-
-@lru_cache(maxsize=1)  # a build plans twice, and COCO's file takes half a minute
-def _remembered(path: Path, _changed: int, categories: tuple[str, ...]) -> tuple[set[str], set[str]]:
-    return pictures_showing(path, categories)
 
 
 def _annotated(names: Sequence[str], known: set[str], showing: set[str], categories: Sequence[str]) -> dict[str, str]:
