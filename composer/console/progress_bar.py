@@ -6,7 +6,8 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
 
 from ..base.progress import OnProgress, Progress, ignore_progress
 from ..base.text import count_of, format_duration, format_size
@@ -55,7 +56,8 @@ def _bar() -> Iterator[OnProgress]:
         TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("amount", "rate", "details")
     )
     columns = (TextColumn("{task.description}"), BarColumn(), amount, rate, TimeElapsedColumn(), TimeRemainingColumn())
-    with Bar(*columns, details, console=Console(stderr=True), transient=True) as bar:
+    console = Console(file=cast(TextIO, _LostTerminal(sys.stderr)))
+    with Bar(*columns, details, console=console, transient=True) as bar:
         tasks = {"": bar.add_task("", visible=False, amount="", rate="", details="")}
         last = 0.0
 
@@ -78,6 +80,27 @@ def _bar() -> Iterator[OnProgress]:
             )
 
         yield update
+
+
+class _LostTerminal:
+    """A stream that may go while it is written to, without ending what is being made."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what can be passed on."""
+        with suppress(OSError):
+            self._stream.flush()
 
 
 class _Lines:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import click
@@ -54,12 +54,17 @@ def warn(text: str) -> None:
 def write_line(text: str) -> None:
     """Write a line on standard error; off a terminal, with the time."""
     stamp = "" if sys.stderr.isatty() else time.strftime("%Y-%m-%d %H:%M:%S  ")
-    click.echo(stamp + escape_lines(text), err=True)
+    _echo(stamp + escape_lines(text))
 
 
 def write_error(text: str) -> None:
     """Write an error on standard error, as click writes its own."""
-    click.echo(f"Error: {escape_lines(text)}", err=True)
+    _echo(f"Error: {escape_lines(text)}")
+
+
+def _echo(text: str) -> None:
+    with suppress(OSError):  # a terminal or a pipe that is gone must not end what is being made
+        click.echo(text, err=True)
 
 
 class _LogHandler(logging.Handler):
@@ -81,7 +86,7 @@ def handle_errors(interrupted: str = RESUME_HINT) -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            click.echo(f"\nInterrupted. {interrupted}", err=True)
+            _echo(f"\nInterrupted. {interrupted}")
             sys.exit(INTERRUPTED)
         except BrokenPipeError:  # whoever reads has seen enough: click ends quietly
             raise

@@ -99,6 +99,28 @@ def test_closed_streams_do_no_harm(pictures: Pictures, tmp_path: Path) -> None:
     assert call("inspect", str(tmp_path / "d"), "--verify", "-j", "1").code == 0
 
 
+def test_a_terminal_that_is_lost_does_no_harm() -> None:
+    """Lines and the bar are told to nobody; the job goes on to its result."""
+    code = """
+import io, sys
+class Lost(io.StringIO):
+    def write(self, text): raise OSError(5, "Input/output error")
+    def isatty(self): return sys.argv[1] == "bar"
+sys.stderr = Lost()
+from matting_compose.composer.base.progress import Progress
+from matting_compose.composer.console.progress_bar import show_progress
+from matting_compose.composer.console.terminal import handle_errors, tell
+with handle_errors():
+    with show_progress(line_every=0) as report:
+        for done in range(3): report(Progress("composites", done, 2))
+    tell("made")
+print("result")
+"""
+    for kind in ("bar", "lines"):
+        done = subprocess.run([sys.executable, "-c", code, kind], stdout=subprocess.PIPE, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "result\n")
+
+
 def test_a_stream_of_ascii_shows_what_it_can(finished: Path) -> None:
     """What it has no characters for is escaped."""
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}

@@ -98,7 +98,7 @@ def test_a_kill_costs_the_steps_since_the_last_checkpoint(finished: Path, whole:
     assert steps_of(out, "validation") == [0, 0, 4, 7]
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 0)])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 0), (signal.SIGHUP, 0)])
 def test_a_signal_stops_the_command(finished: Path, tmp_path: Path, number: signal.Signals, workers: int) -> None:
     """A signal to every process, as a terminal or a batch system sends it: saved, exit 130; --resume alone goes on."""
     out = tmp_path / "run"

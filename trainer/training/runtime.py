@@ -158,9 +158,15 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Take Ctrl-C and SIGTERM as a request to stop; the second one, a second or more after, is obeyed as ever."""
+    """Take Ctrl-C, SIGTERM and a lost terminal (SIGHUP) as a request to stop.
+
+    The second one, a second or more after, is obeyed as ever. What ``nohup`` ignores stays ignored.
+    """
     stop = StopRequest()
-    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
+    if before.get(signal.SIGHUP) is signal.SIG_IGN:
+        del before[signal.SIGHUP]
 
     def on_signal(number: int, _frame: object) -> None:
         if stop.ask():
