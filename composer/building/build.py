@@ -8,6 +8,7 @@ Whatever stops a build, the same command goes on where it stopped: a shard is fi
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ from ..base.errors import BuildError
 from ..base.files import TEMPORARY, disk_error
 from ..base.progress import OnProgress, ignore_progress
 from ..base.storage import is_remote, list_sizes, locks_folder, resolve_path
+from ..base.text import count_of
 from ..base.workers import run_in_processes, use_cluster, uses_local_workers
 from ..dataset.checksums import CHECKSUMS, write_checksums
 from ..dataset.dataset import open_dataset
@@ -37,6 +39,8 @@ from .render import render_shard
 from .resume import committed_sidecars, keep_plan, plan_build
 from .shard_task import make_task
 from .shares import WHOLE_BUILD, Share, lock_share
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,10 @@ def _render_share(
     inputs = BuildInputs(plan)
     done = committed_sidecars(inputs, plan, out, mine, begun)
     left = [shard for shard in mine if shard.index not in done or done[shard.index].failures]
+    if done:
+        logger.info("%s: already there: %d of %s", out, len(done), count_of(len(mine), "shard"))
+    for index in sorted(done):
+        logger.debug("%s: finished earlier", done[index].file)
     if left:
         (out / CHECKSUMS).unlink(missing_ok=True)  # until all is done, it would speak of what was
     rendered = peak = 0

@@ -243,7 +243,7 @@ def extract(
         write_sheet(_worst(done, out), out / CONTACT_SHEET)
         fresh = sum(is_fresh for _, is_fresh in found)
         if fresh < len(cutouts):
-            logger.info("%s: %s there already, of the same inputs", out, count_of(len(cutouts) - fresh, "cut-out"))
+            logger.info("%s: already there, of the same inputs: %s", out, count_of(len(cutouts) - fresh, "cut-out"))
         result = ExtractResult(
             out=str(out),
             pictures=len(found),

@@ -206,7 +206,7 @@ def fetch(
             _make_own_folder(out / folder)
         plan = plan_fetch(corpus, out, packages)
         if plan.present:
-            logger.info("%s: %s there already", out, count_of(plan.present, "picture"))
+            logger.info("%s: already there: %s", out, count_of(plan.present, "picture"))
         _check_feasible(plan, out)
         fetcher = _Fetcher(plan, out, on_progress)
         for source in plan.sources:

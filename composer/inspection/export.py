@@ -189,7 +189,7 @@ def export(
             tasks = _make_tasks(dataset, rows, chosen, out, to, known)
             written, sums = _run(tasks, out, known, jobs, len(chosen), on_progress)
             if written < len(chosen):
-                logger.info("%s: %s there already", out, count_of(len(chosen) - written, "composite"))
+                logger.info("%s: already there: %s", out, count_of(len(chosen) - written, "composite"))
             files = _list_pngs(out, tasks, rows, stores_background) if to == "png" else _list_tars(out, tasks)
             _put_text(out / CHECKSUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
             write_json(out / RECORD, {**record, "complete": True, "composites": len(chosen), "sources": notes})
