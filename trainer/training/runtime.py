@@ -165,8 +165,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     stop = StopRequest()
     numbers = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
-    if before.get(signal.SIGHUP) is signal.SIG_IGN:
-        del before[signal.SIGHUP]
+    before = {n: handler for n, handler in before.items() if n.name != "SIGHUP" or handler is not signal.SIG_IGN}
 
     def on_signal(number: int, _frame: object) -> None:
         if stop.ask():
