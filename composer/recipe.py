@@ -354,15 +354,25 @@ def load_recipe(
 
     Parameters
     ----------
-    name : a shipped recipe's name, the path of a TOML file, or None for the defaults.
-        Relative paths inside a file are relative to the file, all others to the working directory.
-    overrides : ``key=value`` strings, the key dotted (``trimap.erode=[2,30]``); values are TOML, else plain text
-    foregrounds, alphas, backgrounds : folders that take the place of the recipe's; where it names none, cut-outs
-        with their own alpha are expected, or pairs if `alphas` is given
+    name : str, Path or None
+        A shipped recipe's name, the path of a TOML file, or None for the defaults. Relative paths inside a file are
+        relative to the file, all others to the working directory.
+    overrides : Sequence[str]
+        ``key=value``, the key dotted (``trimap.erode=[2,30]``); values are TOML, else plain text.
+    foregrounds, alphas, backgrounds : Path, optional
+        Folders that take the place of the recipe's; where it names none, cut-outs with their own alpha are expected,
+        or pairs if `alphas` is given.
 
     Raises
     ------
-    RecipeError : naming the key's path, what was found and what is allowed
+    RecipeError
+        With the key's path, what was found and what is allowed.
+
+    Examples
+    --------
+    >>> recipe = load_recipe("demo", ["variants=4", "trimap.erode=[2,30]"])
+    >>> recipe.variants, recipe.trimap.erode
+    (4, (2.0, 30.0))
     """
     data, folder = read_toml(name, MANIFESTS, "recipe", RecipeError)
     _anchor(data, folder)

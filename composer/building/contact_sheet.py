@@ -16,7 +16,8 @@ def contact_sheet(dataset: Dataset, rows: int = 4, columns: int = 6) -> Array:
 
     Returns
     -------
-    (H, W, 3) uint8 RGB
+    (H, W, 3) uint8
+        RGB.
     """
     count = min(rows * columns, len(dataset))
     picks = [int(i) for i in (np.arange(count) + 0.5) * len(dataset) / count]
@@ -33,6 +34,7 @@ def write_contact_sheet(dataset: Dataset, path: Path) -> None:
 
     Raises
     ------
-    BuildError : the picture cannot be written
+    BuildError
+        The picture cannot be written.
     """
     write_file(path, encode_picture(contact_sheet(dataset), ".jpg"))

@@ -48,10 +48,14 @@ class Finding:
 
     Attributes
     ----------
-    kind : a short, countable word
-    problem : whether composites will be missing or others than meant; else it is only worth knowing
-    text : a sentence
-    names : every picture that it is about, some with what was found instead
+    kind : str
+        A short, countable word.
+    problem : bool
+        Whether composites will be missing or others than meant; else it is only worth knowing.
+    text : str
+        A sentence.
+    names : tuple[str, ...]
+        Every picture that it is about, some with what was found instead.
     """
 
     kind: str
@@ -66,10 +70,14 @@ class Diagnosis:
 
     Attributes
     ----------
-    foregrounds, variants, backgrounds : counts as the recipe has them
-    composites : how many there should be; None where the recipe and its pictures do not add up to a plan
-    lost : how many of them cannot be made
-    findings : problems first
+    foregrounds, variants, backgrounds : int
+        How many the recipe has.
+    composites : int or None
+        How many there should be; None where the recipe and its pictures do not add up to a plan.
+    lost : int or None
+        How many of them cannot be made.
+    findings : tuple[Finding, ...]
+        Problems first.
     """
 
     foregrounds: int
@@ -90,9 +98,12 @@ def examine(recipe: Recipe, *, jobs: int = -1, on_progress: OnProgress | None = 
 
     Parameters
     ----------
-    recipe : what would be built
-    jobs : worker processes; -1 for one per core
-    on_progress : called as things are looked at
+    recipe : Recipe
+        What would be built.
+    jobs : int
+        Worker processes; -1 for one per core.
+    on_progress : OnProgress, optional
+        Called as things are looked at.
     """
     case = _Case(recipe, jobs, on_progress or (lambda *_: None))
     entries = case.try_listing(lambda: foreground_layout(recipe).entries())

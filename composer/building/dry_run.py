@@ -40,13 +40,20 @@ class DryRun:
 
     Attributes
     ----------
-    composites, foregrounds, variants, backgrounds, shards, validation : counts
-    smallest, median, largest : (width, height) px of the composites
-    bytes, free_bytes : the dataset's estimated size, and the room where it would lie; None for object storage
-    seconds : estimated, with the jobs asked for
-    failing : pictures that cannot be used, with the reason
-    excluded : pictures left out on purpose, with the reason
-    warnings : what may waste a night, a line each
+    composites, foregrounds, variants, backgrounds, shards, validation : int
+        How many.
+    smallest, median, largest : (int, int)
+        (width, height) px of the composites.
+    bytes : int
+        The dataset's estimated size.
+    free_bytes : int or None
+        The room where it would lie; None for object storage.
+    seconds : float
+        Estimated, with the jobs asked for.
+    failing, excluded : list of (str, str)
+        Pictures that cannot be used, and those left out on purpose, with the reason.
+    warnings : list of str
+        What may waste a night, a line each.
     """
 
     composites: int
@@ -71,10 +78,14 @@ def dry_run(plan: Plan, out: Path, *, jobs: int = -1, on_progress: OnProgress | 
 
     Parameters
     ----------
-    plan : what to build
-    out : where; need not exist
-    jobs : as the build's
-    on_progress : called as things are looked at
+    plan : Plan
+        What to build.
+    out : Path
+        Where; need not exist.
+    jobs : int
+        Worker processes; -1 for one per core.
+    on_progress : OnProgress, optional
+        Called as things are looked at.
     """
     report = on_progress or (lambda *_: None)
     failing: list[tuple[str, str]] = []

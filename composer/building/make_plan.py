@@ -25,12 +25,22 @@ def make_plan(recipe: Recipe, shape: tuple[int, int] | None = None) -> Plan:
 
     Parameters
     ----------
-    recipe : what to build
-    shape : rows and variants in a shard, where an earlier build has fixed them
+    recipe : Recipe
+        What to build.
+    shape : (int, int), optional
+        Rows and variants in a shard, where an earlier build has fixed them.
 
     Raises
     ------
-    PlanError : no pictures, names that clash, too few backgrounds for ``listed``, an impossible split
+    PlanError
+        No pictures, names that clash, too few backgrounds for ``listed``, or an impossible split.
+
+    Examples
+    --------
+    >>> from matting_compose.composer import load_recipe
+    >>> plan = make_plan(load_recipe("demo", ["foregrounds.count=2", "variants=3"]))
+    >>> len(plan), plan.cell(1, 2).foreground
+    (6, 1)
     """
     layout = foreground_layout(recipe)
     entries, sizes, excluded = _select(layout, recipe)

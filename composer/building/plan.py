@@ -72,9 +72,12 @@ class Strip:
 
     Attributes
     ----------
-    group : the group's number, one for each look of each foreground
-    foreground, look : whose
-    variants : a row of the matrix, or a part of one
+    group : int
+        The group's number, one for each look of each foreground.
+    foreground, look : int
+        Whose.
+    variants : range
+        A row of the matrix, or a part of one.
     """
 
     group: int
@@ -106,14 +109,22 @@ class Plan:
 
     Attributes
     ----------
-    recipe : what to build
-    foregrounds : whom the matrix's rows belong to: there is one for each look of each foreground
-    splits : ``train`` or ``validation``, for each foreground
-    counts : how many variants each foreground has
-    backgrounds : names, in pairing's order
-    sizes : (height, width) px of each foreground; None where its header cannot be read
-    excluded : pictures left out on purpose, with the reason
-    shape : rows and variants in a shard
+    recipe : Recipe
+        What to build.
+    foregrounds : tuple[Entry, ...]
+        Whom the matrix's rows belong to: there is one for each look of each foreground.
+    splits : tuple[Split, ...]
+        ``train`` or ``validation``, for each foreground.
+    counts : tuple[int, ...]
+        How many variants each foreground has.
+    backgrounds : tuple[str, ...]
+        Names, in pairing's order.
+    sizes : tuple of (int, int) or None
+        (height, width) px of each foreground; None where its header cannot be read.
+    excluded : tuple of (str, str)
+        Pictures left out on purpose, with the reason.
+    shape : (int, int)
+        Rows and variants in a shard.
     """
 
     recipe: Recipe

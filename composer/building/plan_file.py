@@ -37,9 +37,12 @@ class PlanFile:
 
     Attributes
     ----------
-    plan : with every draw and pairing, but without the places where pictures lie; sizes are unknown
-    recipe : as it is written
-    declared, computed : the hash that the file states, and the one over what it says
+    plan : Plan
+        With every draw and pairing, but without the places where pictures lie; sizes are unknown.
+    recipe : dict[str, Any]
+        As it is written.
+    declared, computed : str
+        The hash that the file states, and the one over what it says.
     """
 
     plan: Plan
@@ -53,7 +56,8 @@ def load_plan(folder: Path) -> PlanFile:
 
     Raises
     ------
-    DatasetError : it is missing, damaged, or of another version of the plan's rules
+    DatasetError
+        It is missing, damaged, or of another version of the plan's rules.
     """
     path = folder / PLAN
     way_out = "restore it from a copy, or build into another folder"

@@ -39,6 +39,8 @@ PATIENCE = 900.0  # seconds that one process waits for another to write the inde
 class Share:
     """The `number`-th of `count` shares, from 1.
 
+    Examples
+    --------
     >>> Share.parse("3/64").of(range(130))
     range(2, 130, 64)
     """
@@ -52,7 +54,8 @@ class Share:
 
         Raises
         ------
-        ValueError : it is not of that form, or i is not in 1 .. n
+        ValueError
+            It is not of that form, or i is not in 1 .. n.
         """
         found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
         share = cls(int(found[1]), int(found[2])) if found else None

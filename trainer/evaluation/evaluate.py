@@ -296,8 +296,10 @@ def bootstrap(means: NDArray[np.float64], counts: NDArray[np.float64]) -> Interv
 
     Parameters
     ----------
-    means : (n,) of each foreground's pictures
-    counts : (n,) how many these are
+    means : (n,) float64
+        Of each foreground's pictures.
+    counts : (n,) float64
+        How many these are.
     """
     mean = float(np.average(means, weights=counts))
     if len(means) < 2:
