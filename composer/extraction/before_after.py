@@ -43,11 +43,16 @@ class BeforeAfter:
 
     Attributes
     ----------
-    name : what to call it
-    image : (H, W, 3) uint8 RGB, its raw colours
+    name : str
+        What to call it.
+    image : (H, W, 3) uint8
+        RGB, its raw colours.
     alpha : (H, W) uint8
-    foreground : (H, W, 3) uint8 RGB, the cut-out's colours
-    halo_before, halo_after : see `halo.halo`
+        0 clear .. 255 opaque.
+    foreground : (H, W, 3) uint8
+        RGB, not premultiplied: the cut-out's colours.
+    halo_before, halo_after : float, optional
+        See `halo.halo`; None where they were not measured.
     """
 
     name: str
@@ -64,7 +69,8 @@ def write_sheet(pictures: Iterable[BeforeAfter], path: Path) -> None:
 
     Raises
     ------
-    BuildError : it cannot be written
+    BuildError
+        It cannot be written.
     """
     panels = [_panel(picture) for picture in pictures]
     if not panels:

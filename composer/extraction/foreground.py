@@ -46,8 +46,10 @@ class Layers:
 
     Attributes
     ----------
-    foreground : (H, W, 3) uint8 RGB; the picture itself where alpha is opaque, anything where it is clear
-    background : (H, W, 3) uint8 RGB; the picture itself where alpha is clear, anything where it is opaque
+    foreground : (H, W, 3) uint8
+        RGB, not premultiplied; the picture itself where alpha is opaque, anything where it is clear.
+    background : (H, W, 3) uint8
+        RGB; the picture itself where alpha is clear, anything where it is opaque.
     """
 
     foreground: UInt8Array
@@ -59,7 +61,8 @@ def pymatting() -> Any:
 
     Raises
     ------
-    MattingComposeError : it is not installed
+    MattingComposeError
+        It is not installed.
     """
     require_packages("pymatting", extra="classical")
     import pymatting as package
@@ -76,12 +79,15 @@ def estimate_layers(image: UInt8Array, alpha: FloatArray) -> Layers:
 
     Parameters
     ----------
-    image : (H, W, 3) uint8 RGB
-    alpha : (H, W) float32 in 0..1
+    image : (H, W, 3) uint8
+        RGB.
+    alpha : (H, W) float32
+        0 clear .. 1 opaque.
 
     Raises
     ------
-    MattingComposeError : pymatting is not installed
+    MattingComposeError
+        pymatting is not installed.
     """
     layers = Layers(image.copy(), image.copy())
     mixed = (alpha > CLEAR) & (alpha < OPAQUE)
@@ -117,12 +123,15 @@ def extend_colours(foreground: UInt8Array, weight: UInt8Array) -> UInt8Array:
 
     Parameters
     ----------
-    foreground : (H, W, 3) uint8 RGB
-    weight : (H, W) uint8, how far each pixel's colour is to be believed: alpha, or 255 where it is known
+    foreground : (H, W, 3) uint8
+        RGB, not premultiplied.
+    weight : (H, W) uint8
+        How far each pixel's colour is to be believed: alpha, or 255 where it is known.
 
     Returns
     -------
-    (H, W, 3) uint8 RGB: the same where there is weight; the same everywhere where there is none at all
+    (H, W, 3) uint8
+        RGB, the same where there is weight; the same everywhere where there is none at all.
     """
     height, width = weight.shape
     if not weight.any() or weight.all():

@@ -46,8 +46,10 @@ class Surroundings:
 
     Attributes
     ----------
-    subject : (H, W, 3) uint8 RGB, the colours of opaque pixels, spread
-    backdrop : (H, W, 3) uint8 RGB, the colours of the old background, spread
+    subject : (H, W, 3) uint8
+        RGB, the colours of opaque pixels, spread.
+    backdrop : (H, W, 3) uint8
+        RGB, the colours of the old background, spread.
     """
 
     subject: UInt8Array
@@ -59,9 +61,12 @@ def surroundings(image: UInt8Array, alpha: UInt8Array, backdrop: UInt8Array | No
 
     Parameters
     ----------
-    image : (H, W, 3) uint8 RGB
+    image : (H, W, 3) uint8
+        RGB.
     alpha : (H, W) uint8
-    backdrop : (H, W, 3) uint8 RGB, the old background where it is known
+        0 clear .. 255 opaque.
+    backdrop : (H, W, 3) uint8, optional
+        RGB, the old background where it is known.
     """
     opaque, clear = alpha == 255, alpha == 0
     if not opaque.any() or (backdrop is None and not clear.any()):
@@ -79,13 +84,17 @@ def halo(foreground: UInt8Array, alpha: UInt8Array, near: Surroundings) -> float
 
     Parameters
     ----------
-    foreground : (H, W, 3) uint8 RGB
+    foreground : (H, W, 3) uint8
+        RGB, not premultiplied.
     alpha : (H, W) uint8
-    near : of the picture that it was extracted from
+        0 clear .. 255 opaque.
+    near : Surroundings
+        Of the picture that it was extracted from.
 
     Returns
     -------
-    levels of 255; 0 where no pixel is fractional
+    float
+        Levels of 255; 0 where no pixel is fractional.
     """
     total, weights = 0.0, 0.0
     for rows, mixed, a in _mixed(alpha):
@@ -104,13 +113,17 @@ def reblending_error(image: UInt8Array, alpha: UInt8Array, layers: Layers) -> fl
 
     Parameters
     ----------
-    image : (H, W, 3) uint8 RGB
+    image : (H, W, 3) uint8
+        RGB.
     alpha : (H, W) uint8
-    layers : as they are written, that is rounded
+        0 clear .. 255 opaque.
+    layers : Layers
+        As they are written, that is rounded.
 
     Returns
     -------
-    levels of 255; 0 where no pixel is fractional
+    float
+        Levels of 255; 0 where no pixel is fractional.
     """
     total, count = 0.0, 0
     for rows, mixed, a in _mixed(alpha):
@@ -132,8 +145,15 @@ def matted_on(image: UInt8Array, alpha: UInt8Array) -> Backdrop | None:
 
     Parameters
     ----------
-    image : (H, W, 3) uint8 RGB
+    image : (H, W, 3) uint8
+        RGB.
     alpha : (H, W) uint8
+        0 clear .. 255 opaque.
+
+    Returns
+    -------
+    {"black", "white"} or None
+        None where the colours are true, or nothing can be told.
     """
     opaque = alpha == 255
     if not opaque.any():
@@ -147,12 +167,17 @@ def unmatted(image: UInt8Array, alpha: UInt8Array, backdrop: Backdrop) -> UInt8A
 
     Parameters
     ----------
-    image : (H, W, 3) uint8 RGB
+    image : (H, W, 3) uint8
+        RGB.
     alpha : (H, W) uint8
+        0 clear .. 255 opaque.
+    backdrop : {"black", "white"}
+        What the colours are mixed with.
 
     Returns
     -------
-    (H, W, 3) uint8 RGB
+    (H, W, 3) uint8
+        RGB.
     """
     result = image.copy()
     for rows, mixed, a in _mixed(alpha):

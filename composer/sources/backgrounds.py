@@ -77,7 +77,12 @@ class Photographs:
 
     Attributes
     ----------
-    beside : the folder that a list lies below
+    table : FolderBackgrounds or ListBackgrounds
+        The recipe's table.
+    reading : {"seen", "stored"}
+        See `mattes.read_matte`.
+    beside : Path, optional
+        The folder that a list lies below; the table's root where it is left out.
     """
 
     table: FolderBackgrounds | ListBackgrounds
@@ -149,11 +154,19 @@ class DrawnBackgrounds:
 
 
 def select_backgrounds(recipe: Recipe) -> tuple[list[str], list[tuple[str, str]]]:
-    """List a recipe's backgrounds, in the layout's order, and those that it leaves out, each with the reason.
+    """List a recipe's backgrounds, and those that it leaves out.
+
+    Returns
+    -------
+    list of str
+        The names of those that are used, in the layout's order.
+    list of (str, str)
+        The names of those that are left out, each with the reason.
 
     Raises
     ------
-    PlanError : they cannot be listed; the annotations are damaged, or speak of other pictures
+    PlanError
+        They cannot be listed; the annotations are damaged, or speak of other pictures.
     """
     layout, table = background_layout(recipe), recipe.backgrounds
     names = layout.names()

@@ -42,10 +42,14 @@ class Entry:
 
     Attributes
     ----------
-    key : its name in the dataset
-    image : its file, below the layout's root, with forward slashes
-    alpha : its alpha's file, or None where the layout has none beside it
-    table : which of the recipe's tables of foregrounds lists it
+    key : str
+        Its name in the dataset.
+    image : str
+        Its file, below the layout's root, with forward slashes.
+    alpha : str, optional
+        Its alpha's file; None where the layout has none beside it.
+    table : int
+        Which of the recipe's tables of foregrounds lists it, from 0.
     """
 
     key: str

@@ -72,6 +72,7 @@ def list_pictures(root: Path, *, recursive: bool = True, without: Path | None = 
     Parameters
     ----------
     root : Path
+        The folder.
     recursive : bool
         Whether folders in it are listed, too.
     without : Path, optional

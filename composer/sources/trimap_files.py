@@ -26,9 +26,12 @@ class SuppliedTrimaps:
 
     Attributes
     ----------
-    root : the foregrounds' root
-    folder : the trimaps' folder below it, with forward slashes
-    max_pixels : a picture that declares more is refused unread
+    root : Path
+        The foregrounds' root.
+    folder : str
+        The trimaps' folder below it, with forward slashes.
+    max_pixels : int
+        A picture that declares more is refused unread.
     """
 
     root: Path
@@ -44,15 +47,28 @@ class SuppliedTrimaps:
         return find_file(self.root, self.name(key, variant))
 
     def load(self, key: str, variant: int, size: tuple[int, ...]) -> tuple[UInt8Array, InputRecord]:
-        """Read the trimap of a composite of (H, W) px.
+        """Read the trimap of a composite.
+
+        Parameters
+        ----------
+        key : str
+            The foreground's name.
+        variant : int
+            Which of its composites.
+        size : (H, W)
+            Of the composite, px.
 
         Returns
         -------
-        (H, W) uint8: 0 background, 128 unknown, 255 foreground; and the file as it was read
+        (H, W) uint8
+            0 background, 128 unknown, 255 foreground.
+        InputRecord
+            The file as it was read.
 
         Raises
         ------
-        SourceError : as `mattes.read_matte`, and ``size-mismatch``, ``not-a-trimap``
+        SourceError
+            As `mattes.read_matte`, and causes ``size-mismatch``, ``not-a-trimap``.
         """
         name = self.name(key, variant)
         trimap, file = read_matte(self.path(key, variant), name, self.max_pixels, "stored")

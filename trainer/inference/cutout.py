@@ -31,16 +31,20 @@ def estimate_foreground(image: UInt8Array, alpha: FloatArray) -> UInt8Array:
 
     Parameters
     ----------
-    image : (H, W, 3) uint8 RGB
-    alpha : (H, W) float32 in 0..1
+    image : (H, W, 3) uint8
+        RGB.
+    alpha : (H, W) float32
+        0 clear .. 1 opaque.
 
     Returns
     -------
-    (H, W, 3) uint8 RGB; the image itself where alpha is opaque, and the nearest colours where it is clear
+    (H, W, 3) uint8
+        RGB; the image itself where alpha is opaque, and the nearest colours where it is clear.
 
     Raises
     ------
-    MattingComposeError : pymatting is not installed
+    MattingComposeError
+        pymatting is not installed.
     """
     return extend_colours(estimate_layers(image, alpha).foreground, to_bytes(alpha))
 
@@ -50,13 +54,17 @@ def on_background(foreground: UInt8Array, alpha: UInt8Array, background: UInt8Ar
 
     Parameters
     ----------
-    foreground : (H, W, 3) uint8 RGB
+    foreground : (H, W, 3) uint8
+        RGB, not premultiplied.
     alpha : (H, W) uint8
-    background : (h, w, 3) uint8 RGB
+        0 clear .. 255 opaque.
+    background : (h, w, 3) uint8
+        RGB, of any size.
 
     Returns
     -------
-    (H, W, 3) uint8 RGB
+    (H, W, 3) uint8
+        RGB.
     """
     size = alpha.shape[0], alpha.shape[1]
     there = background.shape[0], background.shape[1]
@@ -70,13 +78,19 @@ def panel(image: UInt8Array, trimap: UInt8Array, alpha: UInt8Array, *more: UInt8
 
     Parameters
     ----------
-    image : (H, W, 3) uint8 RGB
-    trimap, alpha : (H, W) uint8
-    more : (H, W, 3) uint8 RGB: the foreground's colours, then the composite
+    image : (H, W, 3) uint8
+        RGB.
+    trimap : (H, W) uint8
+        0 background, 128 unknown, 255 foreground.
+    alpha : (H, W) uint8
+        0 clear .. 255 opaque.
+    *more : (H, W, 3) uint8
+        RGB: the foreground's colours, then the composite.
 
     Returns
     -------
-    (h, w, 3) uint8 RGB
+    (h, w, 3) uint8
+        RGB.
     """
     cut = blend(more[0] if more else image, alpha, _checkerboard(alpha.shape))
     return side_by_side((image, trimap, alpha, cut, *more[1:]), CELL)
@@ -87,12 +101,15 @@ def side_by_side(pictures: Sequence[UInt8Array], cell: int) -> UInt8Array:
 
     Parameters
     ----------
-    pictures : (H, W, 3) uint8 RGB or (H, W) uint8
-    cell : px, the longer side of a picture at most
+    pictures : sequence of (H, W, 3) or (H, W) uint8
+        RGB, or grey; at least one.
+    cell : int
+        px, the longer side of a picture at most.
 
     Returns
     -------
-    (h, w, 3) uint8 RGB
+    (h, w, 3) uint8
+        RGB.
     """
     full = pictures[0].shape
     height, width = composed_size(full[:2], cell)

@@ -63,9 +63,14 @@ class MatteOptions:
 
     Attributes
     ----------
-    checkpoint : file of the network, for the methods in `NETWORK`
-    device : ``cpu``, ``cuda`` …, or ``auto``: a GPU where there is one
-    tile, max_side : see `predict.predict_alpha`
+    checkpoint : Path, optional
+        The network's file, for the methods in `NETWORK`.
+    device : str
+        ``cpu``, ``cuda`` …, or ``auto``: a GPU where there is one.
+    tile : int
+        px, see `tiled.predict_alpha`.
+    max_side : int, optional
+        px, likewise; for the classical methods, too.
     """
 
     checkpoint: Path | None = None
@@ -79,17 +84,26 @@ def make_matte(method: str, image: UInt8Array, trimap: UInt8Array, options: Matt
 
     Parameters
     ----------
-    image : (H, W, 3) uint8 RGB
-    trimap : (H, W) uint8, 0 background, 128 unknown, 255 foreground
+    method : str
+        One of `METHODS`.
+    image : (H, W, 3) uint8
+        RGB.
+    trimap : (H, W) uint8
+        0 background, 128 unknown, 255 foreground.
+    options : MatteOptions
+        The checkpoint, the device and the sizes.
 
     Returns
     -------
-    (H, W) float32 in 0..1, 0 and 1 where the trimap says so (but for ``segmentation``, which is 0 or 1 everywhere)
+    (H, W) float32
+        0..1; 0 and 1 where the trimap says so (but for ``segmentation``, which is 0 or 1 everywhere).
 
     Raises
     ------
-    MatteError : the method does not exist, lacks its checkpoint, or cannot work on this trimap
-    MattingComposeError : pymatting is not installed
+    MatteError
+        The method does not exist, lacks its checkpoint, or cannot work on this trimap.
+    MattingComposeError
+        pymatting is not installed.
     """
     if method in NETWORK:
         from .tiled import predict_alpha
@@ -109,7 +123,8 @@ def prepare(method: str, options: MatteOptions) -> None:
 
     Raises
     ------
-    MatteError, MattingComposeError : as `make_matte`
+    MatteError, MattingComposeError
+        As `make_matte`.
     """
     if method in NETWORK:
         network_of(options)
@@ -118,7 +133,7 @@ def prepare(method: str, options: MatteOptions) -> None:
 
 
 def to_bytes(alpha: FloatArray) -> UInt8Array:
-    """Round a matte to (H, W) uint8."""
+    """Round a matte, (H, W) float32 in 0..1, to (H, W) uint8 in 0..255."""
     return np.rint(alpha * 255).astype(np.uint8)
 
 
@@ -127,7 +142,8 @@ def network_of(options: MatteOptions) -> MattingNetwork:
 
     Raises
     ------
-    MatteError : there is no checkpoint, PyTorch, or such a device, or the file is not what it should be
+    MatteError
+        There is no checkpoint, PyTorch, or such a device, or the file is not what it should be.
     """
     if options.checkpoint is None:
         raise MatteError(f"{' and '.join(NETWORK)} need a checkpoint: the file that training wrote")

@@ -30,16 +30,24 @@ BACKGROUND_KINDS: tuple[str, ...] = ("landscape", "bokeh", "bricks", "wood", "ma
 def draw_background(kind: str, size: Size, rng: Rng) -> UInt8Array:
     """Draw one background.
 
-    Args:
-        kind: one of `BACKGROUND_KINDS`.
-        size: (height, width) in px.
-        rng: the only source of randomness; equal states draw equal pictures.
+    Parameters
+    ----------
+    kind : str
+        One of `BACKGROUND_KINDS`.
+    size : (H, W)
+        px.
+    rng : numpy.random.Generator
+        The only source of randomness; equal states draw equal pictures.
 
-    Returns:
-        The background `(H, W, 3) uint8 RGB`.
+    Returns
+    -------
+    (H, W, 3) uint8
+        RGB.
 
-    Raises:
-        ValueError: the kind is unknown.
+    Raises
+    ------
+    ValueError
+        The kind is unknown.
     """
     if kind not in _BACKGROUNDS:
         raise ValueError(f"unknown background kind {kind!r}: expected one of {', '.join(BACKGROUND_KINDS)}")
@@ -153,7 +161,7 @@ def _foliage(size: Size, rng: Rng) -> UInt8Array:
 
 
 def _ramp(size: Size, first: Points, last: Points, along: Points) -> Field:
-    """A picture that goes from one colour to the other by the rows' values `along`, 0..1."""
+    """Return a picture that goes from one colour to the other by the rows' values `along`, 0..1."""
     rows = first + (last - first) * along[:, None]
     return np.repeat(rows[:, None].astype(np.float32), size[1], 1)
 

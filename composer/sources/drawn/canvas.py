@@ -1,7 +1,8 @@
 """A canvas, and the tools to draw with: strokes and outlines, noise, light, colours, layers.
 
 Geometry is given in units of the frame's short side, from its centre, x to the right and y down, so that every
-drawing scales with the picture. A layer is a premultiplied picture, `(H, W, 4) float32`, all channels in 0..255.
+drawing scales with the picture. A layer is a premultiplied RGBA picture, (H, W, 4) float32, all channels in 0..255;
+a colour is (3,) RGB in 0..255, and points are (N, 2) as (x, y).
 """
 
 from __future__ import annotations
@@ -32,7 +33,13 @@ _SHIFT = 5  # fixed-point bits of OpenCV's coordinates: 1/32 of a supersampled p
 
 
 class Canvas:
-    """A supersampled premultiplied drawing: colour and opacity are painted as one, so they antialias as one."""
+    """A supersampled premultiplied drawing: colour and opacity are painted as one, so they antialias as one.
+
+    Parameters
+    ----------
+    size : (H, W)
+        Of the layer that it becomes, px.
+    """
 
     def __init__(self, size: Size) -> None:
         h, w = size
@@ -42,16 +49,16 @@ class Canvas:
         self.pixels: UInt8Array = np.zeros((h * self.scale, w * self.scale, 4), np.uint8)
 
     def fill(self, outline: Points, colour: ArrayLike, opacity: float = 1) -> None:
-        """Paint the inside of `outline` `(N, 2)`; an opacity below 1 replaces what is there, it does not veil it."""
+        """Paint the inside of an outline (N, 2); an opacity in 0..1 replaces what is there, it does not veil it."""
         value = scalar(np.append(np.clip(colour, 0, 255), 255) * opacity)
         cv2.fillPoly(self.pixels, [self._fixed(outline)], value, cv2.LINE_AA, _SHIFT)
 
     def stroke(self, path: Points, width: float, colour: ArrayLike) -> None:
-        """Paint the line `path` `(N, 2)` at a constant width."""
+        """Paint a path (N, 2) at a constant width."""
         self._bands(path[None], np.full((1, len(path)), width), np.asarray(colour, np.float64)[None])
 
     def ribbons(self, paths: Points, widths: Points, colours: Points) -> None:
-        """Paint `paths` `(N, M, 2)` in turn, each tapering from its width `(N,)` to a point, in its colour `(N, 3)`."""
+        """Paint paths (N, M, 2) in turn, each tapering from its width (N,) to a point, in its colour (N, 3)."""
         self._bands(paths, widths[:, None] * (1 - np.linspace(0, 1, paths.shape[1]) ** 2), colours)
 
     def _bands(self, paths: Points, widths: Points, colours: Points) -> None:
@@ -67,7 +74,7 @@ class Canvas:
                 cv2.fillPoly(self.pixels, [outline], value, cv2.LINE_AA, _SHIFT)
 
     def layer(self) -> Field:
-        """Return the drawing as a layer."""
+        """Return the drawing as a layer (H, W, 4) float32."""
         small = cv2.resize(self.pixels, self.size[::-1], interpolation=cv2.INTER_AREA)
         return small.astype(np.float32)
 
@@ -77,7 +84,20 @@ class Canvas:
 
 
 def unpremultiplied(layer: Field) -> tuple[UInt8Array, UInt8Array]:
-    """Un-premultiply, and let the colours flow out to where the alpha is too low to tell them."""
+    """Un-premultiply, and let the colours flow out to where the alpha is too low to tell them.
+
+    Parameters
+    ----------
+    layer : (H, W, 4) float32
+        RGBA in 0..255, premultiplied.
+
+    Returns
+    -------
+    (H, W, 3) uint8
+        RGB, not premultiplied.
+    (H, W) uint8
+        Alpha, 0 clear .. 255 opaque.
+    """
     h, w = layer.shape[:2]
     small = cv2.resize(layer, (max(w // 16, 1), max(h // 16, 1)), interpolation=cv2.INTER_AREA)
     spread = cv2.GaussianBlur(small, (0, 0), 1.5) + 0.02 * small.mean((0, 1)) + np.float32(1e-4)
@@ -89,24 +109,24 @@ def unpremultiplied(layer: Field) -> tuple[UInt8Array, UInt8Array]:
 
 
 def over(top: Field, under: Field) -> Field:
-    """One layer upon another."""
+    """Lay one layer (H, W, 4) upon another."""
     both: Field = top + under * repeated(1 - top[..., 3] / 255, 4)
     return both
 
 
 def tinted(colour: ArrayLike, alpha: Field, light: Field | float = 1) -> Field:
-    """A layer of one colour, under the alpha `(H, W)` and the light, both in 0..1."""
+    """Return a layer of one colour, under an alpha (H, W) and a light, (H, W) or a number, both in 0..1."""
     tint, shade = np.asarray(colour, np.float32), alpha * light
     return cv2.merge([shade * tint[0], shade * tint[1], shade * tint[2], alpha * np.float32(255)])
 
 
 def repeated(plane: Field, channels: int = 3) -> Field:
-    """A plane `(H, W)` as a picture of equal channels."""
+    """Return a plane (H, W) as a picture (H, W, channels) of equal channels."""
     return cv2.merge([plane] * channels)  # numpy would broadcast over the channels, at a fifth of the speed
 
 
 def shaded(layer: Field, rng: Rng, radius: float, depth: float) -> Field:
-    """Light a layer from above as if its edges were rounded over `radius`, with a low-frequency unevenness."""
+    """Light a layer (H, W, 4) from above as if its edges were rounded over `radius`, and a little unevenly."""
     h, w = layer.shape[:2]
     step = max(1, int(radius * min(h, w) / 3))
     sigma = max(radius * min(h, w) / step, 0.6)
@@ -124,7 +144,7 @@ def shaded(layer: Field, rng: Rng, radius: float, depth: float) -> Field:
 def noise(
     size: Size, rng: Rng, cells: float, octaves: int, gain: float = 0.5, stretch: tuple[float, float] = (1, 1)
 ) -> Field:
-    """Sum `octaves` of value noise, the first with `cells` in the short side: `(H, W) float32` in 0..1."""
+    """Sum `octaves` of value noise, the first with `cells` in the short side: (H, W) float32 in 0..1."""
     h, w = size
     total: Field = np.zeros((1, 1), np.float32)
     for k in range(octaves):
@@ -139,50 +159,50 @@ def noise(
 
 
 def pixel_centres(size: Size) -> tuple[Field, Field]:
-    """The coordinates of the pixels' centres, `(1, W)` and `(H, 1)`."""
+    """Return the coordinates of the pixels' centres: x, (1, W) float32, and y, (H, 1) float32."""
     h, w = size
     x = (np.arange(w, dtype=np.float32)[None] + 0.5 - w / 2) / min(size)
     return x, (np.arange(h, dtype=np.float32)[:, None] + 0.5 - h / 2) / min(size)
 
 
 def walk(root: Points, angle: Points, step: Points) -> Points:
-    """Paths `(N, M, 2)` from the roots `(N, 2)`, by steps `(N, 1)` in the directions `(N, M)`."""
+    """Return paths (N, M, 2) from roots (N, 2), by steps (N, 1) in directions (N, M), in radians from x towards y."""
     moves: Points = np.stack([np.cos(angle), np.sin(angle)], -1) * step[..., None]
     paths: Points = root[:, None] + np.cumsum(moves, 1) - moves[:, :1]
     return paths
 
 
 def ellipse(centre: ArrayLike, a: float, b: float) -> Points:
-    """The outline `(48, 2)` of an ellipse of the half-axes `a` across and `b` down."""
+    """Return the outline (48, 2) of an ellipse of the half-axes `a` across and `b` down."""
     theta = np.linspace(0, 2 * math.pi, 48)
     return np.asarray(centre) + np.stack([a * np.cos(theta), b * np.sin(theta)], 1)
 
 
 def rotation(angle: float) -> Points:
-    """The matrix that turns column vectors from x towards y."""
+    """Return the (2, 2) matrix that turns column vectors from x towards y, by an angle in radians."""
     return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
 
 def random_colour(
     rng: Rng, hue: tuple[float, float], saturation: tuple[float, float], value: tuple[float, float]
 ) -> Points:
-    """An RGB colour of a hue, a saturation and a value drawn from their ranges, in 0..1."""
+    """Draw an RGB colour, (3,) in 0..255, of a hue, a saturation and a value from their ranges in 0..1."""
     rgb = colorsys.hsv_to_rgb(rng.uniform(*hue) % 1, rng.uniform(*saturation), rng.uniform(*value))
     return np.array(rgb) * 255
 
 
 def jittered(colour: Points, rng: Rng, count: int, amount: float) -> Points:
-    """Variants `(N, 3)` of a colour: mostly lighter and darker, a little in hue."""
+    """Draw `count` variants (N, 3) of a colour: mostly lighter and darker, a little in hue."""
     return colour * np.exp(rng.normal(0, amount, (count, 1)) + rng.normal(0, amount / 3, (count, 3)))
 
 
 def scalar(colour: Points) -> tuple[float, ...]:
-    """A colour as OpenCV takes it."""
+    """Return a colour as OpenCV takes it, cut to 0..255."""
     return tuple(float(c) for c in np.clip(colour, 0, 255))
 
 
 def to_bytes(picture: Field) -> UInt8Array:
-    """A picture in `uint8`, rounded and saturated."""
+    """Return a picture or plane in uint8 of the same shape, rounded and saturated to 0..255."""
     return np.asarray(cv2.convertScaleAbs(np.maximum(picture, 0)), np.uint8)
 
 

@@ -43,17 +43,26 @@ _COAT = ((70, 48, 36), (150, 96, 52), (214, 142, 70), (232, 214, 184), (128, 128
 def draw_foreground(kind: str, size: Size, rng: Rng) -> tuple[UInt8Array, UInt8Array]:
     """Draw one foreground with its exact alpha.
 
-    Args:
-        kind: one of `FOREGROUND_KINDS`.
-        size: (height, width) in px.
-        rng: the only source of randomness; equal states draw equal pictures.
+    Parameters
+    ----------
+    kind : str
+        One of `FOREGROUND_KINDS`.
+    size : (H, W)
+        px.
+    rng : numpy.random.Generator
+        The only source of randomness; equal states draw equal pictures.
 
-    Returns:
-        The foreground `(H, W, 3) uint8 RGB`, true colours also where the alpha is 0, and the alpha
-        `(H, W) uint8`, 0 (clear) to 255 (opaque).
+    Returns
+    -------
+    (H, W, 3) uint8
+        The foreground, RGB, not premultiplied; true colours also where the alpha is 0.
+    (H, W) uint8
+        The alpha, 0 clear .. 255 opaque.
 
-    Raises:
-        ValueError: the kind is unknown.
+    Raises
+    ------
+    ValueError
+        The kind is unknown.
     """
     if kind not in _FOREGROUNDS:
         raise ValueError(f"unknown foreground kind {kind!r}: expected one of {', '.join(FOREGROUND_KINDS)}")
