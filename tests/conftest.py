@@ -21,7 +21,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 # Threads that wait for each other make training slow beside other work, and sums over more differ in the last bits.
-os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"  # importing Numba sets torch's, too
 
 Array = NDArray[np.uint8]
 COMMAND = Path(sys.executable).parent / "matting-compose"
