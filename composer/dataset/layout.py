@@ -16,7 +16,7 @@ from .codecs import Codec
 
 
 def open_file(path: Path) -> h5py.File:
-    """Open a shard's file to be read, without a lock: it never changes, and another program's lock damages nothing.
+    """Open a shard's file to be read.
 
     Raises
     ------
@@ -24,7 +24,7 @@ def open_file(path: Path) -> h5py.File:
         It is missing, a pipe or a device, or no HDF5.
     """
     open_regular(path).close()
-    return h5py.File(path, "r", locking=False)
+    return h5py.File(path, "r")
 
 
 def open_group(file: h5py.File, number: int) -> h5py.h5g.GroupID:
