@@ -18,9 +18,9 @@ LONGEST: Final = 2**25  # bytes of one item: an outline has some thousands, and 
 
 
 ITEMS: Final = {  # the lists, and what is taken of their items
-    "images.item": ("id", "file_name"),
-    "annotations.item": ("image_id", "category_id"),
-    "categories.item": ("id", "name"),
+    "images": ("id", "file_name"),
+    "annotations": ("image_id", "category_id"),
+    "categories": ("id", "name"),
 }
 
 
@@ -50,10 +50,10 @@ def pictures_showing(path: Path, categories: Sequence[str]) -> tuple[set[str], s
     numbers: dict[str, int] = {}
     try:
         with path.open("rb") as file:
-            for place, (first, second) in _items(_Guarded(file)):
-                if place == "images.item":
+            for name, (first, second) in _items(_Guarded(file)):
+                if name == "images":
                     names[int(first)] = picture_identity(str(second))
-                elif place == "annotations.item":
+                elif name == "annotations":
                     shown[int(first)] = shown.get(int(first), 0) | _bit(second)
                 else:
                     numbers[str(second)] = int(first)
@@ -110,22 +110,33 @@ def _items(file: _Guarded) -> Iterator[tuple[str, tuple[Any, Any]]]:
     ValueError, KeyError, ijson.JSONError
         It is no such object.
     """
-    wanted = {f"{item}.{key}" for item, keys in ITEMS.items() for key in keys}
-    found: dict[str, Any] = {}
-    events = ijson.parse(file, buf_size=CHUNK, use_float=True)
-    if next(events)[1] != "start_map":
+    # Not `ijson.parse`, which keeps the whole path of keys at every depth: 100 kB of brackets would take 10 GB.
+    events = ijson.basic_parse(file, buf_size=CHUNK, use_float=True)
+    if next(events)[0] != "start_map":
         raise ValueError("an object was expected")
-    for place, event, value in events:
-        if place in wanted:
-            found[place] = value
-        elif place in ITEMS:
-            if event == "end_map":
-                first, second = ITEMS[place]
-                yield place, (found[f"{place}.{first}"], found[f"{place}.{second}"])
+    depth, name, key = 1, "", ""  # 2 is within a list of the object, 3 within an item of it
+    found: dict[str, Any] = {}
+    for event, value in events:
+        if depth == 2 and name in ITEMS and event not in ("start_map", "end_array"):
+            raise ValueError(f"{name}: an object was expected")
+        if event in ("start_map", "start_array"):
+            if depth == 1 and event == "start_map":
+                name = ""  # no list
+            depth += 1
+        elif event in ("end_map", "end_array"):
+            depth -= 1
+            if depth == 2 and name in ITEMS:
+                first, second = ITEMS[name]
+                yield name, (found[first], found[second])
                 found.clear()
                 file.unanswered = 0
-            elif event not in ("start_map", "map_key"):
-                raise ValueError(f"{place}: an object was expected")
+        elif depth == 3:
+            if event == "map_key":
+                key = value
+            elif name in ITEMS and key in ITEMS[name]:
+                found[key] = value
+        elif depth == 1 and event == "map_key":
+            name = value
 
 
 # COCO's pictures of 2014 kept their numbers in 2017 and lost the rest: 000000000009.jpg

@@ -233,6 +233,18 @@ def test_wrong_annotations_are_named(roots: Pictures, content: str | None, messa
         plan(roots, f"backgrounds.annotations={roots.root / 'a.json'}")
 
 
+def test_deep_nesting_takes_little_memory(tmp_path: Path) -> None:
+    """Whether below a list or below a long key, brackets cost no more than what they take in the file."""
+    for begin in ('{"images": ', '{"images": [{"' + "a" * 100_000 + '": '):
+        (tmp_path / "a.json").write_text(begin + "[" * 100_000)
+        tracemalloc.start()
+        with pytest.raises(PlanError, match="not COCO's annotations"):
+            pictures_showing(tmp_path / "a.json", ["person"])
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 30_000_000
+
+
 names = st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1, max_size=9)
 
 
