@@ -13,7 +13,7 @@ import click
 
 from . import __version__
 from .composer.base.errors import RecipeError
-from .composer.base.text import count_of, did_you_mean, format_duration, format_size
+from .composer.base.text import count_of, format_duration, format_size
 from .composer.console.options import A_FOLDER, A_PATH, AS_JSON, HELP, JOBS, Command, DatasetPath, shared_options
 from .composer.console.progress_bar import show_progress
 from .composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, handle_errors, tell, warn
@@ -232,19 +232,13 @@ def recipes(name: str | None) -> None:
       matting-compose recipes demo > my.toml
     """
     with handle_errors():
-        from .composer.base.settings import read_shipped
-        from .composer.recipe import MANIFESTS, shipped_recipes
+        from .composer.base.settings import describe_shipped, read_shipped
+        from .composer.recipe import MANIFESTS
 
-        texts = {shipped: read_shipped(shipped, MANIFESTS) for shipped in shipped_recipes()}
         if name is None:
-            for shipped, text in texts.items():
-                click.echo(f"{shipped:20} {text.splitlines()[0].lstrip('# ')}")
-        elif name in texts:
-            click.echo(texts[name], nl=False)
+            click.echo(describe_shipped(MANIFESTS, "recipe", RecipeError))
         else:
-            raise RecipeError(
-                f"no recipe is called '{name}'; {did_you_mean(name, texts)}shipped are {', '.join(texts)}"
-            )
+            click.echo(read_shipped(name, MANIFESTS, "recipe", RecipeError), nl=False)
 
 
 @compose.command(epilog=EXIT_CODES)

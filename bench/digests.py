@@ -212,7 +212,7 @@ TOLD = {  # what is printed, and the exit code
 SHOWN = {
     "panel.png": ("matting-compose", "inspect {build/for-export} --show 3 -o {out}"),
     "report.html": ("matting-compose", "inspect {build/for-export} --report {out}"),
-    "scores": ("matting-evaluate", f"--dataset {{build/for-training}} --checkpoint {NETWORK} --method mnet"
+    "scores": ("matting-evaluate", f"--dataset {{build/for-training}} --checkpoint {NETWORK} --method network"
                " --method trimap --method perfect-mask --device cpu -j 1 -o {out}"),
     "network.safetensors": ("matting-export", f"{NETWORK} -o {{out}}"),
     "network.onnx": ("matting-export", f"{NETWORK} -o {{out}}"),

@@ -15,6 +15,7 @@ from ..composer.base.text import format_duration
 from ..composer.console.options import A_FOLDER, AS_JSON, HELP, DatasetPath, shared_options
 from ..composer.console.progress_bar import show_progress
 from ..composer.console.terminal import CLEAN, INTERRUPTED, handle_errors, tell
+from . import configs
 
 if TYPE_CHECKING:
     from .training.config import Config
@@ -22,6 +23,27 @@ if TYPE_CHECKING:
 EXIT_CODES = """\b
 Exit codes: 0 trained; 1 failed; 2 wrong usage or configuration; 130 stopped, and saved."""
 KNOWN_CONFIGS = "cpu-small, demo, dim, modern, shm"
+
+
+def _list_configs(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Name the shipped configurations, each with its first line."""
+    if wanted:
+        from ..composer.base.errors import RecipeError
+        from ..composer.base.settings import describe_shipped
+
+        click.echo(describe_shipped(configs.__name__, "configuration", RecipeError))
+        context.exit()
+
+
+def _print_config(context: click.Context, _: click.Parameter, name: str | None) -> None:
+    """Print a shipped configuration as it is written."""
+    if name is not None:
+        with handle_errors():
+            from ..composer.base.errors import RecipeError
+            from ..composer.base.settings import read_shipped
+
+            click.echo(read_shipped(name, configs.__name__, "configuration", RecipeError), nl=False)
+        context.exit()
 
 
 @click.command(epilog=EXIT_CODES, context_settings=HELP)
@@ -33,6 +55,22 @@ KNOWN_CONFIGS = "cpu-small, demo, dim, modern, shm"
     "name",
     show_default="modern, or with --resume what the run was begun with",
     help=f"{KNOWN_CONFIGS}, a TOML file, or another run's config.json.",
+)
+@click.option(
+    "--list",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_configs,
+    help="Name the configurations that are shipped.",
+)
+@click.option(
+    "--print",
+    metavar="NAME",
+    is_eager=True,
+    expose_value=False,
+    callback=_print_config,
+    help="Print a configuration, to start your own from.",
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key; repeatable.")
 @click.option("--steps", type=int, help="How many steps; short for --set steps=N.")
@@ -63,6 +101,7 @@ def train(
     \b
     Examples:
       matting-train dataset --out run --config cpu-small
+      matting-train --print modern > my.toml
       matting-train dataset --out run --set stream.batch=16 --set optimiser.rate=1e-4
       matting-train dataset --out run --resume
       torchrun --standalone --nproc-per-node 8 -m matting_compose.trainer.cli dataset --out run

@@ -23,7 +23,7 @@ from ..composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, handle_err
 WHOLE = "What is written is whole"  # said where a command is interrupted
 
 # Names only: the modules that know more import NumPy, and help must not wait for that. A test compares.
-NETWORK = ("mnet", "segmentation")
+NETWORK = ("network", "segmentation")
 METHODS = (
     *NETWORK,
     "closed-form",
@@ -34,6 +34,14 @@ METHODS = (
     "shared",
     "trimap",
 )
+
+
+class MethodName(click.Choice[str]):
+    """A method's name; ``mnet``, as the network was called when there was but one, is still understood."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name."""
+        return super().convert("network" if value == "mnet" else value, param, ctx)
 
 
 def _making(command: Command) -> Command:
@@ -69,7 +77,7 @@ def _making(command: Command) -> Command:
     help="Width of the unknown region on either side of a mask's edge, thousandths of the subject's size.",
 )
 @click.option("-o", "--out", type=A_PATH, required=True, help="The alpha's PNG, or a folder for several.")
-@click.option("--method", type=click.Choice(METHODS), default="mnet", show_default=True, help="How to matte.")
+@click.option("--method", type=MethodName(METHODS), default="network", show_default=True, help="How to matte.")
 @click.option("--bits", type=click.Choice(["8", "16"]), default="8", show_default=True, help="Of the alpha.")
 @click.option("--save-trimap", is_flag=True, help="Also write the trimap that was used.")
 @click.option("--cutout", is_flag=True, help="Also an RGBA PNG with the foreground's estimated colours.")
@@ -99,7 +107,7 @@ def predict(
 
     IMAGE is a picture or a folder of them, with the folders in it; without --trimap and --mask the trimap is drawn
     from its own alpha.
-    CHECKPOINT comes first for mnet and for segmentation (which is mnet's alpha, thresholded); the others have none.
+    CHECKPOINT comes first for network and for segmentation (its alpha, thresholded); the others have none.
 
     \b
     Examples:
@@ -184,12 +192,12 @@ def _split(inputs: tuple[Path, ...], method: str) -> tuple[Path | None, list[Pat
     help="Which composites of the dataset.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Only so many pictures, spread evenly over all.")
-@click.option("--checkpoint", type=A_PATH, help="A trained network; adds the method mnet where none is given.")
+@click.option("--checkpoint", type=A_PATH, help="A trained network; adds the method network where none is given.")
 @click.option(
     "--method",
     "methods",
     multiple=True,
-    type=click.Choice((*METHODS, "perfect-mask")),
+    type=MethodName((*METHODS, "perfect-mask")),
     help="Also grade this method's mattes; repeatable. perfect-mask is the truth, thresholded.",
 )
 @click.option("--whole", is_flag=True, help="Grade whole pictures, as SHM does, also where there are trimaps.")
@@ -228,14 +236,14 @@ def evaluate(
       matting-evaluate --predictions mattes/ --truths alpha/ --trimaps trimaps/
       matting-evaluate --checkpoint last.pt --dataset dataset -o scores
       matting-evaluate --images photos/ --trimaps trimaps/ --truths alpha/ --checkpoint last.pt
-          --method mnet --method closed-form --method knn --method perfect-mask --method trimap
+          --method network --method closed-form --method knn --method perfect-mask --method trimap
 
     \b
     Exit codes: 0 all is well; 1 failed; 2 wrong usage;
     3 finished, but a method failed on some pictures; 130 interrupted.
     """
     if checkpoint and not methods:
-        methods = ("mnet",)
+        methods = ("network",)
     _check_usage(predictions, truths, dataset, methods, checkpoint)
     if tile % 16:
         raise click.UsageError(f"--tile takes a multiple of 16, such as {tile // 16 * 16}")

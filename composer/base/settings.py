@@ -77,18 +77,24 @@ def read_toml(
             raise error(f"{path}: not TOML: {found}") from None
         except OSError as found:
             raise error(f"{path}: cannot be read: {found.strerror}") from None
-    if str(name) not in list_shipped(package):
-        known = list_shipped(package)
+    return tomllib.loads(read_shipped(str(name), package, noun, error)), Path.cwd()
+
+
+def read_shipped(name: str, package: str, noun: str, error: type[MattingComposeError]) -> str:
+    """Return a shipped file as it is written; raise `error` where there is none."""
+    known = list_shipped(package)
+    if name not in known:
         raise error(
-            f"no {noun} is called '{name}'; {did_you_mean(str(name), known)}shipped are {', '.join(known)};"
+            f"no {noun} is called '{name}'; {did_you_mean(name, known)}shipped are {', '.join(known)};"
             " a file's name ends in .toml"
         )
-    return tomllib.loads(read_shipped(str(name), package)), Path.cwd()
-
-
-def read_shipped(name: str, package: str) -> str:
-    """Return a shipped file as it is written."""
     return resources.files(package).joinpath(f"{name}.toml").read_text(encoding="utf-8")
+
+
+def describe_shipped(package: str, noun: str, error: type[MattingComposeError]) -> str:
+    """Name the shipped files, a line each, with what their first lines say of them."""
+    firsts = {name: read_shipped(name, package, noun, error).partition("\n")[0] for name in list_shipped(package)}
+    return "\n".join(f"{name:20} {first.lstrip('# ')}" for name, first in firsts.items())
 
 
 def override(data: dict[str, Any], item: str, error: type[MattingComposeError]) -> None:

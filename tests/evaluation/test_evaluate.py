@@ -166,7 +166,7 @@ def test_a_dataset_is_graded_with_a_checkpoint(pictures: Pictures, tmp_path: Pat
     done = grade(*given, "--method", "mnet", "--method", "segmentation", "--method", "trimap", "--json")
     assert done.exit_code == 0, done.stderr
     result = json.loads(done.stdout)
-    assert [s["competitor"] for s in result["summaries"]] == ["mnet", "segmentation", "trimap"]
+    assert [s["competitor"] for s in result["summaries"]] == ["network", "segmentation", "trimap"]
     assert [s["images"] for s in result["summaries"]] == [8, 8, 8]
     assert len(json.loads(grade(*given, "--split", "all", "--limit", 7, "--json").stdout)["scores"]) == 7
 

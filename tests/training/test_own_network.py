@@ -70,7 +70,7 @@ def test_it_is_used_as_any_network(trained: Path, finished: Path, tmp_path: Path
     expected = predict_alpha(load_network(best), image[..., ::-1].copy(), trimap)
     found = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)
     np.testing.assert_allclose(found / 255, expected, atol=0.51 / 255)
-    assert "mnet" in invoke(commands.evaluate, "--checkpoint", best, "--dataset", finished, "-j", 1, "--limit", 2)
+    assert "network" in invoke(commands.evaluate, "--checkpoint", best, "--dataset", finished, "-j", 1, "--limit", 2)
     invoke(commands.export, best, "-o", tmp_path / "network.safetensors")
     again = predict_alpha(load_network(tmp_path / "network.safetensors"), image[..., ::-1].copy(), trimap)
     np.testing.assert_allclose(again, expected, atol=1e-6)

@@ -1,6 +1,6 @@
 """Methods: every way of making a matte from a picture and its trimap, under one name each and one signature.
 
-``mnet`` is the trained network. The others are what it is measured against: classical algorithms from pymatting, a
+``network`` is the trained network. The others are what it is measured against: classical algorithms from pymatting, a
 segmentation, and the trimap itself.
 """
 
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 
-NETWORK: Final = ("mnet", "segmentation")  # these need a checkpoint
+NETWORK: Final = ("network", "segmentation")  # these need a checkpoint
 
 
 CLASSICAL: Final = {
@@ -110,7 +110,7 @@ def make_matte(method: str, image: UInt8Array, trimap: UInt8Array, options: Matt
 
         network = network_of(options)
         alpha = predict_alpha(network, image, trimap, tile=options.tile, max_side=options.max_side)
-        return alpha if method == "mnet" else (alpha >= 0.5).astype(np.float32)
+        return alpha if method == "network" else (alpha >= 0.5).astype(np.float32)
     if method == "trimap":
         return np.where(trimap == BACKGROUND, 0, np.where(trimap == FOREGROUND, 1, 0.5)).astype(np.float32)
     if method in CLASSICAL:

@@ -49,7 +49,7 @@ class PredictOptions:
         Also write the foreground over this picture.
     """
 
-    method: str = "mnet"
+    method: str = "network"
     matte: MatteOptions = field(default_factory=MatteOptions)
     bits: int = 8
     radius: float = RADIUS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails
 
 from ...composer.base.errors import RecipeError, UnknownNameError
 from ...composer.base.settings import Table, explain_finding, join_findings, list_shipped, override, read_toml
+from .. import configs
 from ..data.crops import Augment
 from ..data.stream import OPEN_SHARDS, SIZES
 from ..networks.losses import LOSSES
@@ -29,7 +30,7 @@ from .runtime import Runtime
 
 __all__ = ["Config", "crops_per_step", "differences", "list_configs", "load_config", "parse_config"]
 
-CONFIGS = "matting_compose.trainer.configs"
+CONFIGS = configs.__name__
 
 
 Positive = Annotated[float, Field(gt=0)]
@@ -56,9 +57,8 @@ class NetworkTable(Table):
         default=[], description="parts that do not learn, by the beginnings of their names: encoder"
     )
 
-    @model_validator(mode="before")
     @classmethod
-    def _gather_arguments(cls, data: Any) -> Any:
+    def gather(cls, data: Any) -> Any:
         """Take ``width = 0.25`` for ``arguments = {width = 0.25}``."""
         if not isinstance(data, dict):
             return data
@@ -70,6 +70,8 @@ class NetworkTable(Table):
         if twice := loose.keys() & arguments.keys():
             raise ValueError(f"'{min(twice)}' is there twice: as a key and among the arguments")
         return known | {"arguments": {**arguments, **loose}}
+
+    _gather = model_validator(mode="before")(gather)
 
     @field_validator("arguments")
     @classmethod
@@ -144,6 +146,12 @@ class Config(Table):
     )
     validation: ValidationTable = ValidationTable()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _spell(cls, data: Any) -> Any:
+        """Take ``optimizer`` for ``optimiser``."""
+        return _spell_as_here(data) if isinstance(data, dict) else data
+
     @field_validator("losses")
     @classmethod
     def _check_losses(cls, losses: dict[str, float]) -> dict[str, float]:
@@ -193,7 +201,8 @@ def load_config(name: str | Path | None = None, overrides: Sequence[str] = ()) -
     Parameters
     ----------
     name : str, Path or None
-        A shipped one's name, the path of a TOML file or of a run's config.json, or None for the defaults.
+        A shipped one's name, the path of a TOML file or of a run's config.json, or None for the defaults. A file may
+        say ``extends = "modern"`` (or another file, from its own folder on): it then has only what differs.
     overrides : Sequence[str]
         ``key=value``, the key dotted (``optimiser.rate=1e-4``); values are TOML, else plain text.
 
@@ -208,29 +217,72 @@ def load_config(name: str | Path | None = None, overrides: Sequence[str] = ()) -
     >>> config.optimiser.rate, config.network.arguments["width"], config.stream.crop
     (0.0001, 0.125, 160)
     """
-    if name is not None and Path(name).suffix == ".json":
-        data = _read_json(Path(name))
-    else:
-        data, _ = read_toml(name, CONFIGS, "configuration", RecipeError)
+    data = _read(name)
     for item in sorted(overrides, key=lambda item: not item.startswith("network.name=")):
         _override(data, item)
     return parse_config(data, str(name or "the command line"))
 
 
-def _override(data: dict[str, Any], item: str) -> None:
-    """Set a key; one of the network's arguments goes to them, and another network's arguments go."""
+def _read(name: str | Path | None, above: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a file, and under it what it extends; its keys in one spelling."""
+    if name is not None and Path(name).suffix == ".json":
+        data, folder = _read_json(Path(name)), Path(name).parent
+    else:
+        data, folder = read_toml(name, CONFIGS, "configuration", RecipeError)
+    try:
+        data = _spell_as_here(data)
+        if "network" in data:
+            data["network"] = NetworkTable.gather(data["network"])
+    except ValueError as error:
+        raise RecipeError(f"{name} is not a configuration:\n  {error}") from None
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    if not isinstance(base, str):
+        raise RecipeError(f"{name}: extends: expected a configuration's name or file, found {base!r}")
+    base = str(folder / base) if Path(base).suffix in (".toml", ".json") else base
+    if base in above:
+        raise RecipeError(f"{name}: extends {base}, which extends this one")
+    return _extend(_read(base, (*above, str(name))), data)
+
+
+def _extend(base: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay a configuration over another, table by table; another network brings nothing of the one that it replaces."""
+    merged = dict(base)
+    for key, value in own.items():
+        below = base.get(key)
+        if key == "network" and isinstance(value, dict) and value.get("name", _name_in(base)) != _name_in(base):
+            below = None
+        merged[key] = _extend(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _name_in(data: Mapping[str, Any]) -> Any:
     network = data.get("network")
-    if isinstance(network, dict):
-        loose = {key: network.pop(key) for key in list(network) if key not in NetworkTable.model_fields}
-        if loose:
-            network["arguments"] = network.get("arguments", {}) | loose
+    return network.get("name", NetworkTable().name) if isinstance(network, dict) else NetworkTable().name
+
+
+def _spell_as_here(data: dict[str, Any]) -> dict[str, Any]:
+    """Rename what others spell otherwise."""
+    if "optimizer" not in data:
+        return data
+    if "optimiser" in data:
+        raise ValueError("'optimiser' and 'optimizer' are one table: leave one of them out")
+    return {("optimiser" if key == "optimizer" else key): value for key, value in data.items()}
+
+
+def _override(data: dict[str, Any], item: str) -> None:
+    """Set a key; one of the network's arguments goes to them, and another network replaces the whole table."""
+    item = item.strip()
+    if item.startswith(("optimizer.", "optimizer=")):
+        item = item.replace("optimizer", "optimiser", 1)
     table, _, key = item.partition("=")[0].strip().partition(".")
     if table == "network" and key and key.partition(".")[0] not in NetworkTable.model_fields:
         item = item.replace("network.", "network.arguments.", 1)
-    before = network.get("name") if isinstance(network, dict) else None
+    before = _name_in(data)
     override(data, item, RecipeError)
-    if key == "name" and table == "network" and data["network"]["name"] != (before or NetworkTable().name):
-        data["network"].pop("arguments", None)
+    if (table, key) == ("network", "name") and data["network"]["name"] != before:
+        data["network"] = {"name": data["network"]["name"]}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
