@@ -86,7 +86,7 @@ def look(out: Path, seed: int) -> list[Step]:
     """Do what a reader does before the first crop."""
     begun, _ = step("imports, before the next", lambda: None)
     opened, dataset = step("open_dataset", lambda: open_dataset(out))
-    from matting_compose.trainer.data.stream import epoch_order  # torch's memory is not the dataset's
+    from matting_compose.trainer.data.order import epoch_order  # torch's memory is not the dataset's
 
     trains, _ = step("imports, before the next", lambda: None)
     sizes = tuple(shard.composites for shard in dataset.shards)

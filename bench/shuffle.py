@@ -13,7 +13,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from matting_compose.trainer.data.stream import epoch_order
+from matting_compose.trainer.data.order import epoch_order
 
 Numbers = NDArray[np.int64]
 

@@ -10,8 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from conftest import Pictures, run
@@ -20,7 +18,8 @@ from matting_compose.composer.base.errors import DatasetError
 from matting_compose.composer.dataset.dataset import Dataset
 from matting_compose.trainer import CropDataset
 from matting_compose.trainer.data.crops import Augment, CropBuffers, cut_crop, unknown_pixel
-from matting_compose.trainer.data.stream import Batch, Stream, epoch_order, open_stream
+from matting_compose.trainer.data.mix import Datasets
+from matting_compose.trainer.data.stream import Batch, Stream, open_stream
 
 STILL = Augment(flip=0)
 PACKINGS = ["delta", "plain"]
@@ -38,7 +37,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def taken(dataset: Path, batches: int, **options: object) -> list[Batch]:
+def taken(dataset: Datasets, batches: int, **options: object) -> list[Batch]:
     """Take some batches of 3 crops of 64 px."""
     arguments = {"batch": 3, "crop": 64, "sizes": (64, 96), "colours": True, **options}
     stream = open_stream(dataset, **arguments)  # type: ignore[arg-type]
@@ -63,36 +62,6 @@ def same(one: Batch, other: Batch) -> bool:
     """Compare every byte of two batches."""
     names = ("image", "trimap", "alpha", "foreground", "background")
     return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(0, 99), st.integers(1, 40))
-def test_an_epoch_has_every_sample_once(sizes: list[int], seed: int, open_shards: int) -> None:
-    """The order is a permutation, another one in another epoch, and mixes no more shards than asked for."""
-    order = epoch_order(tuple(sizes), seed, 3, open_shards)
-    assert sorted(order.tolist()) == list(range(sum(sizes)))
-    assert np.array_equal(order, epoch_order.__wrapped__(tuple(sizes), seed, 3, open_shards))
-    if sum(sizes) > 30:
-        assert not np.array_equal(order, epoch_order(tuple(sizes), seed, 4, open_shards))
-
-
-def test_few_shards_are_read_at_any_moment() -> None:
-    """Between a shard's first and last sample lie `open_shards` shards' worth: on the circle, for every shard."""
-    sizes, open_shards = (100,) * 50, 5
-    shards = epoch_order(sizes, 1, 0, open_shards) // 100
-    for shard in range(50):
-        places = np.sort(np.flatnonzero(shards == shard))
-        gaps = np.diff(np.append(places, places[0] + 5000))
-        assert 5000 - gaps.max() < 100 * open_shards * 1.35  # the longest gap is where the shard is not open
-    window = [len(set(shards[i : i + 100].tolist())) for i in range(0, 5000, 100)]
-    assert max(window) <= open_shards + 2
-    assert min(window) >= open_shards - 1
-
-
-def test_neighbours_come_from_all_open_shards() -> None:
-    """Wherever one looks, the open shards are mixed evenly: consecutive samples rarely share one."""
-    shards = epoch_order((200,) * 40, 2, 0, 8) // 200
-    assert np.mean(shards[1:] == shards[:-1]) == pytest.approx(1 / 8, abs=0.02)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -125,6 +94,22 @@ def test_it_goes_on_anywhere(built: Path) -> None:
     first = {int(sample): i for i, sample in enumerate(samples[:epoch])}
     crops = torch.cat([batch.image for batch in whole])
     assert any(not torch.equal(crops[i], crops[first[int(samples[i])]]) for i in again)  # crops are drawn anew
+
+
+def test_two_datasets_go_on_anywhere(built: Path, finished: Path) -> None:
+    """A mix from any batch on, with other workers and ranks; each crop is named, and is that of its dataset."""
+    both: Datasets = [built, (finished, 0.5)]
+    whole = taken(both, 12)
+    rest = taken(both, 7, start=5, workers=2)
+    assert all(map(same, whole[5:], rest))
+    names = [[*zip(b.datasets.tolist(), b.samples.tolist(), strict=True)] for b in whole]
+    assert names[5:] == [[*zip(b.datasets.tolist(), b.samples.tolist(), strict=True)] for b in rest]
+    assert [sum(batch.datasets) for batch in whole] == [1] * 12  # of three crops, one is of the second
+    halves = [taken(both, 4, rank=rank, world=2, workers=1) for rank in (0, 1)]
+    assert all(map(same, whole[:8], [batch for pair in zip(*halves, strict=True) for batch in pair]))
+    mixed = torch.cat([batch.image for batch in whole])
+    own = np.concatenate([batch.datasets for batch in whole]) == 0
+    assert torch.equal(mixed[own], torch.cat([batch.image for batch in taken(built, 8)]))
 
 
 def test_validation_is_kept_apart(built: Path) -> None:

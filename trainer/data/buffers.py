@@ -81,11 +81,14 @@ class BufferPool:
 
 @dataclass
 class FilledBuffer:
-    """A batch's bytes and its samples' numbers. From a worker only the slot of the bytes travels."""
+    """A batch's bytes, and which composites they are. From a worker only the slot of the bytes travels.
+
+    `names` are (2, N) int64: datasets, and composites' numbers in them.
+    """
 
     data: Tensor | None
     slot: Slot | None
-    samples: NDArray[np.int64]
+    names: NDArray[np.int64]
 
     def tensor(self) -> Tensor:
         """Return the bytes; call it once."""
@@ -97,7 +100,7 @@ class FilledBuffer:
 
     def pin_memory(self) -> FilledBuffer:
         """Copy into page-locked memory: the loader's thread calls this."""
-        return FilledBuffer(self.tensor().pin_memory(), None, self.samples)
+        return FilledBuffer(self.tensor().pin_memory(), None, self.names)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "data": None if self.slot else self.data}

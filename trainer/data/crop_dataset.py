@@ -16,7 +16,8 @@ from torch.utils import data
 
 from ...composer.dataset.dataset import Dataset, open_dataset
 from .crops import Augment, CropBuffers, Transform, cut_crop
-from .stream import REMEMBER, SIZES, check_dataset
+from .mix import REMEMBER
+from .stream import SIZES, check_dataset
 
 __all__ = ["CropDataset"]
 

@@ -1,8 +1,8 @@
 """Stream: shards in, batches of crops out, in an order that is a pure function of the seed.
 
-The stream is endless: epoch after epoch, every composite of the split once in each. Batch k holds the samples
-[k·B, (k+1)·B) of it, B being the batch over all ranks, so a position is one number, and a run that goes on at batch k
-gets what it would have got, with any number of workers.
+The stream is endless; what comes at which of its places `order` says. Batch k holds the places [k·B, (k+1)·B), B being
+the batch over all ranks, so a position is one number, and a run that goes on at batch k gets what it would have got,
+with any number of workers.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from multiprocessing.context import ForkServerContext
-from pathlib import Path
 from typing import Any, Final
 
 import cv2
@@ -26,20 +24,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ...composer.base.errors import DatasetError, MattingComposeError
-from ...composer.dataset.dataset import Dataset, open_dataset
+from ...composer.dataset.dataset import Dataset
 from .buffers import BufferPool, FilledBuffer
 from .crops import Augment, CropBuffers, Transform, cut_crop
+from .mix import Datasets, Mix, open_mix
+from .order import Order
 from .prefetch import Prefetcher
 
-__all__ = ["Batch", "Stream", "check_dataset", "epoch_order", "open_stream"]
+__all__ = ["Batch", "Stream", "check_dataset", "open_stream"]
 
 SIZES: Final = (320, 480, 640)  # Deep Image Matting's windows
 
 
 OPEN_SHARDS: Final = 8  # shards whose samples are mixed at any moment
-
-
-REMEMBER: Final = 256_000_000  # bytes of decoded tiles that each worker keeps
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,9 @@ class Batch:
         None where they were not asked for; the background is zero outside the unknown region if the dataset keeps no
         more.
     samples : (N,) int64
-        The composites' numbers in the dataset.
+        The composites' numbers, each in its dataset.
+    datasets : (N,) int64
+        Which of the stream's datasets each comes from.
     """
 
     image: Tensor
@@ -65,51 +64,15 @@ class Batch:
     foreground: Tensor | None
     background: Tensor | None
     samples: NDArray[np.int64]
+    datasets: NDArray[np.int64]
 
     def to(self, device: torch.device) -> Batch:
         """Copy to a device; where the memory is pinned, without waiting for it."""
 
-        def move(part: Tensor | None) -> Tensor | None:
-            return None if part is None else part.to(device, non_blocking=True)
+        def move(part: Any) -> Any:
+            return part.to(device, non_blocking=True) if isinstance(part, Tensor) else part
 
-        image, trimap, alpha = (part.to(device, non_blocking=True) for part in (self.image, self.trimap, self.alpha))
-        return Batch(image, trimap, alpha, move(self.foreground), move(self.background), self.samples)
-
-
-@lru_cache(maxsize=4)
-def epoch_order(sizes: tuple[int, ...], seed: int, epoch: int, open_shards: int) -> NDArray[np.int64]:
-    """Shuffle an epoch so that at any moment few shards are being read.
-
-    Shards stand in random order on a circle, one unit apart. Each sample gets a random place within `open_shards`
-    units from its shard on, and the circle is walked from a random point, so wherever one is, samples of exactly
-    that many shards are mixed evenly, at the epoch's ends too. With as many as there are shards it is a plain shuffle.
-
-    Parameters
-    ----------
-    sizes : tuple of int
-        Samples per shard.
-    seed, epoch : int
-    open_shards : int
-        Shards to mix, at least 1.
-
-    Returns
-    -------
-    (sum of sizes,) int64
-        The samples' numbers, counted through the shards.
-
-    Examples
-    --------
-    >>> epoch_order((2, 3), seed=1, epoch=0, open_shards=2).tolist()
-    [2, 3, 1, 0, 4]
-    """
-    count = len(sizes)
-    rng = np.random.default_rng((seed, epoch))
-    spread = min(open_shards, count)
-    seats = rng.permutation(count).astype(np.float64) + rng.random()
-    places = (np.repeat(seats, sizes) + spread * rng.random(sum(sizes))) % count
-    order = np.argsort(places, kind="stable")
-    order.setflags(write=False)
-    return order
+        return Batch(*map(move, vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -137,12 +100,10 @@ class _Settings:
 class _Crops(IterableDataset[Any]):
     """Batches, filled whole where they are made: worker w of W makes every W-th."""
 
-    def __init__(self, dataset: Dataset, split: str, settings: _Settings) -> None:
-        self.dataset, self.settings = dataset, settings
+    def __init__(self, mix: Mix, split: str, settings: _Settings) -> None:
+        self.datasets, self.settings = mix.datasets, settings
         self.pool = BufferPool(settings.bytes)
-        self.sizes = tuple(map(len, dataset.ranges(split)))
-        self._epoch: tuple[int, NDArray[np.int64]] | None = None
-        self.numbers = dataset.numbers(split)
+        self.order = Order(mix.datasets, mix.weights, split, settings.seed, settings.open_shards)
 
     def __iter__(self) -> Iterator[FilledBuffer | MattingComposeError]:
         worker = get_worker_info()
@@ -156,26 +117,19 @@ class _Crops(IterableDataset[Any]):
                 return
             k += step
 
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        if self._epoch is None or self._epoch[0] != epoch:  # the cache's key is thousands of sizes: not for each sample
-            s = self.settings
-            self._epoch = epoch, epoch_order(self.sizes, s.seed, epoch, s.open_shards)
-        return self._epoch[1]
-
     def _batch(self, k: int) -> FilledBuffer:
         s = self.settings
-        length = len(self.numbers)
         first = (k * s.world + s.rank) * s.batch
         data, slot = self.pool.take()
         parts = _split(data.numpy(), s.batch, s.crop, s.colours)
-        samples = np.empty(s.batch, np.int64)
+        names = np.empty((2, s.batch), np.int64)
         for i in range(s.batch):
-            epoch, offset = divmod(first + i, length)
-            samples[i] = self.numbers[self._order(epoch)[offset]]
+            place = self.order[first + i]
+            names[:, i] = place.dataset, place.sample
             out = CropBuffers(*(None if part is None else part[i] for part in parts))  # type: ignore[arg-type]
-            rng = np.random.default_rng((s.seed, epoch, int(samples[i])))
-            cut_crop(self.dataset, int(samples[i]), s.sizes, s.augment, rng, out, s.transform)
-        return FilledBuffer(data, slot, samples)
+            rng = self.order.rng(place)
+            cut_crop(self.datasets[place.dataset], place.sample, s.sizes, s.augment, rng, out, s.transform)
+        return FilledBuffer(data, slot, names)
 
 
 def _split(data: Any, batch: int, crop: int, colours: bool) -> list[Any]:
@@ -200,13 +154,13 @@ class Stream:
     Attributes
     ----------
     length : int
-        Samples in an epoch.
+        Crops in an epoch: the first dataset's composites come once each, and the others' as their weights say.
     position : int
         Batches that this rank has been given, those before `start` included.
     """
 
     def __init__(self, crops: _Crops, workers: int, pin: bool, prefetch: int, epochs: int | None) -> None:
-        self.length, self.position = len(crops.numbers), crops.settings.start
+        self.length, self.position = crops.order.length, crops.settings.start
         self._settings, self._epochs, self._crops = crops.settings, epochs, crops
         if workers:
             crops.pool.share(workers, prefetch + 3)  # two are held while a third is asked for
@@ -272,7 +226,8 @@ class Stream:
             alpha[:, None],
             None if foreground is None else foreground.permute(0, 3, 1, 2),
             None if background is None else background.permute(0, 3, 1, 2),
-            item.samples,
+            item.names[1],
+            item.names[0],
         )
 
     def close(self) -> None:
@@ -301,7 +256,7 @@ def _start_worker(_: int) -> None:
 
 
 def open_stream(
-    dataset: str | Path | Dataset,
+    datasets: Datasets | Mix,
     *,
     batch: int = 8,
     crop: int = 320,
@@ -320,12 +275,13 @@ def open_stream(
     epochs: int | None = None,
     transform: Transform | None = None,
 ) -> Stream:
-    """Open a dataset as a stream of batches of crops.
+    """Open datasets as a stream of batches of crops.
 
     Parameters
     ----------
-    dataset : str, Path or Dataset
-        A dataset's folder, or one that is open.
+    datasets : str, Path, Dataset, or a list of them and of pairs of one and its weight
+        A dataset's folder, or one that is open; several are mixed, ``["natural", ("composed", 0.3)]``: of 13 crops 10
+        and 3. A weight is 1 where none is given, and lies within 0.001 and 1000.
     batch : int
         Crops per rank and batch.
     crop : int
@@ -333,19 +289,19 @@ def open_stream(
     sizes : Sequence[int]
         The sides of the windows that become crops, px, one drawn for each.
     seed : int
-        Decides order and crops: they depend on it, the epoch and the shards' sizes, and on nothing else.
+        Decides order and crops: they depend on it, the weights, the epoch and the shards' sizes, and on nothing else.
     split : str
         ``train`` or ``validation``.
     start : int
         The batch to begin with; each rank then has read ``start · batch`` samples before.
     rank, world : int
-        This process among how many; together they read every sample once.
+        This process among how many; together they read what one with so many times the batch would.
     augment : Augment, optional
         Flips only, where None.
     colours : bool
         Give foregrounds and backgrounds too.
     open_shards : int
-        Shards that are mixed at any moment.
+        Shards that are mixed at any moment, of each dataset.
     workers : int
         Processes that read ahead, `prefetch` batches each; 0 reads in this one. They are not forked from this process,
         so a script that asks for them does its work under ``if __name__ == "__main__":``.
@@ -353,7 +309,8 @@ def open_stream(
         In page-locked memory, for quick copies to a GPU.
     epochs : int, optional
         An iteration ends after so many, in whole batches, rounded up; the next one goes on where it ended, so that
-        every sample comes once an epoch all the same. Without it there is no end.
+        every sample comes once an epoch all the same. Of several datasets, the first one's epochs count. Without it
+        there is no end.
     transform : Callable, optional
         ``transform(crop, rng)``, called where the crop is made, after `augment`. It changes the arrays of a
         `CropBuffers` in place, or returns others of the same shapes, drawing from `rng` alone: the sample's own. With
@@ -395,10 +352,11 @@ def open_stream(
         raise ValueError(
             f"batch, crop, sizes, open_shards, world and epochs are positive, and 0 ≤ rank < world: {settings}"
         )
-    opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset, REMEMBER)
-    opened.keep_open = max(opened.keep_open, 2 * open_shards)  # those that are mixed, and those that come and go
-    check_dataset(opened, split, crop, colours)
-    crops = _Crops(opened, split, settings)
+    mix = open_mix(datasets)
+    for dataset in mix.datasets:
+        dataset.keep_open = max(dataset.keep_open, 2 * open_shards)  # those that are mixed, and those that come and go
+        check_dataset(dataset, split, crop, colours)
+    crops = _Crops(mix, split, settings)
     return Stream(crops, min(workers, os.cpu_count() or 1), pin, prefetch, epochs)
 
 

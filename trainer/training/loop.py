@@ -16,7 +16,7 @@ from ...composer.base.errors import DatasetError, TrainingError
 from ...composer.base.files import lock_exclusively
 from ...composer.base.progress import OnProgress, ignore_progress
 from ...composer.dataset.dataset import Dataset, open_dataset
-from ..data.stream import REMEMBER
+from ..data.mix import REMEMBER
 from ..networks.checkpoint import save_checkpoint
 from .batches import StepBatches, open_training_stream
 from .config import Config, crops_per_step, load_config

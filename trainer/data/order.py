@@ -1,0 +1,154 @@
+"""Order: which composite of which dataset comes at which place of a stream, a pure function of the seed.
+
+Places are counted from 0, without end. Of as many as the weights add up to, in their smallest whole numbers, each
+dataset gets its weight, in an order drawn anew; what it gets are its own epochs, one after the other. So where a place
+leads is found without looking at those before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...composer.dataset.dataset import Dataset
+
+__all__ = ["Order", "Place", "count_shares", "epoch_order"]
+
+FINEST: Final = 1000  # weights are told apart in thousandths
+
+
+class Place(NamedTuple):
+    """What comes at a place: which dataset, in which of its own epochs, and the number of its composite."""
+
+    dataset: int
+    epoch: int
+    sample: int
+
+
+class Order:
+    """The places of a stream.
+
+    Parameters
+    ----------
+    datasets : Sequence of Dataset
+        Each has composites in the split.
+    weights : Sequence of float
+        See `count_shares`.
+    split : str
+    seed : int
+    open_shards : int
+        Shards of each dataset that are mixed at any moment, see `epoch_order`.
+
+    Attributes
+    ----------
+    length : int
+        Places in an epoch: the first dataset's composites come once each, and the others' as their weights say.
+    shares : tuple of int
+        How many of ``sum(shares)`` places in a row are each dataset's.
+    """
+
+    def __init__(
+        self, datasets: Sequence[Dataset], weights: Sequence[float], split: str, seed: int, open_shards: int
+    ) -> None:
+        self.shares = count_shares(weights)
+        self._numbers = [dataset.numbers(split) for dataset in datasets]
+        self._sizes = [tuple(map(len, dataset.ranges(split))) for dataset in datasets]
+        # The first one's order and crops are those that it would have alone.
+        others = (np.random.SeedSequence(seed, spawn_key=(number,)) for number in range(1, len(datasets)))
+        self._seeds = [seed, *(int(sequence.generate_state(1)[0]) for sequence in others)]
+        self._open_shards = open_shards
+        self._round = sum(self.shares)
+        self.length = math.ceil(len(self._numbers[0]) / self.shares[0]) * self._round
+        self._epochs: dict[tuple[int, int], NDArray[np.int64]] = {}
+
+    def __getitem__(self, place: int) -> Place:
+        """Find what comes at a place, in no time that grows with it."""
+        dataset = 0
+        if self._round > 1:
+            number, offset = divmod(place, self._round)
+            turns = round_order(self.shares, self._seeds[0], number)
+            dataset, before = turns[offset]
+            place = number * self.shares[dataset] + before
+        epoch, offset = divmod(place, len(self._numbers[dataset]))
+        return Place(dataset, epoch, int(self._numbers[dataset][self._epoch(dataset, epoch)[offset]]))
+
+    def rng(self, place: Place) -> np.random.Generator:
+        """Return a place's own randomness: that of (seed, epoch, sample)."""
+        return np.random.default_rng((self._seeds[place.dataset], place.epoch, place.sample))
+
+    def _epoch(self, dataset: int, epoch: int) -> NDArray[np.int64]:
+        key = dataset, epoch
+        if key not in self._epochs:
+            self._epochs = {k: v for k, v in self._epochs.items() if k[0] != dataset or abs(k[1] - epoch) == 1}
+            self._epochs[key] = epoch_order(self._sizes[dataset], self._seeds[dataset], epoch, self._open_shards)
+        return self._epochs[key]
+
+
+def count_shares(weights: Sequence[float]) -> tuple[int, ...]:
+    """Bring weights to the smallest whole numbers in their ratio, in thousandths.
+
+    Raises
+    ------
+    ValueError
+        One is less than a thousandth, or not a number.
+
+    Examples
+    --------
+    >>> count_shares([1, 0.3]), count_shares([0.5, 0.5])
+    ((10, 3), (1, 1))
+    """
+    if not all(1 / FINEST <= weight <= FINEST for weight in weights):  # NaN is not, either
+        raise ValueError(f"weights lie within 0.001 and 1000: {', '.join(map(str, weights))}")
+    fine = [round(weight * FINEST) for weight in weights]
+    common = math.gcd(*fine)
+    return tuple(share // common for share in fine)
+
+
+@lru_cache(maxsize=4)
+def round_order(shares: tuple[int, ...], seed: int, number: int) -> list[tuple[int, int]]:
+    """Shuffle a round: for each of its places whose it is, and how many of that one's come before it in the round."""
+    owners = np.random.default_rng((seed, number, len(shares))).permutation(np.repeat(np.arange(len(shares)), shares))
+    before = np.zeros(len(owners), np.int64)
+    for dataset, share in enumerate(shares):
+        before[owners == dataset] = np.arange(share)
+    return list(zip(owners.tolist(), before.tolist(), strict=True))
+
+
+def epoch_order(sizes: tuple[int, ...], seed: int, epoch: int, open_shards: int) -> NDArray[np.int64]:
+    """Shuffle an epoch so that at any moment few shards are being read.
+
+    Shards stand in random order on a circle, one unit apart. Each sample gets a random place within `open_shards`
+    units from its shard on, and the circle is walked from a random point, so wherever one is, samples of exactly
+    that many shards are mixed evenly, at the epoch's ends too. With as many as there are shards it is a plain shuffle.
+
+    Parameters
+    ----------
+    sizes : tuple of int
+        Samples per shard.
+    seed, epoch : int
+    open_shards : int
+        Shards to mix, at least 1.
+
+    Returns
+    -------
+    (sum of sizes,) int64
+        The samples' numbers, counted through the shards.
+
+    Examples
+    --------
+    >>> epoch_order((2, 3), seed=1, epoch=0, open_shards=2).tolist()
+    [2, 3, 1, 0, 4]
+    """
+    count = len(sizes)
+    rng = np.random.default_rng((seed, epoch))
+    spread = min(open_shards, count)
+    seats = rng.permutation(count).astype(np.float64) + rng.random()
+    places = (np.repeat(seats, sizes) + spread * rng.random(sum(sizes))) % count
+    order = np.argsort(places, kind="stable")
+    order.setflags(write=False)
+    return order
