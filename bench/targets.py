@@ -187,7 +187,7 @@ def read_records(data: bytes) -> None:
 
     file_of(data, journal.METRICS_FILE)
     with suppress(MattingComposeError):
-        journal.RunLog(home(), 10, 10, ignore_progress, tensorboard=False).close()
+        journal.RunLog(home(), 10, 10, ignore_progress).close()
 
 
 def records() -> Iterator[bytes]:

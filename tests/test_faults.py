@@ -377,10 +377,10 @@ def test_a_damaged_line_of_metrics_costs_that_line_only(tmp_path: Path, caplog: 
     lines = [json.dumps({"kind": "train", "step": n, **numbers}) for n in range(5)]
     path = tmp_path / METRICS_FILE
     path.write_text("\n".join(lines) + '\n{"kind": "tr')
-    RunLog(tmp_path, 9, 9, ignore_progress, tensorboard=False).close()
+    RunLog(tmp_path, 9, 9, ignore_progress).close()
     assert ([record["step"] for record in read_records(tmp_path)], caplog.messages) == ([0, 1, 2, 3, 4], [])
     path.write_bytes("\n".join(lines).replace('"step": 2', '"step": \xff').encode("latin-1") + b"\n")
-    RunLog(tmp_path, 9, 9, ignore_progress, tensorboard=False).close()
+    RunLog(tmp_path, 9, 9, ignore_progress).close()
     assert [record["step"] for record in read_records(tmp_path)] == [0, 1, 3, 4]
     assert "1 damaged line left out" in caplog.messages[0]
     assert (tmp_path / "metrics.damaged.jsonl").exists()
@@ -405,7 +405,7 @@ def test_a_full_disk_costs_lines_of_metrics_only(tmp_path: Path, caplog: pytest.
         def close(self) -> None:
             file.close()
 
-    log = RunLog(tmp_path, 0, 0, ignore_progress, tensorboard=False)
+    log = RunLog(tmp_path, 0, 0, ignore_progress)
     file, disk = log._file, Disk()
     log._file = disk  # type: ignore[assignment]
     scores = {"sad": 1.0, "mse": 1.0, "gradient": 1.0, "connectivity": 1.0}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
@@ -87,3 +89,24 @@ class Registry(Mapping[str, T], Generic[T]):
         near = difflib.get_close_matches(name, list(self), 1)
         hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(self)}"
         return f"no {self.kind} is called '{name}'; {hint}"
+
+
+def import_class(kind: str, name: str) -> object:
+    """Import what a ``package.module:Class`` names.
+
+    Raises
+    ------
+    UnknownNameError
+        It cannot be imported, or is nothing that should be: a file of a stranger's could name it.
+    """
+    module, _, attribute = name.partition(":")
+    # Nothing of ours lies in the standard library or in a program's entry, whose import may do anything.
+    if module.partition(".")[0] in sys.stdlib_module_names or module.endswith("__main__"):
+        raise UnknownNameError(f"{kind} '{name}': {module} holds no {kind}s")
+    try:
+        return getattr(import_module(module), attribute)
+    except Exception as error:  # whatever a module of anybody's raises
+        raise UnknownNameError(
+            f"{kind} '{name}': expected package.module:Class, found nothing there ({type(error).__name__}: {error});"
+            " is the package installed, or its folder on PYTHONPATH?"
+        ) from error

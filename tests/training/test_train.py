@@ -182,16 +182,6 @@ def test_a_dry_run_writes_nothing(finished: Path, tmp_path: Path) -> None:
     assert not out.exists()
 
 
-def test_events_for_tensorboard(finished: Path, tmp_path: Path) -> None:
-    """They are written beside the run's own page where they are asked for, and where TensorBoard is there."""
-    out = tmp_path / "run"
-    done = command(*arguments(finished, out, "--steps=1", "--set=tensorboard=true"))
-    if done.code:
-        assert "pip install" in done.err
-        pytest.skip("TensorBoard is not installed")
-    assert list((out / "tensorboard").iterdir())
-
-
 def test_a_network_learns(finished: Path, tmp_path: Path) -> None:
     """Some steps beat a guess on composites of a foreground that training never saw.
 

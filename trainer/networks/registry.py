@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any, Final, cast
 
 import torch
@@ -13,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch import nn
 
 from ...composer.base.errors import UnknownNameError
-from ...composer.base.registry import Registry
+from ...composer.base.registry import Registry, import_class
 from .mnet import MNet
 from .network import MattingNetwork
 
@@ -46,29 +44,13 @@ def network_class(name: str) -> type[MattingNetwork]:
     >>> network_class("torch.nn:Identity").__mro__[1].__name__
     'MattingNetwork'
     """
-    found = _import_class(name) if ":" in name else NETWORKS[name]
+    found = import_class("network", name) if ":" in name else NETWORKS[name]
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise UnknownNameError(f"network '{name}': expected a class that derives from torch.nn.Module, found {found!r}")
     if issubclass(found, MattingNetwork):
         return found
     own = {"__module__": found.__module__, "__qualname__": found.__qualname__}
     return cast(type[MattingNetwork], type(found.__name__, (MattingNetwork, found), own))
-
-
-def _import_class(name: str) -> object:
-    module, _, attribute = name.partition(":")
-    package = module.partition(".")[0]
-    # No network lies in the standard library or in a program's entry, whose import may do anything: a checkpoint of a
-    # stranger could name them.
-    if package in sys.stdlib_module_names or module.endswith("__main__"):
-        raise UnknownNameError(f"network '{name}': {module} holds no networks")
-    try:
-        return getattr(import_module(module), attribute)
-    except Exception as error:  # whatever a module of anybody's raises
-        raise UnknownNameError(
-            f"network '{name}': expected package.module:Class, found nothing there ({type(error).__name__}: {error});"
-            " is the package installed, or its folder on PYTHONPATH?"
-        ) from error
 
 
 def fill_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -137,7 +137,9 @@ class Config(Table):
     save_every: PositiveInt = Field(default=1000, description="steps between two `last` checkpoints")
     keep_every: NonNegativeInt = Field(default=0, description="steps between two checkpoints that stay; 0 keeps none")
     log_every: PositiveInt = Field(default=50, description="steps between two lines of metrics.jsonl")
-    tensorboard: bool = Field(default=False, description="write events for TensorBoard too")
+    trackers: list[str] = Field(
+        default=[], description="where the numbers go beside metrics.jsonl: tensorboard, or package.module:Class"
+    )
     network: NetworkTable = NetworkTable()
     stream: StreamTable = StreamTable()
     optimiser: OptimiserTable = OptimiserTable()
@@ -149,7 +151,7 @@ class Config(Table):
     @model_validator(mode="before")
     @classmethod
     def _spell(cls, data: Any) -> Any:
-        """Take ``optimizer`` for ``optimiser``."""
+        """Take ``optimizer`` for ``optimiser``, and of older runs ``tensorboard`` for the tracker."""
         return _spell_as_here(data) if isinstance(data, dict) else data
 
     @field_validator("losses")
@@ -186,7 +188,7 @@ class Config(Table):
 
 
 # What a run may change when it goes on: nothing that decides what the steps so far would have been.
-CHANGEABLE = ("steps", "save_every", "keep_every", "log_every", "tensorboard", "validation", "stream.workers",
+CHANGEABLE = ("steps", "save_every", "keep_every", "log_every", "trackers", "validation", "stream.workers",
               "stream.prefetch", "compile")  # fmt: skip
 
 
@@ -264,11 +266,12 @@ def _name_in(data: Mapping[str, Any]) -> Any:
 
 def _spell_as_here(data: dict[str, Any]) -> dict[str, Any]:
     """Rename what others spell otherwise."""
-    if "optimizer" not in data:
-        return data
-    if "optimiser" in data:
+    if "optimizer" in data and "optimiser" in data:
         raise ValueError("'optimiser' and 'optimizer' are one table: leave one of them out")
-    return {("optimiser" if key == "optimizer" else key): value for key, value in data.items()}
+    data = {("optimiser" if key == "optimizer" else key): value for key, value in data.items()}
+    if data.pop("tensorboard", False) is True:
+        data.setdefault("trackers", ["tensorboard"])
+    return data
 
 
 def _override(data: dict[str, Any], item: str) -> None:

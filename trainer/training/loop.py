@@ -24,6 +24,7 @@ from .learner import Learner, StepResult, learning_rate
 from .run_folder import BEST, CONFIG, LAST, check_folder, previous_state, write_config
 from .run_log import Meter, RunLog, write_page
 from .runtime import Runtime, StopRequest, open_runtime, stop_on_signals
+from .trackers import Trackers, find_trackers
 from .validate import Validation
 
 __all__ = ["TrainResult", "train"]
@@ -108,6 +109,7 @@ def train(
     check_folder(out, resume)
     if not isinstance(config, Config):
         config = load_config(config or (out / CONFIG if resume else "modern"))
+    find_trackers(config.trackers)  # before there is a folder: their packages may be missing
     with ExitStack() as stack:
         runtime = runtime or stack.enter_context(open_runtime())
         opened = stack.enter_context(closing(open_dataset(dataset, REMEMBER)))
@@ -163,7 +165,9 @@ class _Training:
             self._begin()
         with ExitStack() as stack:
             if self._runtime.leads:
-                run_log = RunLog(self._out, self._step, self._validated, on_progress, self._config.tensorboard)
+                config = self._config.model_dump(mode="json")
+                tracker = Trackers(self._config.trackers, self._out, self._step, config)
+                run_log = RunLog(self._out, self._step, self._validated, on_progress, tracker)
                 self._run_log = stack.enter_context(closing(run_log))
                 for warning in self._warnings:
                     logger.warning(warning)

@@ -15,6 +15,7 @@ from ..networks.network import MattingNetwork
 from ..networks.registry import build_network
 from .config import Config, crops_per_step
 from .runtime import Runtime
+from .trackers import find_trackers
 from .validate import validation_samples
 
 __all__ = ["TrainingPlan", "plan_training"]
@@ -74,7 +75,10 @@ def plan_training(dataset: str | Path, config: Config, runtime: Runtime, resume:
         It cannot be trained on; as `open_stream`.
     TrainingError
         The network cannot be built.
+    MattingComposeError
+        A tracker is not there, or its package is not.
     """
+    find_trackers(config.trackers)
     opened = open_dataset(dataset)
     table = config.stream
     open_stream(opened, crop=table.crop, sizes=table.sizes, colours=config.composes)  # raises where it cannot be

@@ -6,10 +6,11 @@ import io
 import json
 import logging
 import math
+import re
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...composer.base.errors import BuildError, TrainingError
+from ...composer.base.errors import BuildError
 from ...composer.base.files import write_file, write_text
 from ...composer.base.pages import render_page
 from ...composer.base.progress import OnProgress, Progress
@@ -29,6 +30,7 @@ from ...composer.sources.image_io import write_picture
 from .config import Config, crops_per_step
 from .learner import StepResult
 from .runtime import Runtime
+from .trackers import Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -104,14 +106,16 @@ class RunLog:
         The step that it goes on from, and that of its last validation: lines that will be written again go.
     on_progress : OnProgress
         Called for each line.
-    tensorboard : bool
-        Write events for TensorBoard, too.
+    tracker : Tracker, optional
+        Told the same.
     """
 
-    def __init__(self, folder: Path, step: int, judged: int, on_progress: OnProgress, tensorboard: bool) -> None:
+    def __init__(
+        self, folder: Path, step: int, judged: int, on_progress: OnProgress, tracker: Tracker | None = None
+    ) -> None:
         self._folder, self._on_progress = folder, on_progress
         self._path = folder / METRICS_FILE
-        self._board = _tensorboard(folder, step) if tensorboard else None
+        self._tracker = tracker
         kept = {"train": step, "validation": judged}
         lines = _lines(folder)
         damaged = sum(record is None for record in lines[:-1])  # the last one may be what a stop has cut
@@ -141,21 +145,20 @@ class RunLog:
         """Keep a panel."""
         with _unharmed():
             write_picture(self._folder / PANELS / f"step-{step:07d}.png", picture)
-        if self._board is not None:
-            self._board.add_image("panel", picture, step, dataformats="HWC")
+        if self._tracker is not None:
+            self._tracker.log_picture(step, "panel", picture)
 
     def close(self) -> None:
         """Finish the files."""
         self._file.close()
-        if self._board is not None:
-            self._board.close()
+        if self._tracker is not None:
+            self._tracker.close()
 
     def _record(self, kind: str, values: dict[str, Any]) -> None:
         self._write(json.dumps({"kind": kind, **values}).encode() + b"\n")
-        if self._board is not None:
-            for name, value in values.items():
-                if isinstance(value, (int, float)) and name != "step":
-                    self._board.add_scalar(f"{kind}/{values.get('what', '')}{name}", value, values["step"])
+        if self._tracker is not None:
+            numbers = dict(_flatten(kind, values))
+            self._tracker.log_numbers(int(numbers.pop(f"{kind}/step")), numbers)
 
     def _write(self, line: bytes) -> None:
         line = b"\n" + line if self._broken else line
@@ -178,14 +181,14 @@ def _unharmed() -> Iterator[None]:
         logger.warning("%s", error)
 
 
-def _tensorboard(folder: Path, kept: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ModuleNotFoundError:
-        raise TrainingError(
-            'tensorboard = true, but it is not installed: pip install "matting-compose[tensorboard]"'
-        ) from None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=kept + 1)
+def _flatten(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield a record's numbers by their paths; what it is of goes before the name: validation/network/sad."""
+    names = [re.sub(r"[^\w.]+", "-", value) for value in values.values() if isinstance(value, str)]
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(f"{prefix}/{name}", value)
+        elif isinstance(value, (int, float)):
+            yield "/".join([prefix, *([] if name == "step" else names), name]), float(value)
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
