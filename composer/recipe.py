@@ -56,6 +56,11 @@ class ForegroundTable(BackgroundTable):
         default=None,
         description="goes before the foregrounds' names, as a folder does, so that several roots' cannot clash",
     )
+    compose: bool = Field(
+        default=True,
+        description="false: the pictures are taken as they are, each with its alpha and as many trimaps as it has"
+        " variants; nothing is laid over a background",
+    )
     weight: PositiveFloat = Field(
         default=1, description="each of these foregrounds has so many times the recipe's variants"
     )
@@ -108,6 +113,7 @@ class ProceduralForegrounds(ForegroundTable):
     """Foregrounds drawn from noise and strokes, with exact alphas: no files at all."""
 
     layout: Literal["procedural"]
+    compose: Literal[True] = Field(default=True, description="they are drawn without a background")
     count: PositiveInt = 48
     sides: tuple[PositiveInt, PositiveInt] = (448, 640)
 
@@ -275,7 +281,7 @@ class Recipe(Table):
         Annotated[_ForegroundTable, Tag("one")] | Annotated[tuple[_ForegroundTable, ...], Tag("several")],
         Discriminator(lambda value: _FORMS[isinstance(value, list | tuple)]),
     ]
-    backgrounds: Annotated[SerializeAsAny[BackgroundTable], _check_table(BACKGROUND_SOURCES)]
+    backgrounds: Annotated[SerializeAsAny[BackgroundTable], _check_table(BACKGROUND_SOURCES)] | None = None
     pairing: Pairing = Pairing()
     looks: Looks = Looks()
     fit: Fit = Fit()
@@ -289,6 +295,11 @@ class Recipe(Table):
         """The tables of foregrounds, one or several."""
         return self.foregrounds if isinstance(self.foregrounds, tuple) else (self.foregrounds,)
 
+    @property
+    def composes(self) -> bool:
+        """Whether anything is laid over backgrounds."""
+        return any(table.compose for table in self.foreground_tables)
+
     @model_validator(mode="after")
     def _check(self) -> Recipe:
         if not self.foreground_tables:
@@ -299,6 +310,12 @@ class Recipe(Table):
                     f"foregrounds.weight = {table.weight:g} makes {count:,} variants of each foreground; a shard can"
                     f" tell {UINT16_MAX:,}: lower the weight, or variants"
                 )
+        if self.composes and self.backgrounds is None:
+            names = " | ".join(map(repr, BACKGROUND_SOURCES))
+            raise ValueError(
+                f"backgrounds: expected a table with layout = {names}; only pictures as they are"
+                " (foregrounds.compose = false) need none"
+            )
         root = foregrounds_root(self)
         if isinstance(self.backgrounds, ListBackgrounds) and self.backgrounds.beside == "foregrounds" and root is None:
             raise ValueError("backgrounds.beside = foregrounds needs one table of foregrounds in files")
@@ -416,7 +433,7 @@ PLACES = {"foregrounds": ("root", "images", "alphas"), "backgrounds": ("root", "
 # Keys that came later: a recipe that does not use them is the plan that it was, to its hash.
 LATER_TABLES = ("looks", "scenes")
 LATER_KEYS = {
-    "foregrounds": ("name", "weight", "licence", "attribution"),
+    "foregrounds": ("name", "weight", "compose", "licence", "attribution"),
     "backgrounds": ("min_side", "without", "licence", "attribution"),
 }
 
@@ -424,7 +441,10 @@ LATER_KEYS = {
 def plain(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe as plain types, without places, and without later keys that it does not use."""
     data = recipe.model_dump(mode="json")
-    for name, models in (("foregrounds", recipe.foreground_tables), ("backgrounds", (recipe.backgrounds,))):
+    if recipe.backgrounds is None:
+        del data["backgrounds"]
+    backgrounds = () if recipe.backgrounds is None else (recipe.backgrounds,)
+    for name, models in (("foregrounds", recipe.foreground_tables), ("backgrounds", backgrounds)):
         for table, model in zip(_tables(data, name), models, strict=True):
             for key in PLACES[name]:
                 table.pop(key, None)
@@ -452,7 +472,8 @@ def rooted(recipe: Recipe) -> Recipe:
 
     tables = {}
     for name, keys in PLACES.items():
-        value = getattr(recipe, name)
+        if (value := getattr(recipe, name)) is None:
+            continue
         one = not isinstance(value, tuple)
         tables[name] = absolute(value, keys) if one else tuple(absolute(table, keys) for table in value)
     return recipe.model_copy(update=tables)

@@ -28,7 +28,7 @@ from ..base.text import count_of
 from ..base.workers import run_in_processes, use_cluster, uses_local_workers
 from ..dataset.checksums import CHECKSUMS, write_checksums
 from ..dataset.dataset import open_dataset
-from ..dataset.documents import INDEX, ExcludedRecord, FailureRecord, Index, Sidecar, write_document
+from ..dataset.documents import INDEX, VERSION, ExcludedRecord, FailureRecord, Index, Sidecar, write_document
 from ..recipe import Recipe, rooted
 from ..sources.listings import CONTACT_SHEET
 from .contact_sheet import write_contact_sheet
@@ -248,6 +248,7 @@ def _finish(plan: Plan, out: Path, share: Share, done: dict[int, Sidecar], begun
 def _write_index(plan: Plan, out: Path, sidecars: Sequence[Sidecar]) -> None:
     """Write the index, the contact sheet and the checksums."""
     index = Index(
+        version=1 if all(entry.composed for entry in plan.foregrounds) else VERSION,
         plan_sha256=plan.sha256,
         composites=sum(sidecar.composites for sidecar in sidecars),
         planned=len(plan),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..base.errors import SourceError
-from ..compositing.compose import PreparedForeground
+from ..compositing.compose import PreparedPicture
 from ..compositing.trimaps import Trimap, trimap_strategy
 from ..dataset.rows import UNKNOWN
 from ..sources.foregrounds import Entry, ForegroundLayout
@@ -94,7 +94,7 @@ def failing_variants(plan: Plan, number: int, check: ForegroundCheck) -> dict[in
             read = read_look(plan.foreground_layout, entry, plan.look(row.group), entries)
         except SourceError:
             continue  # its partner's fault, which is told there
-        foreground = PreparedForeground(read.image, read.alpha, recipe.fit, recipe.trimap, name=entry.image)
+        foreground = PreparedPicture(read.image, read.alpha, recipe.trimap, name=entry.image)
         for variant in row.variants:
             try:
                 foreground.draw_trimap(plan.cell(number, variant))

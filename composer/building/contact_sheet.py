@@ -25,7 +25,7 @@ def contact_sheet(dataset: Dataset, rows: int = 4, columns: int = 6) -> Array:
 
 
 def _cell(sample: Sample) -> Array:
-    parts = (grey_to_rgb(sample.trimap), grey_to_rgb(sample.alpha), draw_cutout(sample.foreground, sample.alpha))
+    parts = (grey_to_rgb(sample.trimap), grey_to_rgb(sample.alpha), draw_cutout(sample.colours, sample.alpha))
     return np.vstack([fit_square(sample.image, CELL), np.hstack([fit_square(part, CELL // 3) for part in parts])])
 
 

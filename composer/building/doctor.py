@@ -220,7 +220,7 @@ def _examine_counts(case: _Case, entries: list[Entry], names: list[str]) -> None
         expected = getattr(table, "expected", None)
         if there and expected not in (None, there):
             case.find("foreground-count", f"listed foregrounds: {there:,}, expected {expected:,}")
-        wanted += (expected or there) * variant_count(recipe, table)
+        wanted += (expected or there) * variant_count(recipe, table) if table.compose else 0
     if names and recipe.pairing.order == "listed":
         if len(names) != wanted:
             # Too few is a plan's own error; with too many, a line too much somewhere shifts all that follow.
@@ -254,8 +254,8 @@ def _examine_table(
     if not isinstance(part, Cutouts):
         lost_alphas = [entry for entry in entries if entry.alpha is None or not _is_there(layout, entry, 1)]
         case.find_missing("alpha", [entry.alpha or f"{entry.key}.*" for entry in lost_alphas], alphas)
-        case.find_unlisted("alpha", alphas, {entry.alpha for entry in entries if entry.alpha})
-    case.find_unlisted("foreground", images, {entry.image for entry in entries})
+        case.find_unlisted("alpha", alphas - images, {entry.alpha for entry in entries if entry.alpha})
+    case.find_unlisted("foreground", images, {name for entry in entries for name in (entry.image, entry.alpha) if name})
     lost = {entry.key for entry in (*lost_images, *lost_alphas)}
     present = [entry for entry in entries if entry.key not in lost]
     faults, never_opaque = [], []

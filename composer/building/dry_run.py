@@ -18,12 +18,12 @@ from ..base.storage import is_remote
 from ..base.text import fold_name, list_briefly
 from ..base.workers import run_in_processes
 from ..compositing.blending import STRONG_ENLARGEMENT, enlargement
-from ..compositing.compose import PreparedForeground
+from ..compositing.compose import PreparedForeground, PreparedPicture
 from ..dataset.packings import load_packing
 from .check_background import background_error
 from .check_foreground import ForegroundCheck, check_foreground, check_trimap, failing_variants
 from .look_reader import read_look
-from .plan import Plan
+from .plan import Plan, Strip, composed_counts
 
 PROBES = 12  # composites that are made for the estimate
 
@@ -162,7 +162,11 @@ def _check_trimaps(plan: Plan, jobs: int, report: OnProgress, failing: list[tupl
 
 
 def _background_sizes(plan: Plan, report: OnProgress, failing: list[tuple[str, str]]) -> dict[str, tuple[int, int]]:
-    used = plan.backgrounds[: len(plan)] if plan.recipe.pairing.order != "shuffled" else plan.backgrounds
+    used = (
+        plan.backgrounds[: sum(composed_counts(plan.foregrounds, plan.counts))]
+        if plan.recipe.pairing.order != "shuffled"
+        else plan.backgrounds
+    )
     layout, sizes = plan.background_layout, {}
     for done, name in enumerate(used, 1):
         try:
@@ -178,7 +182,7 @@ def _decode_backgrounds(
     plan: Plan, sizes: dict[str, tuple[int, int]], jobs: int, failing: list[tuple[str, str]]
 ) -> None:
     """Decode the backgrounds too where that takes a moment; of more of them, the doctor does."""
-    if not plan.background_layout.files(plan.backgrounds[0]) or _pixels(sizes) > DECODED:
+    if not sizes or not plan.background_layout.files(plan.backgrounds[0]) or _pixels(sizes) > DECODED:
         return
     load = partial(background_error, plan.background_layout)
     for error in run_in_processes(load, list(sizes), len(sizes), jobs):
@@ -191,7 +195,7 @@ def _pixels(sizes: dict[str, tuple[int, int]]) -> int:
 
 
 def _pairing_warnings(plan: Plan, sizes: dict[str, tuple[int, int]]) -> Iterator[str]:
-    variants = max(plan.counts)
+    variants = max(composed_counts(plan.foregrounds, plan.counts))
     if len(plan.backgrounds) < variants:
         yield (
             f"there are fewer backgrounds ({len(plan.backgrounds)}) than variants ({variants}):"
@@ -219,43 +223,58 @@ def _alike_warnings(plan: Plan) -> Iterator[str]:
         yield f"names that differ by case only, and cannot be exported into one folder: {list_briefly(names, NAMED)}"
 
 
+@dataclass(frozen=True)
+class _Cost:
+    """What a row's composites take: each of them, and what they share in a shard; bytes and seconds."""
+
+    each: tuple[int, float]
+    shared: tuple[int, float]
+
+
 def _probe(plan: Plan, jobs: int) -> tuple[int, float]:
     """Make some composites; return the dataset's estimated bytes and seconds."""
-    codecs = load_packing(plan.recipe.shards.packing, plan.recipe.shards.quality)
-    tile = (plan.recipe.shards.tile,) * 2
-    pixels, size, seconds, shared_seconds, shared_size = 0, 0, 0.0, 0.0, 0
-    entries = {entry.key: entry for entry in plan.foregrounds}
+    pixels, size, seconds = 0, 0.0, 0.0
     for number in np.linspace(0, len(plan.rows) - 1, min(PROBES, len(plan.rows))).astype(int):
         row = plan.rows[int(number)]
-        cell = plan.cell(row.foreground, row.variants.start)
         try:
-            start = time.perf_counter()
-            entry, supplied = plan.foregrounds[row.foreground], plan.supplied_trimaps
-            read = read_look(plan.foreground_layout, entry, plan.look(row.group), entries)
-            foreground = PreparedForeground(read.image, read.alpha, plan.recipe.fit, plan.recipe.trimap)
-            shared_size += _coded(codecs.foreground.encode(foreground.image, tile))
-            middle = time.perf_counter()
-            picture = plan.background_layout.load(cell.background).image
-            trimap = supplied.load(entry.key, cell.variant, foreground.size)[0] if supplied else None
-            made = foreground.compose(picture, cell, trimap)
+            area, cost = _probe_row(plan, row)
         except SourceError:
             continue
-        image = made.image
-        if codecs.shares_opaque:
-            image[foreground.alpha == 255] = 0
-        size += _coded(codecs.image.encode(image, tile))
-        size += _coded(codecs.mask.encode(made.trimap, tile))
-        seconds += time.perf_counter() - middle
-        shared_seconds += middle - start
-        pixels += foreground.alpha.size
+        count, groups = len(row.variants), max(1.0, len(row.variants) / plan.shape[1])
+        pixels += count * area
+        size += count * cost.each[0] + groups * cost.shared[0]
+        seconds += count * cost.each[1] + groups * cost.shared[1]
     if not pixels:
         return plan.estimated_bytes, 0.0
-    per_shard = min(plan.shape[1], max(len(row.variants) for row in plan.rows))
     scale = plan.pixels / pixels
-    return (
-        int(scale * (size + shared_size / per_shard)),
-        scale * (seconds + shared_seconds / per_shard) / joblib.effective_n_jobs(jobs),
-    )
+    return int(scale * size), scale * seconds / joblib.effective_n_jobs(jobs)
+
+
+def _probe_row(plan: Plan, row: Strip) -> tuple[int, _Cost]:
+    """Make a row's first composite as a build would; return its pixels and what it takes."""
+    codecs = load_packing(plan.recipe.shards.packing, plan.recipe.shards.quality)
+    tile = (plan.recipe.shards.tile,) * 2
+    cell, entry, supplied = plan.cell(row.foreground, row.variants.start), plan.foregrounds[row.foreground], None
+    start = time.perf_counter()
+    read = read_look(plan.foreground_layout, entry, plan.look(row.group), {e.key: e for e in plan.foregrounds})
+    if plan.supplied_trimaps:
+        supplied = plan.supplied_trimaps.load(entry.key, cell.variant, read.alpha.shape)[0]
+    kind = codecs.foreground if entry.composed else codecs.image
+    shared = _coded(kind.encode(read.image, tile))
+    if not entry.composed:
+        middle = time.perf_counter()
+        trimap = PreparedPicture(read.image, read.alpha, plan.recipe.trimap).draw_trimap(cell, supplied).trimap
+        each = 0
+    else:
+        foreground = PreparedForeground(read.image, read.alpha, plan.recipe.fit, plan.recipe.trimap)
+        middle = time.perf_counter()
+        made = foreground.compose(plan.background_layout.load(cell.background).image, cell, supplied)
+        image, trimap = made.image, made.trimap
+        if codecs.shares_opaque:
+            image[foreground.alpha == 255] = 0
+        each = _coded(codecs.image.encode(image, tile))
+    each += _coded(codecs.mask.encode(trimap, tile))
+    return read.alpha.size, _Cost((each, time.perf_counter() - middle), (shared, middle - start))
 
 
 def _coded(grid: list[list[bytes]]) -> int:

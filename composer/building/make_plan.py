@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,15 @@ from ..dataset.packings import load_packing
 from ..recipe import ForegroundTable, Recipe
 from ..sources.backgrounds import select_backgrounds
 from ..sources.foregrounds import Entry, ForegroundLayout, foreground_layout
-from .plan import Plan, median_pixels
+from .plan import Plan, composed_counts, median_pixels
 
 SPLIT = 0x5A  # the stream of randomness that chooses what is kept for validation
 
 
 FEWEST_ROWS = 8  # of shards, where there are foregrounds enough: a small dataset too keeps several cores busy
+
+
+AS_IT_IS_COSTS = 2  # composites: what a picture as it is takes with all its trimaps
 
 
 def make_plan(recipe: Recipe, shape: tuple[int, int] | None = None) -> Plan:
@@ -45,14 +49,15 @@ def make_plan(recipe: Recipe, shape: tuple[int, int] | None = None) -> Plan:
     layout = foreground_layout(recipe)
     entries, sizes, excluded = _select(layout, recipe)
     backgrounds, unfit = select_backgrounds(recipe)
-    if not backgrounds:
+    counts = tuple(variant_count(recipe, recipe.foreground_tables[entry.table]) for entry in entries)
+    wanted = sum(composed_counts(entries, counts))
+    if wanted and not backgrounds:
         left_out = f" ({len(unfit):,} were left out, {unfit[0][0]} because it is {unfit[0][1]})" if unfit else ""
         raise PlanError(f"no backgrounds: expected pictures in {_place(recipe.backgrounds)}, found none{left_out}")
-    counts = tuple(variant_count(recipe, recipe.foreground_tables[entry.table]) for entry in entries)
-    if recipe.pairing.order == "listed" and len(backgrounds) < sum(counts):
-        matrix = f"{len(entries)} × {recipe.variants} = " if set(counts) == {recipe.variants} else ""
+    if recipe.pairing.order == "listed" and len(backgrounds) < wanted:
+        matrix = f"{len(entries)} × {recipe.variants} = " if wanted == len(entries) * recipe.variants else ""
         raise PlanError(
-            f"pairing listed needs {matrix}{sum(counts):,} backgrounds,"
+            f"pairing listed needs {matrix}{wanted:,} backgrounds,"
             f" the list has {len(backgrounds):,}; complete it, or use pairing.order = shuffled"
         )
     if recipe.pairing.order == "listed" and excluded:
@@ -69,7 +74,7 @@ def make_plan(recipe: Recipe, shape: tuple[int, int] | None = None) -> Plan:
         tuple(backgrounds),
         tuple(sizes),
         (*excluded, *unfit),
-        shape or _shape(recipe, sizes, counts),
+        shape or _shape(recipe, entries, sizes, counts),
     )
 
 
@@ -97,7 +102,7 @@ def _select(
         if size is not None and min(size) < least:
             excluded.append((entry.image, f"{size[1]}×{size[0]} px, under min_side = {least}"))
             continue
-        entries.append(entry)
+        entries.append(replace(entry, composed=recipe.foreground_tables[entry.table].compose))
         sizes.append(size)
     if not entries:
         left_out = f" ({len(excluded)} were left out as too small)" if excluded else ""
@@ -130,10 +135,14 @@ def _split(entries: list[Entry], recipe: Recipe) -> tuple[Split, ...]:
     return tuple("validation" if entry.key in chosen else "train" for entry in entries)
 
 
-def _shape(recipe: Recipe, sizes: list[tuple[int, int] | None], counts: tuple[int, ...]) -> tuple[int, int]:
+def _shape(
+    recipe: Recipe, entries: list[Entry], sizes: list[tuple[int, int] | None], counts: tuple[int, ...]
+) -> tuple[int, int]:
     # The median, not the sum: a picture that is repaired later must not change the cut.
     composite = median_pixels(sizes) * load_packing(recipe.shards.packing).typical_bytes
-    variants = min(recipe.shards.variants, max(-(-count // recipe.looks.count) for count in counts))
-    fitting = round(recipe.shards.megabytes * 2**20 / (composite * variants))
-    rows = sum(min(recipe.looks.count, count) for count in counts)
+    looks = [recipe.looks.count if entry.composed else 1 for entry in entries]
+    variants = min(recipe.shards.variants, max(-(-count // most) for count, most in zip(counts, looks, strict=True)))
+    stored = variants if recipe.composes else min(variants, AS_IT_IS_COSTS)
+    fitting = round(recipe.shards.megabytes * 2**20 / (composite * stored))
+    rows = sum(min(most, count) for count, most in zip(counts, looks, strict=True))
     return max(1, min(fitting, -(-rows // FEWEST_ROWS))), variants

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from ..compositing.compose import Draws, draw
 from ..compositing.looks import draw_look, look_size
+from ..compositing.scenes import Scenes
 from ..dataset.documents import Split
 from ..dataset.packings import load_packing
-from ..dataset.rows import Look
+from ..dataset.rows import UNCHANGED_LOOK, Look
 from ..recipe import Recipe, plain
 from ..sources.backgrounds import BackgroundLayout, background_layout
 from ..sources.foregrounds import Entry, ForegroundLayout, foreground_layout
@@ -43,6 +44,9 @@ SHUFFLE = 0x5F  # the stream of randomness that pairs backgrounds
 LOOK_STREAM = 3  # the stream of looks: three words, as those of drawn pictures (see `layouts`), which are 1 and 2
 
 
+AS_IT_IS = "as it is"  # what a plan's document says of a picture that is not composed
+
+
 TYPICAL_PIXELS = 1_200_000  # where not one header can be read
 
 
@@ -57,7 +61,7 @@ class Cell(Draws):
     group : int
         Of its look.
     background : str
-        The background's name.
+        The background's name; empty for a picture as it is.
     """
 
     foreground: int
@@ -157,8 +161,9 @@ class Plan:
     def cell(self, foreground: int, variant: int) -> Cell:
         """Return one cell of the matrix."""
         rng = np.random.default_rng(np.random.SeedSequence(self.recipe.seed, spawn_key=(foreground, variant)))
+        scenes = self.recipe.scenes if self.foregrounds[foreground].composed else Scenes()
         return Cell(
-            **vars(draw(self.recipe.fit, self.recipe.scenes, rng)),
+            **vars(draw(self.recipe.fit, scenes, rng)),
             foreground=foreground,
             variant=variant,
             group=self._group(foreground, variant),
@@ -166,13 +171,19 @@ class Plan:
         )
 
     def _group(self, foreground: int, variant: int) -> int:
-        looks = min(self.recipe.looks.count, self.counts[foreground])
+        looks = self.look_count(foreground)
         number = ((variant + 1) * looks - 1) // self.counts[foreground]  # look n has [n·count/looks, (n+1)·count/looks)
         return number * len(self.foregrounds) + foreground
+
+    def look_count(self, foreground: int) -> int:
+        """Return how many looks a foreground has; a picture as it is has but that one."""
+        return min(self.recipe.looks.count, self.counts[foreground]) if self.foregrounds[foreground].composed else 1
 
     def look(self, group: int) -> Look:
         """Return the look of a group; a foreground's partner is of its own split."""
         number, foreground = divmod(group, len(self.foregrounds))
+        if not self.foregrounds[foreground].composed:
+            return UNCHANGED_LOOK
         split, own = self._places[foreground]
         rng = np.random.default_rng(
             np.random.SeedSequence(self.recipe.seed, spawn_key=(LOOK_STREAM, foreground, number))
@@ -181,21 +192,22 @@ class Plan:
 
     @cached_property
     def _places(self) -> list[tuple[list[str], int]]:
-        """For each foreground the keys of its split, and its own place among them."""
+        """For each foreground the keys of its split that may stand behind it, and its own place among them."""
         keys: dict[str, list[str]] = {split: [] for split in self.splits}
         places = []
         for entry, split in zip(self.foregrounds, self.splits, strict=True):
             places.append((keys[split], len(keys[split])))
-            keys[split].append(entry.key)
+            if entry.composed:
+                keys[split].append(entry.key)
         return places
 
     @cached_property
     def rows(self) -> tuple[Strip, ...]:
         """The matrix: all foregrounds' first looks, then their second ones, so that neighbours are not of one kind."""
         rows = []
-        for number in range(min(self.recipe.looks.count, max(self.counts))):
-            for foreground, count in enumerate(self.counts):
-                looks = min(self.recipe.looks.count, count)
+        looks_of = [self.look_count(foreground) for foreground in range(len(self.counts))]
+        for number in range(max(looks_of)):
+            for foreground, (count, looks) in enumerate(zip(self.counts, looks_of, strict=True)):
                 if number < looks:
                     variants = range(number * count // looks, (number + 1) * count // looks)
                     rows.append(Strip(number * len(self.counts) + foreground, foreground, number, variants))
@@ -207,16 +219,18 @@ class Plan:
         return look_size(size, self.look(row.group)) if size else None
 
     def background_name(self, foreground: int, variant: int) -> str:
-        """Return whom a cell meets."""
+        """Return whom a cell meets; nobody, ``""``, where it is a picture as it is."""
+        if not self.foregrounds[foreground].composed:
+            return ""
         return self.backgrounds[int(self._pairing[self._starts[foreground] + variant])]
 
     @cached_property
     def _starts(self) -> list[int]:
-        return [0, *accumulate(self.counts)]
+        return [0, *accumulate(composed_counts(self.foregrounds, self.counts))]
 
     @cached_property
     def _pairing(self) -> NDArray[np.int64]:
-        count, total = len(self.backgrounds), len(self)
+        count, total = len(self.backgrounds), self._starts[-1]
         if self.recipe.pairing.order != "shuffled":
             return np.arange(total) % count
         rng = np.random.default_rng(np.random.SeedSequence(self.recipe.seed, spawn_key=(SHUFFLE,)))
@@ -251,7 +265,7 @@ class Plan:
             "recipe": plain(self.recipe),
             "shape": list(self.shape),
             "foregrounds": [
-                [entry.key, entry.image, split, *([] if count == self.recipe.variants else [count])]
+                [entry.key, entry.image, split, *_row_end(entry, count, self.recipe.variants)]
                 for entry, split, count in rows
             ],
             "backgrounds": list(self.backgrounds),
@@ -283,6 +297,18 @@ def plan_sha256(document: dict[str, Any]) -> str:
     """Hash a plan's document."""
     text = json.dumps(document, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def composed_counts(foregrounds: Sequence[Entry], counts: Sequence[int]) -> list[int]:
+    """Return how many composites each foreground has: of a picture as it is, none."""
+    return [count if entry.composed else 0 for entry, count in zip(foregrounds, counts, strict=True)]
+
+
+def _row_end(entry: Entry, count: int, usual: int) -> list[int | str]:
+    """Return what a foreground's row in a plan's document says only where it is not as usual."""
+    if not entry.composed:
+        return [count, AS_IT_IS]
+    return [] if count == usual else [count]
 
 
 def _share(row: Strip, left: int, right: int, longest: int) -> Strip:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model_validator
 
 from ..base.errors import DatasetError
 from ..dataset.documents import Document, Sha256, Split, describe_first, parse_document, read_json_object
 from ..recipe import Recipe
 from ..sources.foregrounds import Entry
-from .plan import PLAN, Plan, plan_sha256
+from .plan import AS_IT_IS, PLAN, Plan, plan_sha256
 from .plan import VERSION as PLAN_VERSION
 
-# Key, image, split; and how many variants it has, where they are not as many as the recipe says.
+# Key, image, split; how many variants it has, where they are not as many as the recipe says; whether it is composed.
 _PlannedForeground = Annotated[
-    tuple[str, str, Split] | tuple[str, str, Split, PositiveInt],
+    tuple[str, str, Split]
+    | tuple[str, str, Split, PositiveInt]
+    | tuple[str, str, Split, PositiveInt, Literal["as it is"]],
     BeforeValidator(lambda row: tuple(row) if isinstance(row, list) else row),
 ]
 
@@ -28,7 +30,13 @@ class _PlanDocument(Document):
     recipe: dict[str, Any]
     shape: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
     foregrounds: list[_PlannedForeground]
-    backgrounds: Annotated[list[str], Field(min_length=1)]
+    backgrounds: list[str]
+
+    @model_validator(mode="after")
+    def _check(self) -> _PlanDocument:
+        if not self.backgrounds and any(row[-1] != AS_IT_IS for row in self.foregrounds):
+            raise ValueError("it has no backgrounds")
+        return self
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,9 @@ def load_plan(folder: Path) -> PlanFile:
         raise DatasetError(f"{path}: damaged (recipe: {describe_first(error)}); {way_out}") from None
     plan = Plan(
         recipe=recipe,
-        foregrounds=tuple(Entry(key=entry[0], image=entry[1]) for entry in found.foregrounds),
+        foregrounds=tuple(
+            Entry(key=entry[0], image=entry[1], composed=entry[-1] != AS_IT_IS) for entry in found.foregrounds
+        ),
         splits=tuple(entry[2] for entry in found.foregrounds),
         counts=tuple(entry[3] if len(entry) > 3 else recipe.variants for entry in found.foregrounds),
         backgrounds=tuple(found.backgrounds),

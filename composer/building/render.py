@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +21,8 @@ from pathlib import Path
 from ..base.errors import BuildError, DatasetError, SourceError
 from ..base.files import REFUSED, disk_error, temporary_name
 from ..base.storage import cache_locally, put, staging_folder
-from ..compositing.compose import Composite, PreparedForeground
+from ..compositing.compose import Composite, PreparedForeground, PreparedPicture
+from ..compositing.trimaps import DrawnTrimap
 from ..dataset.documents import FailureRecord, InputRecord, Sidecar, load_sidecar, write_document
 from ..dataset.reader import ShardReader
 from ..dataset.rows import UINT16_MAX, Look, Row
@@ -109,7 +110,7 @@ def _can_mend(task: ShardTask, sidecar: Sidecar) -> bool:
     """Tell whether any composite that failed can be made now."""
     failed = {failure.key for failure in sidecar.failures}
     cells = sorted((cell for cell in task.cells if task.key(cell) in failed), key=lambda cell: cell.background)
-    foregrounds: dict[int, PreparedForeground | None] = {}
+    foregrounds: dict[int, PreparedPicture | None] = {}
     for name, sharing in groupby(cells, key=lambda cell: cell.background):
         background = _LazyBackground(task.background_layout, name)
         for cell in sharing:
@@ -119,7 +120,7 @@ def _can_mend(task: ShardTask, sidecar: Sidecar) -> bool:
                     pictures = task.read_look(cell.foreground, cell.group)
                     foregrounds[cell.group] = task.prepare(cell.foreground, pictures)
                 if foreground := foregrounds[cell.group]:
-                    _compose(task, foreground, cell, background.load())
+                    _render(task, foreground, cell, background)
                     return True
     return False
 
@@ -200,19 +201,20 @@ class _Shard:
         self.ledger.add(pictures.files)
         foreground = self.task.prepare(strip.foreground, pictures)
         writer = self._write_group(strip, foreground.size, pictures.digests)
-        writer.write_foreground(pictures.image, pictures.alpha)
+        composed = self.task.entries[strip.foreground].composed
+        (writer.write_foreground if composed else writer.write_picture)(pictures.image, pictures.alpha)
         return _Group(self, strip, kept, writer, foreground.size, foreground, pictures.look)
 
     def _copy_group(self, strip: Strip, kept: list[Row | None], source: ShardReader) -> _Group:
         """Start a group whose composites are all there already: its pictures need not be."""
         first = next(row for row in kept if row)
         writer = self._write_group(strip, (first.height, first.width), source.group_sha256(strip.group))
-        writer.copy_foreground(source, strip.group)
+        writer.copy_shared(source, strip.group)
         return _Group(self, strip, kept, writer, (first.height, first.width), None, first.look)
 
     def _write_group(self, strip: Strip, size: tuple[int, int], digests: tuple[str, str]) -> GroupWriter:
-        key, (digest, partner) = self.task.entries[strip.foreground].key, digests
-        return self.writer.group(strip.group, key, digest, size, len(strip.variants), partner)
+        entry, (digest, partner), count = self.task.entries[strip.foreground], digests, len(strip.variants)
+        return self.writer.group(strip.group, entry.key, digest, size, count, partner, composed=entry.composed)
 
     def _refuse_change(self, strip: Strip, before: tuple[str, str], now: tuple[str, str]) -> None:
         """Make sure that a group's pictures are those of its composites that are kept; they may be drawn ones."""
@@ -250,7 +252,7 @@ class _Shard:
         keys = {key for row in rows for key in (row.foreground, row.look.partner)}
         by_key = task.partners | {entry.key: entry for entry in task.entries.values()}
         names = [name for key, entry in by_key.items() if key in keys for name in foreground_files(entry)]
-        names += [f"background {name}" for name in sorted({row.background for row in rows})]
+        names += [f"background {name}" for name in sorted({row.background for row in rows if row.composed})]
         if trimaps := task.supplied:
             names += [f"trimap {trimaps.name(row.foreground, row.variant)}" for row in rows]
         return names
@@ -284,7 +286,7 @@ class _Group:
     ----------
     kept : list[Row | None]
         What an earlier version of the shard has of them.
-    foreground : PreparedForeground or None
+    foreground : PreparedPicture or None
         None where all are kept.
     """
 
@@ -293,7 +295,7 @@ class _Group:
     kept: list[Row | None]
     writer: GroupWriter
     size: tuple[int, int]
-    foreground: PreparedForeground | None
+    foreground: PreparedPicture | None
     look: Look
 
     def place(self, cell: Cell, background: _LazyBackground) -> Row:
@@ -304,44 +306,55 @@ class _Group:
             self.writer.copy_composite(earlier.reader, cell.group, position)
             return row
         assert self.foreground is not None  # only where nothing is left to render
-        picture = background.load()
-        made, files = _compose(self.shard.task, self.foreground, cell, picture)
+        made, files = _render(self.shard.task, self.foreground, cell, background)
         self.shard.ledger.add(files)
+        row = self._row(cell, position, made)
+        if isinstance(made, DrawnTrimap):
+            self.writer.write_trimap(position, made.trimap)
+            return row
         self.writer.write_composite(position, made.image, made.trimap, made.background)
-        return self._describe(cell, position, picture.sha256, made)
+        place, digest = made.placement, background.load().sha256
+        return replace(
+            row, background_sha256=digest, scale=place.scale, offset_y=place.y, offset_x=place.x, scene=made.scene
+        )
 
-    def _describe(self, cell: Cell, position: int, background_sha256: str, made: Composite) -> Row:
+    def _row(self, cell: Cell, position: int, made: Composite | DrawnTrimap) -> Row:
+        """Return the row of a picture as it is; what a composite's says beside that is yet to come."""
         task = self.shard.task
         return Row(
             key=task.key(cell),
             foreground=task.entries[cell.foreground].key,
             variant=cell.variant,
             background=cell.background,
-            background_sha256=background_sha256,
+            background_sha256="",
             height=self.size[0],
             width=self.size[1],
-            scale=made.placement.scale,
-            offset_y=made.placement.y,
-            offset_x=made.placement.x,
+            scale=1.0,
+            offset_y=0,
+            offset_x=0,
             erode=made.erode,
             dilate=made.dilate,
             group=cell.group,
             position=position,
             look=self.look,
-            scene=made.scene,
         )
 
 
-def _compose(
-    task: ShardTask, foreground: PreparedForeground, cell: Cell, background: Background
-) -> tuple[Composite, dict[str, InputRecord]]:
-    """Make a composite; return it, and the files that were read for it alone."""
+def _render(
+    task: ShardTask, foreground: PreparedPicture, cell: Cell, background: _LazyBackground
+) -> tuple[Composite | DrawnTrimap, dict[str, InputRecord]]:
+    """Make a composite, or a trimap of a picture as it is; return it, and the files that were read for it alone."""
+    loaded = background.load() if isinstance(foreground, PreparedForeground) else None
     trimap, files = None, {}
     if task.supplied:
         key = task.entries[cell.foreground].key
         trimap, file = task.supplied.load(key, cell.variant, foreground.size)
         files[f"trimap {task.supplied.name(key, cell.variant)}"] = file
-    made = foreground.compose(background.image, cell, trimap, name=cell.background)
+    made: Composite | DrawnTrimap
+    if isinstance(foreground, PreparedForeground) and loaded is not None:
+        made = foreground.compose(loaded.image, cell, trimap, name=cell.background)
+    else:
+        made = foreground.draw_trimap(cell, trimap)
     if max(made.erode, made.dilate) > UINT16_MAX:
         raise SourceError(
             foreground.name,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..compositing.blending import Fit
-from ..compositing.compose import PreparedForeground
+from ..compositing.compose import PreparedForeground, PreparedPicture
 from ..compositing.trimaps import Trimap
 from ..dataset.rows import Header, Look
 from ..sources.backgrounds import BackgroundLayout
@@ -78,10 +78,12 @@ class ShardTask:
         """Read a group's pictures."""
         return read_look(self.foreground_layout, self.entries[foreground], self.looks[group], self.partners)
 
-    def prepare(self, foreground: int, pictures: LookPictures) -> PreparedForeground:
-        """Make a group's pictures ready to be composed."""
-        name = self.entries[foreground].image
-        return PreparedForeground(pictures.image, pictures.alpha, self.fit, self.trimap, name=name)
+    def prepare(self, foreground: int, pictures: LookPictures) -> PreparedPicture:
+        """Make a group's pictures ready: a foreground to be composed, a picture as it is for its trimaps."""
+        entry = self.entries[foreground]
+        if not entry.composed:
+            return PreparedPicture(pictures.image, pictures.alpha, self.trimap, name=entry.image)
+        return PreparedForeground(pictures.image, pictures.alpha, self.fit, self.trimap, name=entry.image)
 
 
 def make_task(plan: Plan, shard: ShardPlan, folder: Path, counters: Path, parent: int | None, retry: bool) -> ShardTask:

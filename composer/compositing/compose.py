@@ -88,7 +88,54 @@ class Composite:
     dilate: int
 
 
-class PreparedForeground:
+class PreparedPicture:
+    """A picture and its alpha made ready for its trimaps.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8
+        RGB.
+    alpha : (H, W) uint8
+        0 clear .. 255 opaque.
+    trimap : Trimap
+        The recipe's table.
+    name : str
+        What to call it in errors.
+    """
+
+    def __init__(
+        self, image: UInt8Array, alpha: UInt8Array, trimap: Trimap | None = None, *, name: str = "picture"
+    ) -> None:
+        self.image, self.alpha, self.name = image, alpha, name
+        self._trimap = trimap or Trimap()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) px, of its composites too."""
+        return self.alpha.shape[0], self.alpha.shape[1]
+
+    @cached_property
+    def _strategy(self) -> DrawTrimap:
+        return trimap_strategy(self.alpha, self._trimap)
+
+    def draw_trimap(self, draws: Draws, supplied: UInt8Array | None = None) -> DrawnTrimap:
+        """Draw a trimap, or take the one that is supplied.
+
+        Raises
+        ------
+        SourceError
+            Cause ``no-unknown``: it has no unknown region.
+        """
+        drawn = DrawnTrimap(supplied, 0, 0) if supplied is not None else self._strategy(draws.erode, draws.dilate)
+        if not cv2.inRange(drawn.trimap, UNKNOWN, UNKNOWN).any():
+            radii = f"erode {drawn.erode}, dilate {drawn.dilate}"
+            raise SourceError(
+                self.name, "no-unknown", f"its trimap has no unknown region ({radii}); is the alpha empty or full?"
+            )
+        return drawn
+
+
+class PreparedForeground(PreparedPicture):
     """A foreground made ready to be composed over many backgrounds.
 
     Parameters
@@ -112,36 +159,11 @@ class PreparedForeground:
         *,
         name: str = "foreground",
     ) -> None:
-        self.image, self.alpha, self.name = image, alpha, name
-        self._fit, self._trimap = fit or Fit(), trimap or Trimap()
+        super().__init__(image, alpha, trimap, name=name)
+        self._fit = fit or Fit()
         self._method = METHODS[self._fit.method]
         self._blend = self._method.blender(image, alpha)
         self._make_scene = SceneMaker(image, alpha)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) px, of its composites too."""
-        return self.alpha.shape[0], self.alpha.shape[1]
-
-    @cached_property
-    def _strategy(self) -> DrawTrimap:
-        return trimap_strategy(self.alpha, self._trimap)
-
-    def draw_trimap(self, draws: Draws, supplied: UInt8Array | None = None) -> DrawnTrimap:
-        """Draw a composite's trimap, or take the one that is supplied.
-
-        Raises
-        ------
-        SourceError
-            Cause ``no-unknown``: it has no unknown region.
-        """
-        drawn = DrawnTrimap(supplied, 0, 0) if supplied is not None else self._strategy(draws.erode, draws.dilate)
-        if not cv2.inRange(drawn.trimap, UNKNOWN, UNKNOWN).any():
-            radii = f"erode {drawn.erode}, dilate {drawn.dilate}"
-            raise SourceError(
-                self.name, "no-unknown", f"its trimap has no unknown region ({radii}); is the alpha empty or full?"
-            )
-        return drawn
 
     def compose(
         self, background: UInt8Array, draws: Draws, trimap: UInt8Array | None = None, *, name: str = "background"

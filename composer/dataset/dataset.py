@@ -39,10 +39,11 @@ class Sample:
         0 background, 128 unknown, 255 foreground.
     alpha : (H, W) uint8
         0 clear .. 255 opaque.
-    foreground : (H, W, 3) uint8 RGB
-        Its colours, also where alpha is 0.
+    foreground : (H, W, 3) uint8 RGB or None
+        Its colours, also where alpha is 0; None of a picture as it is.
     background : (H, W, 3) uint8 RGB or None
-        As fitted; None where the recipe did not store it. With ``unknown`` it is zero outside the unknown region.
+        As fitted; None where the recipe did not store it, and of a picture as it is. With ``unknown`` it is zero
+        outside the unknown region.
     row : Row
         Key, names, radii, offsets, scale.
     """
@@ -50,9 +51,14 @@ class Sample:
     image: UInt8Array
     trimap: UInt8Array
     alpha: UInt8Array
-    foreground: UInt8Array
+    foreground: UInt8Array | None
     background: UInt8Array | None
     row: Row
+
+    @property
+    def colours(self) -> UInt8Array:
+        """What a cut-out shows, (H, W, 3) uint8 RGB: the foreground's colours, or those of a picture as it is."""
+        return self.image if self.foreground is None else self.foreground
 
 
 class Dataset(Sequence[Sample]):
@@ -163,6 +169,13 @@ class Dataset(Sequence[Sample]):
     def background(self) -> Literal["none", "unknown", "full"]:
         """How much of each composite's background is stored: nothing, the unknown region, or all."""
         return self.settings.shards.background
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether every sample has a foreground's colours; pictures as they are have not."""
+        tables = self.recipe.get("foregrounds")
+        tables = tables if isinstance(tables, list) else [tables]
+        return not any(isinstance(table, dict) and table.get("compose") is False for table in tables)
 
     @property
     def failures(self) -> Sequence[FailureRecord]:

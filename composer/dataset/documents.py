@@ -31,7 +31,7 @@ INDEX = "dataset.json"
 FORMAT: Final = "matting-compose/dataset"
 
 
-VERSION = 1
+VERSION = 2  # the newest that is read: see `rows`
 
 
 MOST_COMPOSITES = 2**28  # of a dataset; readers make room for a number each
@@ -159,7 +159,7 @@ class Index(Document):
     """A dataset's index, `dataset.json`."""
 
     format: Literal["matting-compose/dataset"] = FORMAT
-    version: PositiveInt = VERSION
+    version: PositiveInt = 1
     plan_sha256: Sha256
     composites: NonNegativeInt
     planned: NonNegativeInt

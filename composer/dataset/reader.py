@@ -127,15 +127,15 @@ class ShardReader:
             The composite is damaged.
         """
         with self._explain_damage(row):
-            self._group_of(row)  # before anything is believed of what the row declares
+            group = self._group_of(row)  # before anything is believed of what the row declares
         y, x, height, width = window or (0, 0, row.height, row.width)
         if min(y, x) < 0 or min(height, width) < 1 or y + height > row.height or x + width > row.width:
             raise ValueError(
                 f"the window {height}×{width} at ({y}, {x}) is not inside the {row.height}×{row.width} px of {row.key}"
             )
-        image, foreground, background = (np.empty((height, width, 3), np.uint8) for _ in range(3))
-        trimap, alpha = (np.empty((height, width), np.uint8) for _ in range(2))
-        parts = Parts(image, trimap, alpha, foreground, None if self.header.background == "none" else background)
+        colours, masks = (height, width, 3), (height, width)
+        layers = (np.empty(colours, np.uint8) if name in group else None for name in ("foreground", "background"))
+        parts = Parts(np.empty(colours, np.uint8), *(np.empty(masks, np.uint8) for _ in range(2)), *layers)
         self.read_into(row, (y, x), *parts)
         return parts
 
@@ -149,18 +149,26 @@ class ShardReader:
         foreground: UInt8Array | None,
         background: UInt8Array | None,
     ) -> None:
-        """Read a window, from its `corner` (y, x) px on, into arrays of its size; what is None is not read."""
+        """Read a window, from its `corner` (y, x) px on, into arrays of its size; what is None is not read.
+
+        Raises
+        ------
+        DatasetError
+            The composite is damaged, or layers are asked of a picture as it is, which has none.
+        """
         window = (*corner, *alpha.shape)
+        if not row.composed and not (foreground is background is None):
+            raise DatasetError(f"{self._path.name}: {row.key} is a picture as it is: it has no layers, only its alpha")
         with self._explain_damage(row):
             group = self._group_of(row)
             group["alpha"].read(None, window, alpha)
             group["trimap"].read(row.position, window, trimap)
-            group["image"].read(row.position, window, image)
+            group["image"].read(row.position if row.composed else None, window, image)
             if background is not None:
                 group["background"].read(row.position, window, background)
             if foreground is not None:
                 group["foreground"].read(None, window, foreground)
-            if self._codecs.shares_opaque:
+            if row.composed and self._codecs.shares_opaque:
                 opaque = (alpha == 255).view(np.uint8)
                 group["foreground"].paste(window, opaque, image)
 
@@ -195,10 +203,9 @@ class ShardReader:
 
     def hdf5_tiles(self, number: int, name: str) -> NDArray[np.int64]:
         """Ask HDF5 itself where an array's tiles lie: offset and size, (tiles, 2)."""
-        kind = self.header.arrays()[name]
-        return tile_offsets(
-            open_array(open_group(self._file, number), name, kind.codec, kind.tile, stacked=kind.stacked)
-        )
+        group = open_group(self._file, number)
+        kind = self.header.arrays(_is_composed(group))[name]
+        return tile_offsets(open_array(group, name, kind.codec, kind.tile, stacked=kind.stacked))
 
     @contextmanager
     def _explain_damage(self, row: Row) -> Iterator[None]:
@@ -222,24 +229,31 @@ class ShardReader:
         group = self.arrays(row.group)
         if (row.height, row.width) != group["alpha"].size:
             raise ValueError(f"its row says {row.height}×{row.width} px, its alpha has {group['alpha'].size}")
+        if row.composed != ("foreground" in group):
+            raise ValueError("its row and its pixels do not agree whether it is composed")
         return group
 
     def arrays(self, number: int) -> dict[str, ArrayReader]:
         """Return the arrays of a group, open, by name."""
         arrays = self._groups.get(number)
         if arrays is None:
-            memories = {"alpha": self._memory, "foreground": self._memory}
-            if not self._codecs.mask.bare:
-                memories["trimap"] = self._recent
             group, descriptor = open_group(self._file, number), self._file.id.get_vfd_handle()
             arrays = {}
-            for name, kind in self.header.arrays().items():
+            for name, kind in self.header.arrays(_is_composed(group)).items():
+                memory = None if kind.stacked else self._memory
+                if name == "trimap" and not self._codecs.mask.bare:
+                    memory = self._recent
                 stored = open_array(group, name, kind.codec, kind.tile, stacked=kind.stacked)
-                arrays[name] = ArrayReader(stored, kind.codec, self._tiles_of(stored), descriptor, memories.get(name))
+                arrays[name] = ArrayReader(stored, kind.codec, self._tiles_of(stored), descriptor, memory)
             if len({array.size for array in arrays.values()}) > 1:
                 raise ValueError(f"the arrays of group {number} are of several sizes")
             self._groups[number] = arrays
         return arrays
+
+
+def _is_composed(group: h5py.h5g.GroupID) -> bool:
+    """Tell whether a group holds composites: a picture as it is has no foreground's colours."""
+    return bool(group.links.exists(b"foreground"))
 
 
 def read_integer(dataset: h5py.Dataset, name: str) -> int:

@@ -103,7 +103,7 @@ Window = tuple[int, int, int, int]  # y, x, height, width
 FORMAT = "matting-compose/shard"
 
 
-VERSION = 1
+VERSION = 2  # the newest that is read; files of composites alone are of version 1, and older programs read them
 
 
 MASK_TILES = 2  # a mask's tile is so many times wider and higher than a picture's
@@ -127,11 +127,11 @@ class Row:
     key : str
         Unique in the dataset: the foreground's name, ``_``, the variant.
     foreground, background : str
-        Who meets whom: names, below their roots, with forward slashes.
+        Who meets whom: names, below their roots, with forward slashes; a picture as it is has no background, ``""``.
     variant : int
         Which of its foreground's, from 0.
     background_sha256 : str
-        Of the background's file.
+        Of the background's file; empty where there is none.
     height, width : int
         Px.
     scale : float
@@ -164,6 +164,11 @@ class Row:
     position: int
     look: Look = UNCHANGED_LOOK
     scene: Scene = UNCHANGED_SCENE
+
+    @property
+    def composed(self) -> bool:
+        """Whether it is a composite, and no picture as it is."""
+        return bool(self.background)
 
     def columns(self) -> dict[str, Any]:
         """Return it flat: its fields, and ``look_number``, ``scene_blur`` and the like."""
@@ -204,17 +209,20 @@ class Header:
     tile: int
     background: str
 
-    def arrays(self) -> dict[str, ArrayKind]:
-        """Map the arrays of each of its groups to what they hold."""
+    def arrays(self, composed: bool = True) -> dict[str, ArrayKind]:
+        """Map the arrays of a group to what they hold: of composites, or of a picture as it is and its trimaps."""
         codecs = self.codecs()
         # Masks pack to next to nothing, so that a chunk's overhead is what they cost: fewer, larger tiles.
         mask_tile = self.tile * MASK_TILES
         kinds = {
             "alpha": ArrayKind(codecs.mask, mask_tile, stacked=False),
             "foreground": ArrayKind(codecs.foreground, self.tile, stacked=False),
-            "image": ArrayKind(codecs.image, self.tile, stacked=True),
+            "image": ArrayKind(codecs.image, self.tile, stacked=composed),
             "trimap": ArrayKind(codecs.mask, mask_tile, stacked=True),
         }
+        if not composed:
+            del kinds["foreground"]
+            return kinds
         return kinds if self.background == "none" else kinds | {"background": kinds["image"]}
 
     def codecs(self) -> Packing:
@@ -225,13 +233,14 @@ class Header:
 class Parts(NamedTuple):
     """A composite and what it was made of, whole or a window of it.
 
-    image (H, W, 3), trimap (H, W), alpha (H, W), foreground (H, W, 3), background (H, W, 3) or None; all uint8, RGB.
+    image (H, W, 3), trimap (H, W), alpha (H, W), foreground (H, W, 3), background (H, W, 3); all uint8, RGB. A picture
+    as it is has neither foreground nor background, and backgrounds are not in every dataset: None.
     """
 
     image: UInt8Array
     trimap: UInt8Array
     alpha: UInt8Array
-    foreground: UInt8Array
+    foreground: UInt8Array | None
     background: UInt8Array | None
 
 

@@ -109,7 +109,7 @@ class ShardWriter:
         self._unnamed.__enter__()
         self._file = h5py.File(path, "w", libver=LIBVER)
         self._file.attrs["format"] = FORMAT
-        self._file.attrs["version"] = VERSION
+        self._file.attrs["version"] = 1
         for name, value in zip(HEADER_FIELDS, astuple(header), strict=True):
             self._file.attrs[name] = value
 
@@ -126,15 +126,28 @@ class ShardWriter:
         return int(self._file.id.get_filesize())
 
     def group(
-        self, number: int, foreground: str, sha256: str, size: tuple[int, int], count: int, partner_sha256: str = ""
+        self,
+        number: int,
+        foreground: str,
+        sha256: str,
+        size: tuple[int, int],
+        count: int,
+        partner_sha256: str = "",
+        *,
+        composed: bool = True,
     ) -> GroupWriter:
-        """Start a group, a look of a foreground: `count` composites of `size` (height, width) px."""
+        """Start a group, a look of a foreground: `count` composites of `size` (height, width) px.
+
+        One that is not composed holds a picture as it is, and `count` trimaps.
+        """
+        if not composed:
+            self._file.attrs["version"] = VERSION
         group = self._file.create_group(f"groups/{number:05d}")
         attributes = {"foreground": foreground, "sha256": sha256}
         self._attributes[number] = attributes | ({"partner_sha256": partner_sha256} if partner_sha256 else {})
         for name, value in self._attributes[number].items():
             group.attrs[name] = value
-        return GroupWriter(group, number, self._header, size, count, self._written)
+        return GroupWriter(group, number, self._header, size, count, self._written, composed)
 
     def finish(self, rows: Sequence[Row]) -> str:
         """Write the table, close the file, read it back as users do, and make it durable.
@@ -180,13 +193,20 @@ class ShardWriter:
 
 
 class GroupWriter:
-    """Write one foreground and its composites."""
+    """Write one foreground and its composites, or a picture as it is and its trimaps."""
 
     def __init__(
-        self, group: h5py.Group, number: int, header: Header, size: tuple[int, int], count: int, written: Written
+        self,
+        group: h5py.Group,
+        number: int,
+        header: Header,
+        size: tuple[int, int],
+        count: int,
+        written: Written,
+        composed: bool,
     ) -> None:
-        self._number = number
-        self._arrays = {name: _ArrayWriter(group, name, kind, size, count) for name, kind in header.arrays().items()}
+        self._number, self._kinds = number, header.arrays(composed)
+        self._arrays = {name: _ArrayWriter(group, name, kind, size, count) for name, kind in self._kinds.items()}
         self._background = header.background
         self._shares_opaque = header.codecs().shares_opaque
         self._written = written
@@ -209,15 +229,25 @@ class GroupWriter:
         if self._background != "none":
             self._write("background", position, background)
 
-    def copy_foreground(self, source: ShardReader, number: int) -> None:
-        """Copy a group's foreground and alpha from a shard of the same plan, without decoding."""
-        for name in ("alpha", "foreground"):
-            self._write_tiles(name, None, source.read_tiles(number, name, None))
+    def write_picture(self, image: UInt8Array, alpha: UInt8Array) -> None:
+        """Write a picture as it is (H, W, 3) RGB, and its alpha (H, W)."""
+        self._write("alpha", None, alpha)
+        self._write("image", None, image)
+
+    def write_trimap(self, position: int, trimap: UInt8Array) -> None:
+        """Write one of its trimaps (H, W)."""
+        self._write("trimap", position, trimap)
+
+    def copy_shared(self, source: ShardReader, number: int) -> None:
+        """Copy what a group's composites share from a shard of the same plan, without decoding."""
+        for name, kind in self._kinds.items():
+            if not kind.stacked:
+                self._write_tiles(name, None, source.read_tiles(number, name, None))
 
     def copy_composite(self, source: ShardReader, number: int, position: int) -> None:
         """Copy a composite from a shard of the same plan, without decoding."""
-        for name in self._arrays:
-            if name not in ("alpha", "foreground"):
+        for name, kind in self._kinds.items():
+            if kind.stacked:
                 self._write_tiles(name, position, source.read_tiles(number, name, position))
 
     def _write(self, name: str, index: int | None, picture: UInt8Array) -> None:

@@ -64,6 +64,9 @@ CHECKSUM = re.compile(r"([0-9a-f]{64})  (.+)")
 FOLDERS = {"merged": "image", "alpha": "alpha", "trimap": "trimap", "fg": "foreground", "bg": "background"}
 
 
+LAYERLESS = ("merged", "alpha", "trimap")  # the folders of a picture as it is
+
+
 @dataclass(frozen=True)
 class ExportResult:
     """What an export made.
@@ -169,8 +172,10 @@ def export(
             raise DatasetError(f"{dataset.path}: {missing[0]} is missing or of another size; build again to restore it")
         rows = dataset.read_rows()
         chosen = _choose(dataset, rows, split, foregrounds, count)
-        _refuse_clashes(rows[number].key for number in chosen)
-        _refuse_clashes({rows[number].group: _look_name(rows[number]) for number in chosen}.values())
+        looks = {rows[number].group: rows[number] for number in chosen}.values()
+        pictures = (_look_name(row) for row in looks if not row.composed)  # these have one file for all their trimaps
+        _refuse_clashes([*(rows[number].key for number in chosen), *pictures])
+        _refuse_clashes(map(_look_name, looks))
     selection = {"split": split, "foregrounds": sorted(foregrounds), "count": count}
     record = {
         "format": FORMAT,
@@ -321,8 +326,9 @@ def _holds(path: Path, digest: str) -> bool:
 def _png_paths(row: Row, background: bool = True) -> dict[str, str]:
     """Say where a composite's pictures lie, by folder; all of one look share its colours and its alpha."""
     key, look = file_name(row.key), file_name(_look_name(row))
-    folders = [folder for folder in FOLDERS if background or folder != "bg"]
-    return {folder: f"{folder}/{look if folder in ('alpha', 'fg') else key}.png" for folder in folders}
+    shared = {"alpha", "fg"} if row.composed else {"alpha", "merged"}
+    folders = [folder for folder in FOLDERS if (background or folder != "bg") and (row.composed or folder in LAYERLESS)]
+    return {folder: f"{folder}/{look if folder in shared else key}.png" for folder in folders}
 
 
 def _look_name(row: Row) -> str:

@@ -215,10 +215,11 @@ def _cells(
 
 def _facts(row: Row, number: int, split: str, unknown: float) -> list[tuple[str, str]]:
     scaled = "as it is" if row.scale == 1 else f"scaled by {row.scale:.3f}"
+    background = f"{row.background}, {scaled}, cut at x {row.offset_x}, y {row.offset_y}"
     facts = [
         ("number", f"{number:,}, {split}"),
         ("foreground", row.foreground),
-        ("background", f"{row.background}, {scaled}, cut at x {row.offset_x}, y {row.offset_y}"),
+        ("background", background if row.composed else "its own: a picture as it is"),
         ("size", f"{row.width}×{row.height} px"),
         ("unknown", f"{100 * unknown:.1f} % of its pixels"),
         ("trimap", f"eroded {row.erode} px, dilated {row.dilate} px"),
@@ -228,7 +229,7 @@ def _facts(row: Row, number: int, split: str, unknown: float) -> list[tuple[str,
 
 
 def _shared_pictures(sample: Sample) -> dict[str, str]:
-    cutout = _reduce(_blacken_hidden(np.dstack([sample.foreground, sample.alpha])))
+    cutout = _reduce(_blacken_hidden(np.dstack([sample.colours, sample.alpha])))
     return {
         "alpha": _embed(_reduce(sample.alpha), quality=QUALITY),
         "cutout": _embed(cutout, quality=QUALITY, alpha_quality=QUALITY),

@@ -96,7 +96,7 @@ def draw_panel(sample: Sample) -> UInt8Array:
         ("composite", marked),
         ("trimap", grey_to_rgb(sample.trimap)),
         ("alpha", grey_to_rgb(sample.alpha)),
-        ("cut-out", draw_cutout(sample.foreground, sample.alpha)),
+        ("cut-out", draw_cutout(sample.colours, sample.alpha)),
         (f"detail, {side} px", enlarge(sample.image[window], CELL)),
         ("its alpha", enlarge(grey_to_rgb(sample.alpha[window]), CELL)),
     )

@@ -126,6 +126,8 @@ class Summary:
         Every planned composite is there, and every shard has the size that the index states.
     composites, planned, foregrounds, backgrounds, shards : int
         Counts; of backgrounds and foregrounds those in the plan.
+    as_they_are : int
+        How many of the composites are none, but pictures as they are with a trimap.
     bytes : int
         Of the shards on disk.
     pixels : int
@@ -171,6 +173,7 @@ class Summary:
     foregrounds: int
     backgrounds: int
     shards: int
+    as_they_are: int
     bytes: int
     pixels: int
     packing_ratio: float
@@ -302,6 +305,7 @@ def make_summary(dataset: Dataset, missing: tuple[str, ...], rows: dict[int, Row
         foregrounds=index.foregrounds,
         backgrounds=index.backgrounds,
         shards=len(index.shards),
+        as_they_are=sum(not row.composed for row in table),
         bytes=index.bytes,
         pixels=int(areas.sum()),
         packing_ratio=raw / index.bytes if index.bytes else 0.0,

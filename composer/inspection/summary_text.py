@@ -15,8 +15,11 @@ def list_lines(summary: Summary) -> Iterator[tuple[str, str, Distribution | None
     s = summary
     weighted = "" if s.planned == s.foregrounds * s.recipe["variants"] else " by weight"
     variants = f"{s.recipe['variants']} variants{weighted}"
-    matrix = f"{s.foregrounds:,} foregrounds × {variants} over {s.backgrounds:,} backgrounds"
+    over = f"over {s.backgrounds:,} backgrounds" if s.backgrounds else "as they are"
+    matrix = f"{s.foregrounds:,} foregrounds × {variants} {over}"
     yield "composites", f"{s.composites:,} of {s.planned:,} planned: {matrix}", None
+    if s.as_they_are:
+        yield "as they are", f"{s.as_they_are:,} of them are pictures that were not composed, with a trimap each", None
     each = f", {s.bytes / s.composites / 1e3:,.0f} kB a composite" if s.composites else ""
     packing = s.recipe["shards"]["packing"]
     yield "shards", f"{s.shards:,}, {format_size(s.bytes)}{each}; packed {s.packing_ratio:.2f} to 1 ({packing})", None

@@ -236,7 +236,7 @@ def wrong_pixels(parts: Parts, settings: Settings) -> str:
         wrong = cv2.bitwise_and(cv2.inRange(alpha, low, high), cv2.inRange(trimap, value, value))
         if count := cv2.countNonZero(wrong):
             return f"its trimap is {value} at {count:,} px where alpha is not {word}"
-    if load_packing(settings.shards.packing).lossy:
+    if foreground is None or load_packing(settings.shards.packing).lossy:
         return ""
     count = _count_differing(image, foreground, alpha, 255)
     if background is not None:

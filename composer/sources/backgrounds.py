@@ -67,8 +67,31 @@ class BackgroundLayout(Protocol):
 def background_layout(recipe: Recipe) -> BackgroundLayout:
     """Return the layout of a recipe's backgrounds."""
     table = recipe.backgrounds
+    if table is None:
+        return NoBackgrounds()
     layout: BackgroundLayout = BACKGROUND_SOURCES[table.layout].open(table, source_context(recipe))  # type: ignore[attr-defined]
     return layout
+
+
+@dataclass(frozen=True)
+class NoBackgrounds:
+    """None at all: of a recipe that only takes pictures as they are."""
+
+    def names(self) -> list[str]:
+        """See `BackgroundLayout`."""
+        return []
+
+    def files(self, name: str) -> list[Path]:
+        """See `BackgroundLayout`."""
+        return []
+
+    def size(self, name: str) -> tuple[int, int]:
+        """See `BackgroundLayout`."""
+        raise SourceError(name, "missing", "the recipe has no backgrounds")
+
+    def load(self, name: str) -> Background:
+        """See `BackgroundLayout`."""
+        raise SourceError(name, "missing", "the recipe has no backgrounds")
 
 
 @dataclass(frozen=True)
@@ -169,7 +192,7 @@ def select_backgrounds(recipe: Recipe) -> tuple[list[str], list[tuple[str, str]]
         They cannot be listed; the annotations are damaged, or speak of other pictures.
     """
     layout, table = background_layout(recipe), recipe.backgrounds
-    names = layout.names()
+    names = layout.names() if recipe.composes else []
     if not isinstance(table, PhotographTable):
         return names, []
     unfit: dict[str, str] = {}

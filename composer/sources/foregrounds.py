@@ -50,12 +50,15 @@ class Entry:
         Its alpha's file; None where the layout has none beside it.
     table : int
         Which of the recipe's tables of foregrounds lists it, from 0.
+    composed : bool
+        False: it is taken as it is.
     """
 
     key: str
     image: str
     alpha: str | None = None
     table: int = 0
+    composed: bool = True
 
 
 class ForegroundLayout(Protocol):
@@ -109,7 +112,8 @@ class _Files:
         paths, limit = self.files(entry), self.table.max_pixels
         pair = read_pair(paths[0], paths[1], entry.image, limit, self.reading) if len(paths) == 2 else None
         foreground = pair or read_cutout(paths[0], entry.image, limit, self.reading)
-        return limit_side(foreground, self.table.max_side, self.table.enlarge_to)
+        table = self.table
+        return limit_side(foreground, table.max_side, table.enlarge_to, composed=table.compose)
 
 
 @dataclass(frozen=True)

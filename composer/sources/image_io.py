@@ -15,7 +15,7 @@ import numpy as np
 from ..base.arrays import UInt8Array, UInt16Array
 from ..base.errors import FileError, SourceError
 from ..base.files import encode_picture, write_file
-from ..compositing.resize import resize_foreground
+from ..compositing.resize import resize_foreground, resize_picture
 from ..dataset.documents import InputRecord, record_input
 from ..recipe import Reading
 from .decode import decode_colours, decode_stored
@@ -156,15 +156,18 @@ def _rgb(pixels: UInt8Array) -> UInt8Array:
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB), np.uint8)  # several times as quick as NumPy's copy
 
 
-def limit_side(foreground: Foreground, max_side: int | None, enlarge_to: int | None = None) -> Foreground:
+def limit_side(
+    foreground: Foreground, max_side: int | None, enlarge_to: int | None = None, *, composed: bool = True
+) -> Foreground:
     """Reduce a foreground whose longer side exceeds `max_side` px; enlarge one whose longer side is below `enlarge_to`.
 
-    See `resize_foreground`.
+    See `resize_foreground`, and `resize_picture` for one that will not be `composed`.
     """
     size = composed_size(foreground.alpha.shape, max_side, enlarge_to)
     if size == foreground.alpha.shape:
         return foreground
-    return Foreground(*resize_foreground(foreground.image, foreground.alpha, size), foreground.sha256, foreground.files)
+    resize = resize_foreground if composed else resize_picture
+    return Foreground(*resize(foreground.image, foreground.alpha, size), foreground.sha256, foreground.files)
 
 
 def composed_size(size: tuple[int, ...], max_side: int | None, enlarge_to: int | None = None) -> tuple[int, int]:

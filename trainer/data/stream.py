@@ -366,7 +366,7 @@ def check_dataset(dataset: Dataset, split: str, crop: int, colours: bool) -> Non
     Raises
     ------
     DatasetError
-        Nothing is in the split, backgrounds are wanted and not there, or the crop is larger than every picture of a
+        Nothing is in the split, layers are wanted and not there, or the crop is larger than every picture of a
         shard that stands for all: it would see none sharp.
     """
     if not len(dataset.numbers(split)):
@@ -378,6 +378,11 @@ def check_dataset(dataset: Dataset, split: str, crop: int, colours: bool) -> Non
         raise DatasetError(
             f"{dataset.path}: a loss that composes needs the backgrounds, and this dataset was built without; build it"
             " with --set shards.background=unknown, or weight only losses on alpha"
+        )
+    if colours and not dataset.has_layers:
+        raise DatasetError(
+            f"{dataset.path}: a loss that composes needs foregrounds and backgrounds, and some of these pictures were"
+            " taken as they are (foregrounds.compose = false): nobody knows theirs; weight only losses on alpha"
         )
     largest = max(min(row.height, row.width) for row in map(dataset.row, dataset.ranges(split)[0]))
     dataset.close()
