@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .networks.checkpoint import load_network
     from .networks.mnet import MNet
     from .networks.network import MattingNetwork
+    from .networks.tnet import TNet
     from .training.config import load_config
     from .training.loop import train
 
@@ -19,6 +20,7 @@ __all__ = [
     "CropDataset",
     "MNet",
     "MattingNetwork",
+    "TNet",
     "evaluate",
     "load_config",
     "load_network",
@@ -32,6 +34,7 @@ _HOMES = {
     "CropDataset": ".data.crop_dataset",
     "MNet": ".networks.mnet",
     "MattingNetwork": ".networks.network",
+    "TNet": ".networks.tnet",
     "evaluate": ".evaluation.network_scores",
     "load_config": ".training.config",
     "load_network": ".networks.checkpoint",

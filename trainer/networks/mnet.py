@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .network import MASKS, MattingNetwork
 from .onnx_mnet import mnet_model
-from .vgg16 import VGG16_BN, read_vgg16
+from .weights import read_fitting
 
 __all__ = ["MNet"]
 
@@ -27,6 +27,9 @@ Norm = Literal["batch", "group"]
 
 
 Output = Literal["clamp", "sigmoid"]
+
+
+VGG16_BN: Final = "https://download.pytorch.org/models/vgg16_bn-6c64b313.pth"
 
 
 # Channels after each 3×3 convolution, block by block; a 2×2 max-pool stands between two blocks.
@@ -85,7 +88,7 @@ class MNet(MattingNetwork):
     stride: ClassVar[int] = 16  # four poolings
     context: ClassVar[int | None] = 176  # 169 by its layers, rounded up to a multiple of the stride
     any_size: ClassVar[bool] = True
-    encoder_url: ClassVar[str | None] = VGG16_BN
+    encoder_url: str | None = VGG16_BN
 
     def __init__(
         self,
@@ -180,7 +183,7 @@ class MNet(MattingNetwork):
                 "Build the network so, or train it without a pre-trained encoder"
             )
         targets = self._encoder_tensors()
-        state = read_vgg16(path, targets)
+        state = read_fitting(path, targets, "torchvision's vgg16_bn", VGG16_BN, lambda key: key.startswith("features."))
         for key, target in targets.items():
             target.copy_(state[key])
         first: Tensor = self.get_parameter("encoder.0.0.weight")  # (64, 6, 3, 3)

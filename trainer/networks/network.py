@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Final, TypeAlias
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MASKS", "Inputs", "MattingNetwork", "fuse", "network_input", "trimap_masks"]
+__all__ = ["MASKS", "Inputs", "MattingNetwork", "fuse", "network_input", "normalised", "trimap_masks"]
 
-Inputs: TypeAlias = tuple[Tensor, ...]
+Inputs: TypeAlias = tuple[Any, ...]  # tensors; in training perhaps more
 
 
 MASKS: Final = ("background", "foreground", "unknown")  # the one order of the masks: input channels 3, 4 and 5
@@ -42,8 +42,13 @@ class MattingNetwork(nn.Module):
         is then never cut into tiles.
     any_size : bool
         Whether ``forward`` takes every height and width; if not, pictures are padded to multiples of the stride.
+    needs_trimap : bool
+        Whether a matte needs a trimap; if not, it is made of the picture alone.
+    least_batch : int
+        Crops that a step needs at least, for normalisation over them.
     outputs : tuple of str
-        What it gives, and so which losses can train it: those of `losses.LOSSES` that compare one of these.
+        What it gives, and so which losses can train it: those of `losses.LOSSES` that compare one of these. A plain
+        tensor is the first. A network without ``alpha`` gives no matte.
     encoder_url : str or None
         Where ``network.encoder = "download"`` finds weights for `load_encoder`: the name ends in the first digits
         of its SHA-256, as torch.hub has it.
@@ -64,8 +69,10 @@ class MattingNetwork(nn.Module):
     stride: ClassVar[int] = 32
     context: ClassVar[int | None] = None
     any_size: ClassVar[bool] = False
+    needs_trimap: ClassVar[bool] = True
+    least_batch: ClassVar[int] = 1
     outputs: ClassVar[tuple[str, ...]] = ("alpha",)
-    encoder_url: ClassVar[str | None] = None
+    encoder_url: str | None = None
     config: Mapping[str, Any]
 
     def inputs(self, image: Tensor, trimap: Tensor) -> Inputs:
@@ -83,6 +90,14 @@ class MattingNetwork(nn.Module):
         """
         return (network_input(image, trimap),)
 
+    def training_inputs(self, image: Tensor, trimap: Tensor) -> Inputs:
+        """Make what ``forward`` takes in training; by default `inputs`. Draws come from torch's own generator."""
+        return self.inputs(image, trimap)
+
+    def covered(self, part: Tensor, inputs: Inputs) -> Tensor:
+        """Cut a part of a batch, (N, C, H, W), to what the alpha of `training_inputs` covers: by default all."""
+        return part
+
     def fuse(self, alpha: Tensor, trimap: Tensor) -> Tensor:
         """Join alpha, (N, 1, H, W) in 0..1, with what the trimap, (N, H, W) uint8, knows; by default `fuse`."""
         return fuse(alpha, trimap)
@@ -93,7 +108,7 @@ class MattingNetwork(nn.Module):
 
     def named_outputs(self, found: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
         """Name what ``forward`` gave."""
-        return found if isinstance(found, dict) else {"alpha": found}
+        return found if isinstance(found, dict) else {self.outputs[0]: found}
 
     def random_weights_warnings(self) -> list[str]:
         """Say what may waste a week where training starts from random weights, a line each."""
@@ -101,6 +116,18 @@ class MattingNetwork(nn.Module):
 
     def onnx_model(self) -> bytes | None:
         """Write an ONNX file of `matte` where torch's exporter cannot; None leaves it to that. See `onnx_export`."""
+        return None
+
+    def packaged_encoder(self) -> Path | None:
+        """Find pre-trained weights in an installed package, where there is one: they go before `encoder_url`.
+
+        Raises
+        ------
+        OSError
+            The package is not installed.
+        ValueError
+            Its file is not the one that is known.
+        """
         return None
 
     def load_encoder(self, path: Path) -> None:
@@ -177,9 +204,20 @@ def network_input(image: Tensor, trimap: Tensor) -> Tensor:
     masks = trimap_masks(trimap)
     if image.shape[0] != masks.shape[0] or image.shape[2:] != masks.shape[2:]:
         raise ValueError(f"image {tuple(image.shape)} and trimap {tuple(trimap.shape)} differ in number or size")
+    return torch.cat((normalised(image), masks), dim=1)
+
+
+def normalised(image: Tensor) -> Tensor:
+    """Normalise a picture, (N, 3, H, W) uint8 RGB, by ImageNet's mean and deviation: (N, 3, H, W) float32.
+
+    Examples
+    --------
+    >>> normalised(torch.full((1, 3, 1, 1), 124, dtype=torch.uint8)).flatten()
+    tensor([0.0056, 0.1352, 0.3568])
+    """
     # Plane by plane: a tensor of the three means would be sent to the device at each step, and wait for it.
     planes = [(image[:, i] / 255 - IMAGENET_MEAN[i]) / IMAGENET_STD[i] for i in range(3)]
-    return torch.cat((torch.stack(planes, dim=1), masks), dim=1)
+    return torch.stack(planes, dim=1)
 
 
 def fuse(alpha: Tensor, trimap: Tensor) -> Tensor:

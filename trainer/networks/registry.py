@@ -14,10 +14,13 @@ from ...composer.base.errors import UnknownNameError
 from ...composer.base.registry import Registry, import_class
 from .mnet import MNet
 from .network import MattingNetwork
+from .tnet import TNet
 
 __all__ = ["NETWORKS", "build_network", "describe_network", "fill_arguments", "network_class", "rebuild_network"]
 
-NETWORKS: Final[Registry[type[nn.Module]]] = Registry("network", "matting_compose.networks", {"mnet": MNet})
+NETWORKS: Final[Registry[type[nn.Module]]] = Registry(
+    "network", "matting_compose.networks", {"mnet": MNet, "tnet": TNet}
+)
 
 
 FIRST: Final = "mnet"  # what a checkpoint holds that names no network: it is from before there were others

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ...composer.base.errors import TrainingError
 from .network import MattingNetwork
 
-__all__ = ["load_encoder", "read_tensors"]
+__all__ = ["load_encoder", "read_fitting", "read_tensors"]
 
 
 def read_tensors(path: Path, prefix: str = "") -> Mapping[str, object]:
@@ -51,6 +52,65 @@ def read_tensors(path: Path, prefix: str = "") -> Mapping[str, object]:
     return state
 
 
+def read_fitting(
+    path: Path, targets: Mapping[str, Tensor], what: str, advice: str, belongs: Callable[[str], bool]
+) -> dict[str, Tensor]:
+    """Read weights that are published, all that fills `targets`, every key checked.
+
+    Parameters
+    ----------
+    path : Path
+    targets : Mapping[str, Tensor]
+        The tensors to be filled, by their keys in the file.
+    what : str
+        Whose weights they are, for messages: ``torchvision's vgg16_bn``.
+    advice : str
+        Where to get them.
+    belongs : Callable[[str], bool]
+        Whether a key of the file is one of those that must be among `targets`.
+
+    Raises
+    ------
+    ValueError
+        Something is missing, of another shape or type, or not finite; or the file holds no such weights.
+    OSError
+        It cannot be read.
+    """
+    try:
+        return _fitting(read_tensors(path), targets, what, belongs)
+    except ValueError as error:
+        (first, *_, last) = ((key, tuple(value.shape)) for key, value in targets.items())
+        raise ValueError(
+            f"{path} does not hold {what} weights. Expected a state_dict with '{first[0]}' {first[1]} to '{last[0]}'"
+            f" {last[1]}; found: {error}. Take {advice}, or train without a pre-trained encoder"
+        ) from error
+
+
+def _fitting(
+    state: Mapping[str, object], targets: Mapping[str, Tensor], what: str, belongs: Callable[[str], bool]
+) -> dict[str, Tensor]:
+    fitting: dict[str, Tensor] = {}
+    # A counter of batches seen may be in the file or not, and nothing depends on it.
+    own = (key for key in state if isinstance(key, str) and belongs(key) and not key.endswith("num_batches_tracked"))
+    misfits = [f"{key!r}, which {what.rpartition(' ')[2]} lacks" for key in own if key not in targets]
+    for key, target in targets.items():
+        value = state.get(key)
+        if value is None:
+            misfits.append(f"no {key!r} among its {len(state)} keys")
+        elif not isinstance(value, Tensor):
+            misfits.append(f"{key!r} as a {type(value).__name__}")
+        elif value.shape != target.shape:
+            misfits.append(f"{key!r} {tuple(value.shape)} instead of {tuple(target.shape)}")
+        elif not value.is_floating_point() or not value.isfinite().all():
+            misfits.append(f"{key!r} with values that are not finite floating-point numbers ({value.dtype})")
+        else:
+            fitting[key] = value
+    if misfits:
+        more = f"; and {len(misfits) - 3} more" if len(misfits) > 3 else ""
+        raise ValueError("; ".join(misfits[:3]) + more)
+    return fitting
+
+
 def load_encoder(network: MattingNetwork, source: str) -> None:
     """Load an encoder's weights.
 
@@ -71,14 +131,16 @@ def load_encoder(network: MattingNetwork, source: str) -> None:
         network.load_encoder(_download(network) if source == "download" else Path(source))
     except OSError as error:
         raise TrainingError(
-            f"network.encoder = {source}: cannot be had ({error}); fetch {network.encoder_url} elsewhere and give its"
-            " path, or train from random weights with --set network.encoder=random"
+            f"network.encoder = {source}: cannot be had ({error}); fetch {network.encoder_url or 'it'} elsewhere and"
+            " give its path, or train from random weights with --set network.encoder=random"
         ) from None
     except ValueError as error:
         raise TrainingError(f"network.encoder: {error}") from None
 
 
 def _download(network: MattingNetwork) -> Path:
+    if (packaged := network.packaged_encoder()) is not None:
+        return packaged
     url = network.encoder_url
     if url is None:
         raise ValueError(f"{type(network).__name__} knows of no weights to download; give a file, or random")
