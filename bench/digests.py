@@ -52,7 +52,7 @@ LEFT_OUT = {
 }
 # Lines of a text file, by their ends: the sum of a file of which a part is left out.
 LEFT_OUT_LINES = {"SHA256SUMS": "  dataset.json"}
-UNREAD = ("curves.png", "index.html")  # of a run's folder: they show the clock's part of metrics.jsonl
+UNREAD = ("index.html",)  # of a run's folder: it shows the clock's part of metrics.jsonl
 FOLDER = "Adobe-licensed images"
 FAILED = "failed"  # in the place of a digest
 STATES = ("model", "ema", "optimiser")  # of a checkpoint; beside them it holds seconds and plain settings

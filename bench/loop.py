@@ -23,7 +23,7 @@ from matting_compose.trainer.data.stream import Batch
 from matting_compose.trainer.training import loop, validate
 from matting_compose.trainer.training.config import load_config
 from matting_compose.trainer.training.learner import Learner, StepResult
-from matting_compose.trainer.training.run_log import read_records
+from matting_compose.trainer.training.records import read_records
 from matting_compose.trainer.training.runtime import open_runtime
 
 

@@ -183,11 +183,12 @@ TABLES = (
 
 def read_records(data: bytes) -> None:
     """Read a run's records, and go on writing them."""
-    from matting_compose.trainer.training import run_log as journal
+    from matting_compose.trainer.training.records import METRICS_FILE
+    from matting_compose.trainer.training.run_log import RunLog
 
-    file_of(data, journal.METRICS_FILE)
+    file_of(data, METRICS_FILE)
     with suppress(MattingComposeError):
-        journal.RunLog(home(), 10, 10, ignore_progress).close()
+        RunLog(home(), 10, 10, ignore_progress).close()
 
 
 def records() -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from browser import Browser, find_browser
 from filelock import FileLock
 from numpy.typing import NDArray
 
@@ -148,11 +149,12 @@ def whole(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def no_curves(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw no curves but that run's: they take longer than the steps."""
-    from matting_compose.trainer.training import run_log as journal
-
-    monkeypatch.setattr(journal, "_draw_curves", lambda *_: None)
+def browser(tmp_path: Path) -> Browser:
+    """Start a browser; without one, the test is skipped."""
+    executable = find_browser()
+    if executable is None:
+        pytest.skip("no Chromium or Chrome is installed (apt-get install chromium): pages are not opened")
+    return Browser(executable, tmp_path / "profile")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from matting_compose.composer.base.progress import OnProgress, ignore_progress
 from matting_compose.trainer import cli
 from matting_compose.trainer.training import loop
 from matting_compose.trainer.training.config import Config, load_config
-from matting_compose.trainer.training.run_log import read_records
+from matting_compose.trainer.training.records import read_records
 from matting_compose.trainer.training.runtime import Runtime
 
 torch.set_num_threads(1)

@@ -371,7 +371,8 @@ def test_a_damaged_line_of_metrics_costs_that_line_only(tmp_path: Path, caplog: 
     """The lines after it are kept, the file as it was too, and it is said; a line that a stop has cut is no damage."""
     pytest.importorskip("torch")
     from matting_compose.composer.base.progress import ignore_progress
-    from matting_compose.trainer.training.run_log import METRICS_FILE, RunLog, read_records
+    from matting_compose.trainer.training.records import METRICS_FILE, read_records
+    from matting_compose.trainer.training.run_log import RunLog
 
     numbers = {"loss": 0.5, "rate": 0.1, "crops_per_second": 1.0, "waiting": 0.0, "losses": {}}
     lines = [json.dumps({"kind": "train", "step": n, **numbers}) for n in range(5)]
@@ -390,7 +391,8 @@ def test_a_full_disk_costs_lines_of_metrics_only(tmp_path: Path, caplog: pytest.
     """It is warned of once; when there is room again, lines are whole again."""
     pytest.importorskip("torch")
     from matting_compose.composer.base.progress import ignore_progress
-    from matting_compose.trainer.training.run_log import RunLog, read_records
+    from matting_compose.trainer.training.records import read_records
+    from matting_compose.trainer.training.run_log import RunLog
 
     class Disk:
         room = 10**6

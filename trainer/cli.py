@@ -123,7 +123,7 @@ def _need_packages() -> None:
 
     from ..composer.base.errors import TrainingError
 
-    for module, name in (("torch", "PyTorch"), ("matplotlib", "Matplotlib"), ("jinja2", "Jinja")):
+    for module, name in (("torch", "PyTorch"), ("jinja2", "Jinja")):
         if find_spec(module) is None:
             raise TrainingError(f'training needs {name}, which is not installed: pip install "matting-compose[train]"')
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+from importlib import import_module
 
 from .errors import MattingComposeError
 
@@ -22,7 +22,12 @@ def require_packages(*names: str, extra: str = "export") -> None:
     MattingComposeError
         One of them is not installed.
     """
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    missing = []
+    for name in names:
+        try:
+            import_module(name)
+        except ImportError:  # not there, or not whole
+            missing.append(name)
     if missing:
         raise MattingComposeError(
             f"this needs {' and '.join(missing)}, which is not installed: pip install 'matting-compose[{extra}]'"

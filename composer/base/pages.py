@@ -1,13 +1,23 @@
-"""Pages: HTML from templates that escape whatever comes from a file; nothing in them is loaded from anywhere."""
+"""Pages: HTML from templates that escape whatever comes from a file.
+
+All pages share one frame and one style. Their policy allows the style and the script that are shipped, and pictures
+that lie in the page or beside it; nothing is loaded from anywhere else.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from importlib import resources
 
 from .packages import require_packages
 
+__all__ = ["render_page"]
 
-def render_page(package: str, template: str, **values: object) -> str:
+FRAME = "page.html.j2"
+
+
+def render_page(package: str, template: str, *, script: str | None = None, **values: object) -> str:
     """Fill in a template that comes in a package.
 
     Parameters
@@ -15,9 +25,12 @@ def render_page(package: str, template: str, **values: object) -> str:
     package : str
         Its dotted name.
     template : str
-        The file's name.
+        The file's name. It extends ``page.html.j2`` and fills its block ``body``.
+    script : str, optional
+        The name of the JavaScript file beside it.
     **values : object
-        What the template names; all of it is escaped.
+        What the template names; all of it is escaped. ``title`` is the page's; ``data`` is given to the script, as
+        JSON; ``images`` is where pictures may come from, in the policy's words, if not only from within the page.
 
     Returns
     -------
@@ -31,9 +44,26 @@ def render_page(package: str, template: str, **values: object) -> str:
     """
     require_packages("jinja2", extra="report")
     import jinja2
+    from markupsafe import Markup
 
-    text = resources.files(package).joinpath(template).read_text(encoding="utf-8")
+    def read(package: str, name: str) -> str:
+        return resources.files(package).joinpath(name).read_text(encoding="utf-8")
+
+    sources = {FRAME: read(__package__, FRAME), template: read(package, template)}
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.DictLoader(sources),
+    )  # fmt: skip
+    style, code = read(__package__, "pages.css"), read(package, script) if script else ""
+    text = environment.get_template(template).render(
+        **values,
+        style=Markup(style),
+        script=Markup(code),
+        style_hash=_policy_hash(style),
+        script_hash=_policy_hash(code),
     )
-    return environment.from_string(text).render(**values)
+    return text.encode("utf-8", "replace").decode()  # half of a surrogate pair cannot be written; it is marked
+
+
+def _policy_hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -7,14 +7,12 @@ page's own policy allows no script and no style but the two that are shipped, an
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,9 @@ import numpy as np
 from PIL import Image
 
 from ..base.arrays import UInt8Array
-from ..base.errors import DatasetError
 from ..base.files import write_text
+from ..base.packages import require_packages
+from ..base.pages import render_page
 from ..base.progress import OnProgress, Progress
 from ..base.text import escape
 from ..dataset.dataset import Dataset, Sample, open_dataset
@@ -104,11 +103,7 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
     >>> write_report("dataset", "report.html").composites
     4
     """
-    try:
-        import jinja2
-        from markupsafe import Markup
-    except ImportError:
-        raise DatasetError("a report needs jinja2: pip install 'matting-compose[report]'") from None
+    require_packages("jinja2", extra="report")
     with closing(open_dataset(folder)) as dataset:
         missing = dataset.missing_shards()
         rows = dataset.read_rows(missing, on_progress)
@@ -116,10 +111,10 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
         summary = make_summary(dataset, missing, rows, masks)
         cells, foregrounds = _cells(dataset, rows, masks, on_progress)
     failures, more = _failures(dataset.failures)
-    script, style = (resources.files(__package__).joinpath(f"report.{end}").read_text("utf-8") for end in ("js", "css"))
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(resources.files(__package__).joinpath("report.html.j2").read_text("utf-8"))
-    text = template.render(
+    text = render_page(
+        __package__,
+        "report.html.j2",
+        script="report.js",
         title=f"{dataset.path.resolve().name}: composites for matting",
         summary=summary,
         lines=[(label, escape(text), figures) for label, text, figures in list_lines(summary)],
@@ -129,23 +124,9 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
         more_failures=more,
         recipe=json.dumps(dataset.recipe, ensure_ascii=False, indent=1),
         data={"composites": f"{summary.composites:,}", "cells": cells, "foregrounds": foregrounds},
-        script=Markup(script),
-        style=Markup(style),
-        script_hash=_policy_hash(script),
-        style_hash=_policy_hash(style),
     )
-    # Names that are no text (half of a surrogate pair) cannot be written; they are marked.
-    write_text(Path(path), text.encode("utf-8", "replace").decode())
+    write_text(Path(path), text)
     return summary
-
-
-def stylesheet() -> str:
-    """Return the style that all pages have in common, CSS."""
-    return resources.files(__package__).joinpath("report.css").read_text("utf-8")
-
-
-def _policy_hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def choose_cells(rows: dict[int, Row], masks: MaskFigures) -> dict[int, list[str]]:

@@ -94,7 +94,6 @@ def test_a_bucket_is_read_as_a_folder_is(bucket: Any, finished: Path, cache: Pat
     assert "shards/shard-00002.h5" in {problem["file"] for problem in proof.json["problems"]}
 
 
-@pytest.mark.usefixtures("no_curves")
 def test_a_network_is_trained_out_of_a_bucket(bucket: Any, finished: Path, whole: Path, tmp_path: Path) -> None:
     """`matting-train s3://…`, with a reading process, ends where a training on the folder did, to the last bit."""
     from runs import MODULE, command, same, state

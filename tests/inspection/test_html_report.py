@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import Browser, find_browser
+from browser import Browser
 
 from conftest import Pictures, call, save, soft_disc
 from matting_compose.composer import open_dataset
@@ -91,15 +91,6 @@ def test_without_jinja2_it_says_what_to_install(finished: Path, tmp_path: Path) 
     assert done.returncode == 1
     assert "matting-compose[report]" in done.stderr
     assert not (tmp_path / "r.html").exists()
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Browser:
-    """Start a browser; without one, the test is skipped."""
-    executable = find_browser()
-    if executable is None:
-        pytest.skip("no Chromium or Chrome is installed (apt-get install chromium): the report is not opened")
-    return Browser(executable, tmp_path / "profile")
 
 
 def test_in_a_browser(hostile: Path, tmp_path: Path, browser: Browser) -> None:

@@ -15,8 +15,6 @@ from matting_compose.trainer.training.learner import Learner  # noqa: E402
 from runs import CPU, arguments, command, same, state, tiny, train_in_process  # noqa: E402
 from small_networks import lively  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 
 def test_weights_are_taken_by_name_and_shape(tmp_path: Path) -> None:
     """What fits is taken; the rest is counted and named, and stays as it was."""

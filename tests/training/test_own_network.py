@@ -16,15 +16,12 @@ torch = pytest.importorskip("torch", reason="training needs the 'train' extra")
 from matting_compose.trainer import commands  # noqa: E402 (only once torch is known to be there)
 from matting_compose.trainer.inference.tiled import predict_alpha, smallest_tile  # noqa: E402
 from matting_compose.trainer.networks.checkpoint import load_network  # noqa: E402
-from matting_compose.trainer.training import run_log  # noqa: E402
 from matting_compose.trainer.training.config import Config, load_config  # noqa: E402
 from runs import TINY, asked_at, same, state, steps_of, train_in_process  # noqa: E402
 from small_networks import picture  # noqa: E402
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAME = "tiny_unet:TinyUNet"
-
-pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 def tiny_config() -> Config:
@@ -36,9 +33,7 @@ def tiny_config() -> Config:
 def trained(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train it in one go. To be read only."""
     out = tmp_path_factory.mktemp("own") / "run"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run_log, "_draw_curves", lambda *_: None)
-        assert not train_in_process(finished, out, tiny_config()).stopped
+    assert not train_in_process(finished, out, tiny_config()).stopped
     return out
 
 

@@ -16,8 +16,6 @@ from matting_compose.composer.base.errors import FileError  # noqa: E402
 from matting_compose.trainer import commands, evaluate, load_config, load_network, metrics, train  # noqa: E402
 from runs import TINY, same, state  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 
 def test_a_training_is_one_call(finished: Path, whole: Path, tmp_path: Path) -> None:
     """Paths as text, a configuration; resumed without one it goes on as it was begun."""

@@ -19,17 +19,15 @@ from matting_compose.composer.base.progress import Progress  # noqa: E402
 from matting_compose.trainer.networks.checkpoint import load_network  # noqa: E402
 from matting_compose.trainer.training import loop, validate  # noqa: E402
 from matting_compose.trainer.training.config import load_config  # noqa: E402
-from matting_compose.trainer.training.run_log import read_records  # noqa: E402
+from matting_compose.trainer.training.records import read_records  # noqa: E402
 from matting_compose.trainer.training.runtime import Runtime  # noqa: E402
 from runs import MODULE, arguments, asked_at, command, same, state, steps_of, tiny, together, train_in_process  # noqa: E402
-
-pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 def test_a_run_leaves_what_it_promises(whole: Path, finished: Path) -> None:
     """Checkpoints that others can read, a line a step, validations of foregrounds never trained on, a page."""
     assert {path.name for path in whole.iterdir()} == {
-        ".lock", "best.pt", "config.json", "curves.png", "index.html", "last.pt", "metrics.jsonl", "panels",
+        ".lock", "best.pt", "config.json", "index.html", "last.pt", "metrics.jsonl", "panels",
     }  # fmt: skip
     assert steps_of(whole, "train") == [1, 2, 3, 4, 5, 6, 7]
     assert steps_of(whole, "validation") == [0, 0, 4, 7]
@@ -196,10 +194,10 @@ def test_a_network_learns(finished: Path, tmp_path: Path) -> None:
 
 
 def test_panels_show_whole_composites(whole: Path) -> None:
-    """Five pictures a row, at one height."""
+    """Five pictures a row, each in a square, so that columns are of one width."""
     panel = cv2.imread(str(whole / "panels" / "step-0000004.png"))
     assert panel is not None
-    assert panel.shape[0] == 256 + 6
+    assert panel.shape == (256, 5 * 256, 3)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: says nothing about the CUDA path without")

@@ -28,8 +28,6 @@ from matting_compose.trainer.training import batches, learner, loop, validate  #
 from matting_compose.trainer.training.learner import Learner  # noqa: E402
 from runs import TINY, arguments, command, same, state, steps_of, tiny, together, train_in_process  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 
 def failing(act: Callable[[], None]) -> Any:
     """Make a stream that gives three batches and then does something else."""

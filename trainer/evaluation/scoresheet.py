@@ -15,7 +15,6 @@ from typing import Any, Final
 from ...composer.base.files import disk_error, write_text
 from ...composer.base.pages import render_page
 from ...composer.base.text import escape_cell
-from ...composer.inspection.html_report import stylesheet
 from ..metrics import METRICS
 from .evaluate import Evaluation, Interval, Score
 
@@ -158,7 +157,7 @@ def _page(evaluation: Evaluation) -> str:
     return render_page(
         __package__,
         "scoresheet.html.j2",
-        style=stylesheet(),
+        title="Mattes, graded",
         region="the unknown region" if evaluation.region == "unknown" else "the whole picture",
         titles=list(map(_title, METRICS)),
         summaries=[

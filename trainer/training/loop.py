@@ -22,7 +22,7 @@ from .batches import StepBatches, open_training_stream
 from .config import Config, crops_per_step, load_config
 from .learner import Learner, StepResult, learning_rate
 from .run_folder import BEST, CONFIG, LAST, check_folder, previous_state, write_config
-from .run_log import Meter, RunLog, write_page
+from .run_log import Meter, RunLog
 from .runtime import Runtime, StopRequest, open_runtime, stop_on_signals
 from .trackers import Trackers, find_trackers
 from .validate import Validation
@@ -75,7 +75,7 @@ def train(
     dataset : str or Path
         Its folder.
     out : str or Path
-        The run's folder: config.json, metrics.jsonl, last.pt, best.pt, panels/, curves.png, index.html.
+        The run's folder: config.json, metrics.jsonl, last.pt, best.pt, panels/, index.html.
     config : Config, str, Path or None
         How: a configuration, or one that `load_config` finds. None is ``modern``, or with `resume` what the run was
         begun with.
@@ -167,13 +167,15 @@ class _Training:
             if self._runtime.leads:
                 config = self._config.model_dump(mode="json")
                 tracker = Trackers(self._config.trackers, self._out, self._step, config)
-                run_log = RunLog(self._out, self._step, self._validated, on_progress, tracker)
+                run_log = RunLog(
+                    self._out, self._step, self._validated, on_progress, self._config.model_dump_json(indent=1), tracker
+                )
                 self._run_log = stack.enter_context(closing(run_log))
                 for warning in self._warnings:
                     logger.warning(warning)
             finished = self._train()
-        if self._runtime.leads:
-            self._write_page("Finished." if finished else "Stopped.")
+            if self._run_log is not None:
+                self._run_log.page("Finished." if finished else "Stopped.")
         best_step, best_sad = self._best or (None, None)
         return TrainResult(
             self._step, self._config.steps, not finished, self._elapsed(), self._loss, best_step, best_sad
@@ -291,7 +293,7 @@ class _Training:
                     self._run_log.panel(self._step, self._validation.draw_panel(network))
                 except DatasetError as error:  # other processes are back at work
                     logger.warning("step %s has no panel: %s", f"{self._step:,}", error)
-            self._write_page("Running.")
+            self._run_log.page("Running.")
         return True
 
     def _checkpoint(self, going: bool) -> None:
@@ -308,9 +310,6 @@ class _Training:
                 "composites": self._composites, "crops": crops_per_step(self._config, self._runtime),
             }  # fmt: skip
             save_checkpoint(self._out / name, state)
-
-    def _write_page(self, state: str) -> None:
-        write_page(self._out, self._out.resolve().name, self._config.model_dump_json(indent=1), state)
 
     def _elapsed(self) -> float:
         return time.perf_counter() - self._began

@@ -1,11 +1,9 @@
-"""Run log: what is kept and told of a run: metrics.jsonl, curves, panels, one page, and its progress."""
+"""Run log: what is kept and told of a run: metrics.jsonl, panels, its page, and its progress."""
 
 from __future__ import annotations
 
-import io
 import json
 import logging
-import math
 import re
 import resource
 import sys
@@ -20,38 +18,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...composer.base.errors import BuildError
-from ...composer.base.files import write_file, write_text
-from ...composer.base.pages import render_page
+from ...composer.base.files import write_text
 from ...composer.base.progress import OnProgress, Progress
 from ...composer.base.text import count_of
-from ...composer.inspection.html_report import stylesheet
 from ...composer.sources.image_io import write_picture
 from .config import Config, crops_per_step
 from .learner import StepResult
+from .records import METRICS_FILE, read_lines
+from .run_page import PANELS, RunPage, State, warn_only
 from .runtime import Runtime
 from .trackers import Tracker
 
 logger = logging.getLogger(__name__)
-
-
-METRICS_FILE = "metrics.jsonl"
-
-
-PANELS = "panels"
-
-
-CURVES = "curves.png"
-
-
-PAGE = "index.html"
-
-
-# What curves and page need of a line.
-NUMBERS = {
-    "train": ("loss", "rate", "crops_per_second", "waiting"),
-    "validation": ("sad", "mse", "gradient", "connectivity"),
-}
 
 
 @dataclass(frozen=True)
@@ -106,18 +84,27 @@ class RunLog:
         The step that it goes on from, and that of its last validation: lines that will be written again go.
     on_progress : OnProgress
         Called for each line.
+    config : str
+        The configuration, as the page shows it.
     tracker : Tracker, optional
         Told the same.
     """
 
     def __init__(
-        self, folder: Path, step: int, judged: int, on_progress: OnProgress, tracker: Tracker | None = None
+        self,
+        folder: Path,
+        step: int,
+        judged: int,
+        on_progress: OnProgress,
+        config: str = "",
+        tracker: Tracker | None = None,
     ) -> None:
         self._folder, self._on_progress = folder, on_progress
+        self._page = RunPage(folder, config)
         self._path = folder / METRICS_FILE
         self._tracker = tracker
         kept = {"train": step, "validation": judged}
-        lines = _lines(folder)
+        lines = read_lines(folder)
         damaged = sum(record is None for record in lines[:-1])  # the last one may be what a stop has cut
         if damaged:
             aside = self._path.with_suffix(".damaged.jsonl")
@@ -134,6 +121,7 @@ class RunLog:
         self._on_progress(Progress("step", line.step, line.steps, detail=format_line(line)))
         record = {key: value for key, value in vars(line).items() if key not in ("steps", "left")}
         self._record("train", record)
+        self._page.refresh()
 
     def validation(self, step: int, scores: dict[str, float], what: str = "network") -> None:
         """Record a validation, of the network or of a guess it has to beat."""
@@ -143,10 +131,14 @@ class RunLog:
 
     def panel(self, step: int, picture: NDArray[np.uint8]) -> None:
         """Keep a panel."""
-        with _unharmed():
+        with warn_only():
             write_picture(self._folder / PANELS / f"step-{step:07d}.png", picture)
         if self._tracker is not None:
             self._tracker.log_picture(step, "panel", picture)
+
+    def page(self, state: State) -> None:
+        """Draw the page anew."""
+        self._page.write(state)
 
     def close(self) -> None:
         """Finish the files."""
@@ -172,15 +164,6 @@ class RunLog:
         self._broken = not whole
 
 
-@contextmanager
-def _unharmed() -> Iterator[None]:
-    """Go on without a panel or a page that cannot be written."""
-    try:
-        yield
-    except BuildError as error:
-        logger.warning("%s", error)
-
-
 def _flatten(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Yield a record's numbers by their paths; what it is of goes before the name: validation/network/sad."""
     names = [re.sub(r"[^\w.]+", "-", value) for value in values.values() if isinstance(value, str)]
@@ -189,83 +172,6 @@ def _flatten(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, floa
             yield from _flatten(f"{prefix}/{name}", value)
         elif isinstance(value, (int, float)):
             yield "/".join([prefix, *([] if name == "step" else names), name]), float(value)
-
-
-def read_records(folder: Path) -> list[dict[str, Any]]:
-    """Read a run's metrics.jsonl; lines that are damaged, or that a crash left unfinished, are passed over."""
-    return [record for record in _lines(folder) if record is not None]
-
-
-def _lines(folder: Path) -> list[dict[str, Any] | None]:
-    """Read a run's records; None for each line that is none. A new run has no file yet."""
-    path = folder / METRICS_FILE
-    data = path.read_bytes() if path.exists() else b""
-    return [_record(line) for line in data.splitlines() if line]
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-        kind, step = record["kind"], record["step"]
-        numbers = [step, *(record[name] for name in NUMBERS[kind])]
-        if kind == "train":
-            numbers += record["losses"].values()
-        whole = type(step) is int and all(isinstance(number, (int, float)) for number in numbers)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None
-    return record if whole and (kind == "train" or isinstance(record.get("what"), str)) else None
-
-
-def write_page(folder: Path, title: str, config: str, finished: str) -> None:
-    """Draw the curves and write the page that shows curves, panels, scores and configuration."""
-    records = read_records(folder)
-    with _unharmed():
-        _draw_curves(records, folder / CURVES)
-    panels = sorted((folder / PANELS).glob("step-*.png"), reverse=True)
-    validations = [record for record in records if record["kind"] == "validation"]
-    text = render_page(
-        __package__, "page.html.j2",
-        title=title, config=config, finished=finished, curves=CURVES, validations=validations, style=stylesheet(),
-        last=next((r for r in reversed(records) if r["kind"] == "train"), None),
-        panels=[f"{PANELS}/{path.name}" for path in panels],
-    )  # fmt: skip
-    with _unharmed():
-        write_text(folder / PAGE, text)
-
-
-def _draw_curves(records: list[dict[str, Any]], path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    train = [record for record in records if record["kind"] == "train"]
-    figure = Figure(figsize=(12, 7), layout="constrained")
-    FigureCanvasAgg(figure)
-    (loss, sad), (rate, pace) = figure.subplots(2, 2)
-    steps = [record["step"] for record in train]
-    for name in train[0]["losses"] if train else ():
-        loss.plot(steps, [record["losses"].get(name, math.nan) for record in train], label=name, linewidth=1)
-    loss.set(title="losses", yscale="log")
-    for what in dict.fromkeys(record["what"] for record in records if record["kind"] == "validation"):
-        points = [(r["step"], r["sad"]) for r in records if r["kind"] == "validation" and r["what"] == what]
-        if what == "network":
-            sad.plot(*zip(*points, strict=True), marker="o", label="network")
-        else:
-            style = "--" if what == "trimap alone" else ":"  # they may lie on each other
-            sad.axhline(points[0][1], linestyle=style, linewidth=1.5, color="grey", label=what)
-    sad.set(title="validation SAD (thousands)", ylim=(0, None))
-    rate.plot(steps, [record["rate"] for record in train], linewidth=1)
-    rate.set(title="learning rate", xlabel="step")
-    pace.plot(steps, [record["crops_per_second"] for record in train], linewidth=1, label="crops/s")
-    pace.set(title="crops per second; share of time waiting for data (right)", xlabel="step", ylim=(0, None))
-    share = pace.twinx()
-    share.plot(steps, [record["waiting"] for record in train], linewidth=1, color="tab:red")
-    share.set(ylim=(0, 1))
-    for axis in (loss, sad):
-        if axis.lines:
-            axis.legend(fontsize=8)
-    file = io.BytesIO()
-    figure.savefig(file, dpi=90, format="png")
-    write_file(path, file.getvalue())
 
 
 def format_line(line: Line) -> str:

@@ -25,7 +25,10 @@ __all__ = ["Scores", "Validation", "guess_half", "guess_ramp", "panel", "predict
 Array = NDArray[np.uint8]
 
 
-PANEL_HEIGHT = 256  # px, of each picture
+PANEL_SIDE, PANEL_RIM = 256, 3  # px, of each picture's square, and left free around it
+
+
+PANEL_GREY = 96  # of what is left free: neither a trimap's nor an alpha's
 
 
 ERROR_GAIN = 4  # a quarter of the range is shown as white
@@ -181,10 +184,16 @@ def panel(rows: Sequence[tuple[Sample, Array]]) -> Array:
     for sample, alpha in rows:
         error = np.minimum(cv2.absdiff(alpha, sample.alpha).astype(np.uint16) * ERROR_GAIN, 255).astype(np.uint8)
         pictures = [sample.image, *(cv2.merge([grey] * 3) for grey in (sample.trimap, alpha, sample.alpha, error))]
-        scale = PANEL_HEIGHT / sample.alpha.shape[0]
-        size = max(1, round(sample.alpha.shape[1] * scale)), PANEL_HEIGHT
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        strips.append(np.hstack([np.asarray(cv2.resize(p, size, interpolation=method), np.uint8) for p in pictures]))
-    width = max(strip.shape[1] for strip in strips)
-    padded = [np.pad(strip, ((0, 6), (0, width - strip.shape[1]), (0, 0)), constant_values=255) for strip in strips]
-    return np.asarray(np.vstack(padded), np.uint8)
+        strips.append(np.hstack([_fit_square(np.asarray(picture, np.uint8)) for picture in pictures]))
+    return np.vstack(strips)
+
+
+def _fit_square(picture: Array) -> Array:
+    """Fit a picture, (H, W, 3), into a square of `PANEL_SIDE`, on grey."""
+    scale = (PANEL_SIDE - 2 * PANEL_RIM) / max(picture.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    square = np.full((PANEL_SIDE, PANEL_SIDE, 3), PANEL_GREY, np.uint8)
+    top, left = (PANEL_SIDE - height) // 2, (PANEL_SIDE - width) // 2
+    square[top : top + height, left : left + width] = small
+    return square

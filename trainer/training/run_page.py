@@ -1,0 +1,124 @@
+"""Run page: a training on a page that lives while it runs: curves, scores, panels through time, configuration."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from ...composer.base.errors import BuildError
+from ...composer.base.files import write_text
+from ...composer.base.pages import render_page
+from .records import read_records
+
+__all__ = ["EVERY", "PAGE", "PANELS", "RunPage", "warn_only"]
+
+logger = logging.getLogger(__name__)
+
+
+PAGE: Final = "index.html"
+
+
+PANELS: Final = "panels"
+
+
+EVERY: Final = 60.0  # seconds: a page is never older while steps are taken, and loads itself anew as often
+
+
+MOST_POINTS: Final = 1000  # of a curve: more than a screen has columns
+
+
+State = Literal["Running.", "Stopped.", "Finished."]
+
+
+class RunPage:
+    """The page of a run's folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's.
+    config : str
+        The configuration, as it is to be shown.
+    """
+
+    def __init__(self, folder: Path, config: str) -> None:
+        self._folder, self._config = folder, config
+        self._written = -math.inf
+
+    def refresh(self) -> None:
+        """Draw the page if it is older than `EVERY`."""
+        if time.monotonic() - self._written >= EVERY:
+            self.write("Running.")
+
+    def write(self, state: State) -> None:
+        """Draw the page. One that cannot be written is warned of, and ends nothing."""
+        self._written = time.monotonic()
+        records = read_records(self._folder)
+        validations = [record for record in records if record["kind"] == "validation"]
+        best = min((v for v in validations if v["step"]), key=lambda v: v["sad"], default=None)
+        panels = [path.name for path in sorted((self._folder / PANELS).glob("step-*.png"))]
+        text = render_page(
+            __package__, "run_page.html.j2", script="run_page.js", images="'self' file:",
+            title=self._folder.resolve().name, state=state, every=EVERY, config=self._config, best=best,
+            validations=validations, panels=panels, folder=PANELS,
+            last=next((record for record in reversed(records) if record["kind"] == "train"), None),
+            data={"charts": _charts(records, best), "panels": panels, "folder": PANELS},
+        )  # fmt: skip
+        with warn_only():
+            write_text(self._folder / PAGE, text)
+
+
+@contextmanager
+def warn_only() -> Iterator[None]:
+    """Go on without a picture or a page that cannot be written."""
+    try:
+        yield
+    except BuildError as error:
+        logger.warning("%s", error)
+
+
+def _charts(records: Sequence[Mapping[str, Any]], best: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Lay out what is plotted: for each chart its title, its scale and its series, each a list of (step, value)."""
+    train = [record for record in records if record["kind"] == "train"]
+    losses = dict.fromkeys(name for record in train for name in record["losses"])
+    weighted = [("weighted sum", _points(train, lambda r: r["loss"]))] if len(losses) > 1 else []
+    parts = [(name, _points(train, lambda r, name=name: r["losses"].get(name))) for name in losses]
+    return [
+        _chart("loss", [*parts, *weighted], scale="log"),
+        _chart("validation SAD, thousands", list(_scores(records)), mark=best and [best["step"], best["sad"]]),
+        _chart("learning rate", [("rate", _points(train, lambda r: r["rate"]))]),
+        _chart("norm of the gradient", [("gradient", _points(train, lambda r: r.get("gradient")))], scale="log"),
+        _chart("crops per second", [("crops/s", _points(train, lambda r: r["crops_per_second"]))]),
+        _chart("time waiting for data, %", [("waiting", _points(train, lambda r: 100 * r["waiting"]))]),
+        _chart("memory, GB", [("memory", _points(train, lambda r: r.get("memory", math.nan) / 1e9))]),
+    ]
+
+
+def _chart(
+    title: str, series: Iterable[tuple[str, list[Any]]], scale: str = "linear", mark: Any = None
+) -> dict[str, Any]:
+    found = [{"name": name, "points": points} for name, points in series if points]
+    return {"title": title, "scale": scale, "series": found, "mark": mark}
+
+
+def _scores(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[Any]]]:
+    """Give the network's SAD, and what it has to beat as lines from the first step to the last."""
+    end = max((record["step"] for record in records), default=0)
+    validations = [record for record in records if record["kind"] == "validation"]
+    for what in sorted({v["what"] for v in validations}, key=lambda what: (what != "network", what)):
+        own = [v for v in validations if v["what"] == what]
+        points = _points(own, lambda v: v["sad"])
+        yield what, points if what == "network" else [[0, own[0]["sad"]], [end, own[0]["sad"]]]
+
+
+def _points(records: Sequence[Mapping[str, Any]], value: Any) -> list[list[float]]:
+    """Take (step, value) of records, thinned evenly; values that are none or not finite are left out."""
+    stride = math.ceil(len(records) / MOST_POINTS) or 1
+    thinned = records[:-1:stride] + records[-1:] if records else []  # type: ignore[operator]
+    found = [(record["step"], value(record)) for record in thinned]
+    return [[step, float(f"{number:.6g}")] for step, number in found if number is not None and math.isfinite(number)]
