@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TextIO, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from ..base.progress import OnProgress, Progress, ignore_progress
 from ..base.text import count_of, format_duration, format_size
 from .terminal import log_level, write_line
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 REFRESH, LINE_EVERY = 0.1, 10.0  # seconds between two updates on a terminal, and between two lines elsewhere
 
@@ -23,14 +28,14 @@ def show_progress(line_every: float = LINE_EVERY) -> Iterator[OnProgress]:
     Parameters
     ----------
     line_every : float
-        Seconds between two lines where standard error is no terminal; 0 shows every call.
+        Seconds between two lines where standard error is no terminal; 0 shows every call, on a terminal above the bar.
     """
     if log_level() > logging.INFO:
         yield ignore_progress
     elif not sys.stderr.isatty():
         yield _Lines(line_every)
     else:
-        with _bar() as update:
+        with _bar(lines=not line_every) as update:
             yield update
 
 
@@ -41,43 +46,38 @@ def _amount(progress: Progress, number: float) -> str:
     return f"{number:,.3g}" if isinstance(number, float) else f"{number:,}"
 
 
+def _pace(progress: Progress, rate: float) -> str:
+    return f"{_amount(progress, rate)}/s"
+
+
 def _details(progress: Progress) -> str:
     failures = count_of(progress.failures, "failure") if progress.failures else ""
     return "  ".join(filter(None, (progress.detail, failures)))
 
 
 @contextmanager
-def _bar() -> Iterator[OnProgress]:
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+def _bar(lines: bool) -> Iterator[OnProgress]:
+    from .live_display import open_display
 
-    amount, rate, details = (
-        TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("amount", "rate", "details")
-    )
-    columns = (TextColumn("{task.description}"), BarColumn(), amount, rate, TimeElapsedColumn(), TimeRemainingColumn())
-    console = Console(file=cast(TextIO, _LostTerminal(sys.stderr)))
-    with Bar(*columns, details, console=console, transient=True) as bar:
-        tasks = {"": bar.add_task("", visible=False, amount="", rate="", details="")}
-        last = 0.0
+    with open_display(cast(TextIO, _LostTerminal(sys.stderr))) as bar:
+        tasks: dict[str, TaskID] = {}
+        last = -math.inf
 
         def update(progress: Progress) -> None:
             nonlocal last
-            if progress.done < progress.total and time.monotonic() - last < REFRESH:
+            if not lines and progress.done < progress.total and time.monotonic() - last < REFRESH:
                 return
             last = time.monotonic()
+            amount = f"{_amount(progress, progress.done)}/{_amount(progress, progress.total)}"
+            if lines:  # what the last one said stays above
+                write_line("  ".join(filter(None, (f"{progress.phase} {amount}", _details(progress)))))
             if progress.phase not in tasks:
-                tasks[progress.phase] = bar.add_task(progress.phase, amount="", rate="", details="")
-            task = tasks[progress.phase]
-            speed = bar.tasks[task].speed
-            bar.update(
-                task,
-                completed=progress.done,
-                total=progress.total,
-                amount=f"{_amount(progress, progress.done)}/{_amount(progress, progress.total)}",
-                rate=f"{_amount(progress, float(speed))}/s" if speed else "",
-                details=_details(progress),
-            )
+                pace = partial(_pace, progress)
+                tasks[progress.phase] = bar.add_task(
+                    progress.phase, amount="", format_rate=pace, completed=progress.done
+                )
+            bar.details = _details(progress)
+            bar.update(tasks[progress.phase], completed=progress.done, total=progress.total, amount=amount)
 
         yield update
 
@@ -119,7 +119,7 @@ class _Lines:
         # Since the last line: what was done earlier is passed in no time, and would promise too much.
         rate = max(progress.done - self._before, 0) / max(seconds, 1e-9)
         left = format_duration((progress.total - progress.done) / rate) if rate else ""
-        pace = f"{_amount(progress, rate)}/s  ETA {left}" if rate and self._every else ""
+        pace = f"{_pace(progress, rate)}  ETA {left}" if rate and self._every else ""
         amount = f"{_amount(progress, progress.done)}/{_amount(progress, progress.total)}"
         write_line("  ".join(filter(None, (f"{progress.phase} {amount}", pace, _details(progress)))))
         self._last, self._before = time.monotonic(), progress.done

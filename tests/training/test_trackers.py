@@ -18,8 +18,6 @@ from matting_compose.trainer.training.run_log import read_records  # noqa: E402
 from matting_compose.trainer.training.trackers import TRACKERS, Trackers, find_trackers  # noqa: E402
 from runs import asked_at, command, tiny, train_in_process  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 
 class Recorder:
     """Keep what a tracker is told."""
