@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="training needs the 'train' extra")
 from matting_compose.composer.base import packages  # noqa: E402 (only once torch is known to be there)
 from matting_compose.composer.base.errors import TrainingError, UnknownNameError  # noqa: E402
 from matting_compose.trainer.training.config import load_config  # noqa: E402
-from matting_compose.trainer.training.run_log import read_records  # noqa: E402
+from matting_compose.trainer.training.records import read_records  # noqa: E402
 from matting_compose.trainer.training.trackers import TRACKERS, Trackers, find_trackers  # noqa: E402
 from runs import asked_at, command, tiny, train_in_process  # noqa: E402
 
