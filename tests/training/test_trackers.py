@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the 'train' extra")
 
-from matting_compose.composer.base import packages  # noqa: E402 (only once torch is known to be there)
 from matting_compose.composer.base.errors import TrainingError, UnknownNameError  # noqa: E402
 from matting_compose.trainer.training.config import load_config  # noqa: E402
 from matting_compose.trainer.training.records import read_records  # noqa: E402
@@ -104,10 +104,7 @@ def test_a_missing_package_is_told_by_the_dry_run(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With what to install."""
-    real = packages.importlib.util.find_spec
-    monkeypatch.setattr(
-        packages.importlib.util, "find_spec", lambda name, *more: None if name == "tensorboard" else real(name, *more)
-    )
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     done = command(str(finished), "--out", str(tmp_path / "run"), "--set=tensorboard=true", "--dry-run")
     assert (done.code, "pip install 'matting-compose[tensorboard]'" in done.err) == (1, True)
 
