@@ -63,7 +63,7 @@ def dataset(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(site: Path, dataset: Path) -> Path:
     """Train the package's network by its loss."""
     pytest.importorskip("torch", reason="training needs the 'train' extra")
-    settings = ("network.name=tiny", "network.width=4", "losses={charbonnier=1}", "stream.crop=32", "stream.sizes=[32]",
+    settings = ("network.name=tiny", "network.width=4", "losses={huber=1}", "stream.crop=32", "stream.sizes=[32]",
                 "stream.batch=2", "validation.limit=2", "log_every=1")  # fmt: skip
     out = dataset.parent / "run"
     more = [f"--set={setting}" for setting in settings]
@@ -111,7 +111,7 @@ def test_a_network_and_a_loss(trained: Path) -> None:
     """A run's lines name the loss, and its checkpoint the network."""
     import torch
 
-    assert "charbonnier" in (trained / "metrics.jsonl").read_text()
+    assert "huber" in (trained / "metrics.jsonl").read_text()
     assert torch.load(trained / "last.pt", weights_only=True)["network"]["name"] == "tiny"
 
 

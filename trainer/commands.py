@@ -200,7 +200,13 @@ def _split(inputs: tuple[Path, ...], method: str) -> tuple[Path | None, list[Pat
     type=MethodName((*METHODS, "perfect-mask")),
     help="Also grade this method's mattes; repeatable. perfect-mask is the truth, thresholded.",
 )
-@click.option("--whole", is_flag=True, help="Grade whole pictures, as SHM does, also where there are trimaps.")
+@click.option(
+    "--metrics",
+    type=click.Choice(["composition-1k", "shm", "p3m"]),
+    show_default="composition-1k with trimaps, else shm",
+    help="Whose errors: over the unknown region, over whole pictures, or those of automatic matting.",
+)
+@click.option("--whole", is_flag=True, help="Short for --metrics shm.")
 @click.option("-o", "--out", type=A_PATH, help="Folder for scores.csv, scores.json and worst.html.")
 @click.option("--worst", type=click.IntRange(0), default=12, show_default=True, help="Cases on the page, each method.")
 @JOBS
@@ -217,6 +223,7 @@ def evaluate(
     limit: int | None,
     checkpoint: Path | None,
     methods: tuple[str, ...],
+    metrics: str | None,
     whole: bool,
     out: Path | None,
     worst: int,
@@ -228,7 +235,8 @@ def evaluate(
 ) -> None:
     """Grade mattes: SAD, MSE, gradient and connectivity errors as Composition-1k's evaluation defines them.
 
-    Over the unknown region where there are trimaps, else (or with --whole) over whole pictures, as in SHM's table.
+    Over the unknown region where there are trimaps, else (or with --whole) over whole pictures, as in SHM's table. With
+    --metrics p3m as automatic matting does it. Methods are compared with the first one, picture by picture.
     A missing, extra or mis-sized prediction is an error. What fails on a picture, or cannot be read, has no means.
 
     \b
@@ -276,7 +284,7 @@ def evaluate(
                 cases,
                 competitors,
                 matte,
-                whole=whole,
+                metrics="shm" if whole else metrics,  # type: ignore[arg-type]  # as above
                 jobs=jobs,
                 worst=worst if out else 0,
                 on_score=on_score,

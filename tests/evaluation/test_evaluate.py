@@ -56,7 +56,8 @@ def test_scores_are_the_metrics_own(tree: Path, tmp_path: Path) -> None:
     given = ["--predictions", tree / "same", "--predictions", tree / "blurred", *folders(tree, "truths", "trimaps")]
     for more in ([], ["--whole"]):
         result = json.loads(grade(*given, *more, "--json", "-o", tmp_path / "out").stdout)
-        assert result["region"] == ("whole" if more else "unknown")
+        assert result["metrics"] == ("shm" if more else "composition-1k")
+        assert result["region"] == ("the whole picture" if more else "the unknown region")
         for score in result["scores"]:
             p, g, t = (
                 cv2.imread(str(tree / folder / f"{score['image']}.png"), cv2.IMREAD_UNCHANGED)

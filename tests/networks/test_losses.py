@@ -91,12 +91,40 @@ def numpy_gradient(alpha, truth, unknown, foreground, background):
     return np.abs(magnitudes[0] - magnitudes[1])[unknown[:, 0]].sum() / np.count_nonzero(unknown)
 
 
+def numpy_l1(alpha, truth, unknown, foreground, background):
+    return np.abs(alpha - truth).mean()
+
+
+def numpy_charbonnier(alpha, truth, unknown, foreground, background):
+    return (np.hypot(alpha[unknown] - truth[unknown], 1e-3) - 1e-3).sum() / np.count_nonzero(unknown)
+
+
+def numpy_ssim(alpha, truth, unknown, foreground, background):
+    """SSIM from its definition: weighted means, variances and the covariance about them, window by window."""
+    distances = np.arange(-5, 6)
+    weights = np.exp(-(distances[:, None] ** 2 + distances**2) / (2 * 1.5**2))
+    weights /= weights.sum()
+    total = []
+    for x, y in zip(alpha[:, 0], truth[:, 0], strict=True):
+        u, v = (np.lib.stride_tricks.sliding_window_view(np.pad(m, 5, mode="edge"), (11, 11)) for m in (x, y))
+        mean_u, mean_v = ((weights * w).sum(axis=(2, 3), keepdims=True) for w in (u, v))
+        var_u, var_v = ((weights * (w - m) ** 2).sum(axis=(2, 3)) for w, m in ((u, mean_u), (v, mean_v)))
+        both = (weights * (u - mean_u) * (v - mean_v)).sum(axis=(2, 3))
+        mean_u, mean_v = mean_u[..., 0, 0], mean_v[..., 0, 0]
+        luminance = (2 * mean_u * mean_v + 1e-4) / (mean_u**2 + mean_v**2 + 1e-4)
+        total.append((luminance * (2 * both + 9e-4) / (var_u + var_v + 9e-4)).mean())
+    return 1 - np.mean(total)
+
+
 REFERENCES = {
     "alpha_prediction": numpy_alpha_prediction,
     "compositional": numpy_compositional,
     "shm_prediction": numpy_shm_prediction,
     "laplacian": numpy_laplacian,
     "gradient": numpy_gradient,
+    "l1": numpy_l1,
+    "charbonnier": numpy_charbonnier,
+    "ssim": numpy_ssim,
 }
 
 
@@ -141,14 +169,14 @@ def test_nothing_unknown_is_no_nan(name):
     loss = LOSSES[name](dataclasses.replace(p, alpha=alpha, unknown=torch.zeros_like(p.unknown)))
     loss.backward()
     assert alpha.grad.isfinite().all()
-    if name in ("alpha_prediction", "compositional", "gradient"):
+    if name in ("alpha_prediction", "charbonnier", "compositional", "gradient"):
         assert loss.item() == 0
         assert not alpha.grad.any()
     else:
         assert loss.item() > 0
 
 
-@pytest.mark.parametrize("name", ["alpha_prediction", "compositional"])
+@pytest.mark.parametrize("name", ["alpha_prediction", "charbonnier", "compositional"])
 def test_known_pixels_do_not_count(name):
     p = make_prediction()
     elsewhere = dataclasses.replace(p, alpha=torch.where(p.unknown, p.alpha, torch.rand_like(p.alpha)))

@@ -34,7 +34,7 @@ def test_a_network_is_graded_by_one_call(finished: Path, whole: Path) -> None:
     assert by_path == network
     assert by_path.images == 4
     assert by_path.foregrounds.keys() == {"disc 1"}
-    half = evaluate(lambda sample: np.full_like(sample.alpha, 128), finished, split="all", limit=3, whole=True)
+    half = evaluate(lambda sample: np.full_like(sample.alpha, 128), finished, split="all", limit=3, metrics="shm")
     assert half.images == 3
     assert half.means["sad"].mean > 100
     with pytest.raises(FileError, match="no composite is in the test split"):

@@ -19,10 +19,22 @@ from ...composer.base.workers import run_in_processes
 from ...composer.sources.mattes import read_matte
 from ..inference.cutout import side_by_side
 from ..inference.methods import MatteOptions, make_matte, to_bytes
-from ..metrics import METRICS
 from .cases import Case, CasePictures
+from .metric_sets import METRIC_SETS, MetricSet, SetName, find_set
 
-__all__ = ["PERFECT", "Competitor", "Evaluation", "Failure", "Interval", "Score", "Summary", "evaluate", "summarise"]
+__all__ = [
+    "PERFECT",
+    "Comparison",
+    "Competitor",
+    "Evaluation",
+    "Failure",
+    "Interval",
+    "Score",
+    "Summary",
+    "compare",
+    "evaluate",
+    "summarise",
+]
 
 PERFECT: Final = "perfect-mask"  # the truth, thresholded: no segmentation can do better
 
@@ -57,7 +69,7 @@ class Competitor:
 
 @dataclass(frozen=True)
 class Score:
-    """A competitor's errors on one picture, by the names and in the units of `metrics.METRICS`."""
+    """A competitor's errors on one picture, by the names and in the units of a `metric_sets.MetricSet`."""
 
     competitor: str
     foreground: str
@@ -98,27 +110,53 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """How much more a competitor errs than another on the same pictures: means of the differences, with intervals.
+
+    Below 0 it is the better one; where the interval has no 0 in it, not by chance alone.
+    """
+
+    competitor: str
+    reference: str
+    differences: dict[str, Interval]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """All scores, in the order of competitors and cases, and what follows from them.
 
     Attributes
     ----------
-    region : {"unknown", "whole"}
+    set_name : str
+        Of the metrics; see `metric_sets.METRIC_SETS`.
     scores : tuple of Score
         One for each competitor and case, but for the failures.
     failures : tuple of Failure
         In the same order.
     summaries : tuple of Summary
         One for each competitor without failures: a mean that leaves out the hardest pictures flatters.
+    comparisons : tuple of Comparison
+        Of each of these with the first of them.
     worst : dict of str to list of (Score, bytes)
         By competitor, the worst scores by SAD and a picture of each: image, trimap, truth, prediction, error; a JPEG.
     """
 
-    region: str
+    set_name: SetName
     scores: tuple[Score, ...]
     failures: tuple[Failure, ...]
     summaries: tuple[Summary, ...]
+    comparisons: tuple[Comparison, ...]
     worst: dict[str, list[tuple[Score, bytes]]]
+
+    @property
+    def metrics(self) -> MetricSet:
+        """What was measured."""
+        return METRIC_SETS[self.set_name]
+
+    @property
+    def names(self) -> list[str]:
+        """The metrics' names."""
+        return list(self.scores[0].errors) if self.scores else list(self.metrics.metrics)
 
 
 def evaluate(
@@ -126,7 +164,7 @@ def evaluate(
     competitors: Sequence[Competitor],
     options: MatteOptions,
     *,
-    whole: bool = False,
+    metrics: SetName | None = None,
     jobs: int = -1,
     worst: int = 0,
     on_score: Callable[[Score], None] | None = None,
@@ -142,8 +180,8 @@ def evaluate(
         With different names.
     options : MatteOptions
         Of the methods.
-    whole : bool
-        Grade the whole picture (SHM's variant); else the unknown region where there are trimaps.
+    metrics : {"composition-1k", "shm", "p3m"}, optional
+        See `metric_sets.METRIC_SETS`; by default the first where there are trimaps, else the second.
     jobs : int
         Worker processes; -1 for one per core.
     worst : int
@@ -161,11 +199,12 @@ def evaluate(
     for competitor in competitors:
         if competitor.method not in (None, PERFECT) and not all(case.has_image and case.has_trimap for case in cases):
             raise FileError(f"{competitor.method} makes mattes of images and trimaps: give --images and --trimaps")
+    set_name = find_set(metrics, cases[0].has_trimap)
     tasks = [_Task(case, competitor) for competitor in competitors for case in cases]
     scores: list[Score] = []
     failures: list[Failure] = []
     gallery = _Gallery(worst)
-    for done, (result, picture) in enumerate(_grade_all(tasks, partial(_grade, options, whole, worst > 0), jobs), 1):
+    for done, (result, picture) in enumerate(_grade_all(tasks, partial(_grade, options, set_name, worst > 0), jobs), 1):
         if isinstance(result, Failure):
             failures.append(result)
         else:
@@ -175,15 +214,13 @@ def evaluate(
                 on_score(result)
         on_progress(Progress("mattes", done, len(tasks), len(failures)))
     failed = {failure.competitor for failure in failures}
+    graded = {c.name: [s for s in scores if s.competitor == c.name] for c in competitors if c.name not in failed}
     return Evaluation(
-        region="whole" if whole or not cases[0].has_trimap else "unknown",
-        scores=tuple(scores),
-        failures=tuple(failures),
-        summaries=tuple(
-            summarise(c.name, [s for s in scores if s.competitor == c.name])
-            for c in competitors
-            if c.name not in failed
-        ),
+        set_name,
+        tuple(scores),
+        tuple(failures),
+        summaries=tuple(summarise(name, found) for name, found in graded.items()),
+        comparisons=tuple(compare(next(iter(graded.values())), found) for found in list(graded.values())[1:]),
         worst={c.name: gallery.worst(c.name) for c in competitors},
     )
 
@@ -235,15 +272,14 @@ def _grade_all(tasks: Sequence[_Task], grade: Callable[[_Task], Graded], jobs: i
             alone, least = not alone, 2  # never again in this process, which must survive
 
 
-def _grade(options: MatteOptions, whole: bool, with_picture: bool, task: _Task) -> Graded:
+def _grade(options: MatteOptions, set_name: SetName, with_picture: bool, task: _Task) -> Graded:
     """Grade one picture: what a worker does. What goes wrong is this picture's alone."""
     cv2.setNumThreads(1)
     name, who = task.case.name, task.competitor.name
     try:
         pictures = task.case.load()
         prediction = _prediction(task, pictures, options)
-        region = None if whole else pictures.trimap
-        errors = {key: metric(prediction, pictures.truth, region) for key, metric in METRICS.items()}
+        errors = METRIC_SETS[set_name].measure(prediction, pictures.truth, pictures.trimap)
         score = Score(who, task.case.foreground, name, errors)
         return score, _picture(pictures, prediction) if with_picture else b""
     except MemoryError:
@@ -274,18 +310,44 @@ def _picture(pictures: CasePictures, prediction: UInt8Array) -> bytes:
 
 def summarise(name: str, scores: Sequence[Score]) -> Summary:
     """Average a competitor's errors over all pictures and over each foreground's."""
-    by_foreground: dict[str, list[Score]] = {}
-    for score in scores:
-        by_foreground.setdefault(score.foreground, []).append(score)
-    foregrounds = {
-        key: {metric: float(np.mean([s.errors[metric] for s in group])) for metric in METRICS}
-        for key, group in by_foreground.items()
-    }
-    counts = np.array([len(group) for group in by_foreground.values()], np.float64)
-    means = {
-        metric: bootstrap(np.array([values[metric] for values in foregrounds.values()]), counts) for metric in METRICS
-    }
+    foregrounds, means = _average([(score.foreground, score.errors) for score in scores])
     return Summary(name, len(scores), foregrounds, means)
+
+
+def compare(reference: Sequence[Score], scores: Sequence[Score]) -> Comparison:
+    """Compare a competitor with another, picture by picture: what both find hard does not count.
+
+    Parameters
+    ----------
+    reference, scores : sequence of Score
+        Of two competitors on the same pictures, in the same order.
+
+    Examples
+    --------
+    >>> one = [Score("one", key, key, {"sad": sad}) for key, sad in (("cat", 9.0), ("net", 90.0))]
+    >>> two = [Score("two", key, key, {"sad": sad}) for key, sad in (("cat", 8.0), ("net", 88.0))]
+    >>> compare(one, two).differences["sad"]
+    Interval(mean=-1.5, low=-2.0, high=-1.0)
+    """
+    pairs = zip(reference, scores, strict=True)
+    differences = [
+        (old.foreground, {name: error - old.errors[name] for name, error in new.errors.items()}) for old, new in pairs
+    ]
+    return Comparison(scores[0].competitor, reference[0].competitor, _average(differences)[1])
+
+
+def _average(values: Sequence[tuple[str, dict[str, float]]]) -> tuple[dict[str, dict[str, float]], dict[str, Interval]]:
+    """Average pictures' values by foreground, and over all with intervals."""
+    groups: dict[str, list[dict[str, float]]] = {}
+    for foreground, found in values:
+        groups.setdefault(foreground, []).append(found)
+    names = list(values[0][1])
+    foregrounds = {
+        key: {name: float(np.mean([found[name] for found in group])) for name in names} for key, group in groups.items()
+    }
+    counts = np.array([len(group) for group in groups.values()], np.float64)
+    means = {name: bootstrap(np.array([found[name] for found in foregrounds.values()]), counts) for name in names}
+    return foregrounds, means
 
 
 def bootstrap(means: NDArray[np.float64], counts: NDArray[np.float64]) -> Interval:

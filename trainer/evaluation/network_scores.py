@@ -12,10 +12,10 @@ from ...composer.base.arrays import UInt8Array
 from ...composer.base.errors import FileError
 from ...composer.dataset.dataset import Dataset, Sample, open_dataset
 from ..inference.tiled import predict_alpha
-from ..metrics import METRICS
 from ..networks.checkpoint import load_network
 from ..networks.network import MattingNetwork
 from .evaluate import Score, Summary, summarise
+from .metric_sets import METRIC_SETS, SetName, find_set
 
 __all__ = ["evaluate"]
 
@@ -26,7 +26,7 @@ def evaluate(
     *,
     split: Literal["auto", "train", "validation", "all"] = "auto",
     limit: int | None = None,
-    whole: bool = False,
+    metrics: SetName | None = None,
     max_side: int | None = None,
 ) -> Summary:
     """Grade a network on composites of a dataset, one after the other, in this process.
@@ -40,8 +40,9 @@ def evaluate(
         ``auto`` is validation where there is any, else all.
     limit : int, optional
         Only so many composites, spread evenly.
-    whole : bool
-        Grade whole pictures, as SHM does, and not the unknown region.
+    metrics : {"composition-1k", "shm", "p3m"}, optional
+        Which errors, over which region: see `metric_sets.METRIC_SETS`. By default Composition-1k's, over the unknown
+        region.
     max_side : int, optional
         See `predict_alpha`.
 
@@ -86,7 +87,6 @@ def evaluate(
             alpha = np.rint(matte * 255).astype(np.uint8)
         else:
             alpha = network(sample)
-        region = None if whole else sample.trimap
-        errors = {key: metric(alpha, sample.alpha, region) for key, metric in METRICS.items()}
+        errors = METRIC_SETS[find_set(metrics, True)].measure(alpha, sample.alpha, sample.trimap)
         scores.append(Score(name, sample.row.foreground, sample.row.key, errors))
     return summarise(name, scores)

@@ -10,28 +10,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from ...composer.base.files import disk_error, write_text
 from ...composer.base.pages import render_page
 from ...composer.base.text import escape_cell
-from ..metrics import METRICS
 from .evaluate import Evaluation, Interval, Score
+from .metric_sets import TITLES
 
 __all__ = ["as_document", "as_table", "open_scores", "write_scoresheet"]
 
 PARTIAL: Final = "scores.partial.csv"
 
 
-TITLES: Final = {"sad": "SAD", "mse": "MSE", "gradient": "Grad", "connectivity": "Conn"}
-
-
 def as_document(evaluation: Evaluation) -> dict[str, Any]:
     """Return all of it, but for the pictures, as plain types for JSON."""
     return {
-        "region": evaluation.region,
+        "metrics": evaluation.set_name,
+        "region": evaluation.metrics.region,
+        "units": dict(evaluation.metrics.units),
         "failures": [asdict(failure) for failure in evaluation.failures],
         "summaries": [asdict(summary) for summary in evaluation.summaries],
+        "comparisons": [asdict(comparison) for comparison in evaluation.comparisons],
         "scores": [score.as_row() for score in evaluation.scores],
     }
 
@@ -57,9 +57,7 @@ def open_scores(folder: Path) -> Iterator[Callable[[Score], None]]:
     except OSError as error:
         raise disk_error(error, folder) from None
     with file:
-        writer = csv.DictWriter(file, ["competitor", "foreground", "image", *METRICS], lineterminator="\n")
-        writer.writeheader()
-        yield lambda score: _write_row(writer, score, folder)
+        yield lambda score: _write_row(file, score, folder)
     path.unlink(missing_ok=True)
 
 
@@ -67,18 +65,33 @@ def _cells(row: dict[str, Any]) -> dict[str, Any]:
     return {key: escape_cell(value) if isinstance(value, str) else value for key, value in row.items()}
 
 
-def _write_row(writer: csv.DictWriter[str], score: Score, folder: Path) -> None:
+def _write_row(file: TextIO, score: Score, folder: Path) -> None:
+    row = score.as_row()
+    writer = csv.DictWriter(file, row, lineterminator="\n")
     try:
-        writer.writerow(_cells(score.as_row()))
+        if not file.tell():
+            writer.writeheader()
+        writer.writerow(_cells(row))
     except OSError as error:
         raise disk_error(error, folder) from None
 
 
 def as_table(evaluation: Evaluation) -> str:
-    """Lay the means out as text, a line per competitor, the interval under each mean's own column."""
-    rows = [["", "images", *map(_title, METRICS)]]
-    for summary in evaluation.summaries:
-        rows.append([summary.competitor, f"{summary.images:,}", *map(_interval, summary.means.values())])
+    """Lay the means out as text, a line per competitor, then the differences from the first, then region and units."""
+    titles = list(map(_title, evaluation.names))
+    means = [
+        [summary.competitor, f"{summary.images:,}", *map(_interval, summary.means.values())]
+        for summary in evaluation.summaries
+    ]
+    parts = [_aligned([["", "images", *titles], *means])]
+    if evaluation.comparisons:
+        head = [f"less {evaluation.comparisons[0].reference}", *titles]
+        rows = [[c.competitor, *map(_interval, c.differences.values())] for c in evaluation.comparisons]
+        parts.append(_aligned([head, *rows]))
+    return "\n\n".join([*parts, evaluation.metrics.legend()])
+
+
+def _aligned(rows: list[list[str]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for name, *cells in rows:
@@ -88,7 +101,8 @@ def as_table(evaluation: Evaluation) -> str:
 
 
 def write_scoresheet(evaluation: Evaluation, folder: Path) -> None:
-    """Write `scores.csv` (a row per picture), `foregrounds.csv`, `summary.csv`, `scores.json` and `worst.html`.
+    """Write `scores.csv` (a row per picture), `foregrounds.csv`, `summary.csv` (with units), `differences.csv`,
+    `scores.json` and `worst.html`.
 
     Parameters
     ----------
@@ -115,9 +129,22 @@ def write_scoresheet(evaluation: Evaluation, folder: Path) -> None:
         ),
         "summary.csv": _csv(
             [
-                {"competitor": summary.competitor, "images": summary.images, "metric": metric, **asdict(interval)}
+                {
+                    "competitor": summary.competitor,
+                    "images": summary.images,
+                    "metric": metric,
+                    **asdict(interval),
+                    "unit": evaluation.metrics.units.get(metric, ""),
+                }
                 for summary in evaluation.summaries
                 for metric, interval in summary.means.items()
+            ]
+        ),
+        "differences.csv": _csv(
+            [
+                {"competitor": found.competitor, "less": found.reference, "metric": metric, **asdict(interval)}
+                for found in evaluation.comparisons
+                for metric, interval in found.differences.items()
             ]
         ),
         "scores.json": json.dumps(as_document(evaluation), indent=1, ensure_ascii=False) + "\n",
@@ -137,7 +164,8 @@ def _number(value: float) -> str:
     """Three significant digits below 100, none after the point above."""
     if value == 0:
         return "0"
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value >= 1e-4 else f"{value:.1e}"
+    size = abs(value)
+    return f"{value:.0f}" if size >= 100 else f"{value:.3g}" if size >= 1e-4 else f"{value:.1e}"
 
 
 def _title(metric: str) -> str:
@@ -158,11 +186,15 @@ def _page(evaluation: Evaluation) -> str:
         __package__,
         "scoresheet.html.j2",
         title="Mattes, graded",
-        region="the unknown region" if evaluation.region == "unknown" else "the whole picture",
-        titles=list(map(_title, METRICS)),
+        legend=evaluation.metrics.legend(),
+        titles=list(map(_title, evaluation.names)),
         summaries=[
             (summary.competitor, [f"{summary.images:,}", *map(_interval, summary.means.values())])
             for summary in evaluation.summaries
+        ],
+        comparisons=[
+            (f"{found.competitor} less {found.reference}", list(map(_interval, found.differences.values())))
+            for found in evaluation.comparisons
         ],
         worst=[
             (competitor, [_case(score, picture) for score, picture in cases])
@@ -171,7 +203,7 @@ def _page(evaluation: Evaluation) -> str:
         foregrounds=[
             (
                 summary.competitor,
-                [(name, [_number(means[m]) for m in METRICS]) for name, means in summary.foregrounds.items()],
+                [(name, list(map(_number, means.values()))) for name, means in summary.foregrounds.items()],
             )
             for summary in evaluation.summaries
         ],

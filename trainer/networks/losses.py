@@ -5,6 +5,7 @@ A configuration weights them by name, ``{"alpha_prediction": 0.5, "compositional
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,13 +22,22 @@ __all__ = [
     "Loss",
     "Prediction",
     "alpha_prediction_loss",
+    "charbonnier_loss",
     "compositional_loss",
     "gradient_loss",
+    "l1_loss",
     "laplacian_loss",
     "shm_prediction_loss",
+    "ssim_loss",
 ]
 
 EPSILON: Final = 1e-12  # under the roots, DIM's ε²: keeps their gradients finite at 0
+
+
+CHARBONNIER: Final = 1e-3  # ε: differences below it are squared rather than absolute
+
+
+SSIM: Final = (0.01**2, 0.03**2)  # C₁ and C₂ for values in 0..1; the window is a Gaussian of σ = 1.5 px on 11×11
 
 
 SHM_GAMMA: Final = 0.5  # SHM, section 4.4
@@ -103,7 +113,7 @@ def alpha_prediction_loss(p: Prediction) -> Tensor:
 
 
 def compositional_loss(p: Prediction) -> Tensor:
-    """Σ_U Σ_rgb sqrt((c_p − c_g)² + ε²) / 3|U|, c = αF + (1−α)B.
+    """Σ_U Σ_rgb sqrt((c_p − c_g)² + ε²) / 3|U|, c = αF + (1−α)B with the true F and B.
 
     Deep Image Matting (Xu et al., 2017), section 4.1, equation 2.
     """
@@ -148,6 +158,37 @@ def gradient_loss(p: Prediction) -> Tensor:
     return _mean_over(difference, p)
 
 
+def l1_loss(p: Prediction) -> Tensor:
+    """mean|α_p − α_g| over the whole image: for networks without a trimap, and for what is known.
+
+    AEMatter (Liu et al., 2023) weights it as much as `charbonnier_loss`, and half as much as `laplacian_loss`.
+    """
+    return (p.alpha - p.truth).abs().mean()
+
+
+def charbonnier_loss(p: Prediction) -> Tensor:
+    """Σ_U (sqrt((α_p − α_g)² + ε²) − ε) / |U|, ε = 10⁻³: `alpha_prediction_loss`, rounded at the bottom.
+
+    Charbonnier et al. (1994), with the ε of Lai et al. (2017); in matting P3M-Net (2021), AEMatter (2023).
+    """
+    return _mean_over(torch.sqrt((p.alpha - p.truth) ** 2 + CHARBONNIER**2) - CHARBONNIER, p)
+
+
+def ssim_loss(p: Prediction) -> Tensor:
+    """1 − mean SSIM(α_p, α_g) over the whole image: likeness of structures, 11×11 px at a time.
+
+    Image Quality Assessment (Wang et al., 2004), equation 13; borders are repeated.
+    """
+    x, y = p.alpha, p.truth
+    means = _window(torch.cat((x, y, x * x, y * y, x * y), dim=1))
+    mean_x, mean_y, xx, yy, xy = means.unbind(dim=1)  # (N, H, W) each
+    c1, c2 = SSIM
+    spread = xx - mean_x**2 + yy - mean_y**2
+    both = xy - mean_x * mean_y
+    likeness = (2 * mean_x * mean_y + c1) * (2 * both + c2) / ((mean_x**2 + mean_y**2 + c1) * (spread + c2))
+    return 1 - likeness.mean()
+
+
 @dataclass(frozen=True)
 class Loss:
     """Something that training can minimise; called with a `Prediction`, it gives a number.
@@ -163,9 +204,9 @@ class Loss:
 
     Examples
     --------
-    >>> charbonnier = Loss(lambda p: torch.sqrt((p.alpha - p.truth) ** 2 + 1e-6).mean())
-    >>> _ = LOSSES.register("charbonnier", charbonnier)  # for this process; a package has an entry point
-    >>> "charbonnier" in LOSSES
+    >>> squared = Loss(lambda p: ((p.alpha - p.truth) ** 2).mean())
+    >>> _ = LOSSES.register("squared", squared)  # for this process; a package has an entry point
+    >>> "squared" in LOSSES
     True
     """
 
@@ -187,6 +228,9 @@ LOSSES: Final = Registry(
         "shm_prediction": Loss(shm_prediction_loss, composes=True),
         "laplacian": Loss(laplacian_loss),
         "gradient": Loss(gradient_loss),
+        "l1": Loss(l1_loss),
+        "charbonnier": Loss(charbonnier_loss),
+        "ssim": Loss(ssim_loss),
     },
 )
 
@@ -213,6 +257,14 @@ def _expand(x: Tensor, like: Tensor) -> Tensor:
 def _blur_kernel(x: Tensor) -> Tensor:
     row = _constant(_BINOMIAL, x.device, x.dtype) / 16
     return torch.outer(row, row)[None, None]  # (1, 1, 5, 5)
+
+
+def _window(x: Tensor) -> Tensor:
+    """Average each plane of ``(N, C, H, W)`` in SSIM's window."""
+    row = _constant(tuple(math.exp(-(i**2) / (2 * 1.5**2)) for i in range(-5, 6)), x.device, x.dtype)
+    row = row / row.sum()
+    kernels = torch.outer(row, row).expand(x.shape[1], 1, 11, 11)
+    return F.conv2d(F.pad(x, (5, 5, 5, 5), mode="replicate"), kernels, groups=x.shape[1])
 
 
 @lru_cache(maxsize=16)
