@@ -23,6 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 MEMORY = {"checkpoint": 1200, "recipe": 1200, "records": 1200}  # MB; what imports torch begins with some 400
+MEMORY |= {"picture": 400, "matte": 400}  # pictures are small here: one that takes more takes far more than its share
 MOST_MEMORY = 800
 MOST_SECONDS = 10  # for one input
 INSTRUMENTED = ["matting_compose", "PIL", "tarfile", "tomllib", "torch.serialization", "torch._weights_only_unpickler"]
@@ -46,7 +47,7 @@ def attempt(run: Callable[[bytes], None], data: bytes, findings: Path, target: s
             name.with_suffix(".bin").write_bytes(data)
 
 
-def guided(target: str, corpus: Path, findings: Path, seconds: int) -> None:
+def guided(target: str, corpus: Path, findings: Path, seconds: int, runs: int) -> None:
     """Fuzz one target by libFuzzer; never returns."""
     import atheris
 
@@ -59,8 +60,9 @@ def guided(target: str, corpus: Path, findings: Path, seconds: int) -> None:
     def mutate(data: bytes, size: int, seed: int) -> bytes:
         return chosen.repair(atheris.Mutate(data, size))[:size]
 
-    options = [f"-max_total_time={seconds}", f"-rss_limit_mb={MEMORY.get(target, MOST_MEMORY)}", "-max_len=20000"]
-    options += [f"-timeout={MOST_SECONDS}", f"-artifact_prefix={findings}/{target}-killed-", "-print_final_stats=1"]
+    options = [f"-max_total_time={seconds}", f"-runs={runs}", "-max_len=20000", f"-timeout={MOST_SECONDS}"]
+    options += [f"-rss_limit_mb={MEMORY.get(target, MOST_MEMORY)}", "-print_final_stats=1"]
+    options.append(f"-artifact_prefix={findings}/{target}-killed-")
     atheris.Setup(
         ["fuzz", *options, str(corpus)],
         lambda data: attempt(chosen.run, data, findings, target),
@@ -105,8 +107,8 @@ def blind(target: str, findings: Path, seconds: float) -> int:
     return count
 
 
-def campaign(target: str, out: Path, seconds: int) -> dict[str, int]:
-    """Fuzz a target in processes of its own, begun anew after each that dies, until the time is up."""
+def campaign(target: str, out: Path, seconds: int, runs: int) -> dict[str, int]:
+    """Fuzz a target in processes of its own, begun anew after each that dies, until the time or the inputs are up."""
     corpus, findings = out / "corpus" / target, out / "findings"
     corpus.mkdir(parents=True, exist_ok=True)
     findings.mkdir(parents=True, exist_ok=True)
@@ -116,8 +118,9 @@ def campaign(target: str, out: Path, seconds: int) -> dict[str, int]:
         (corpus / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
     totals = {"runs": 0, "edges": 0, "deaths": 0, "memory": 0}
     end = time.monotonic() + seconds
-    while (left := int(end - time.monotonic())) > 2:
+    while (left := int(end - time.monotonic())) > 2 and totals["runs"] < runs:
         command = [sys.executable, __file__, "--guided", target, "--out", str(out), "--seconds", str(left)]
+        command += ["--runs", str(runs - totals["runs"])]
         said = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         lines = re.findall(r"#(\d+)\t.*cov: (\d+)", said.stderr)
         totals["runs"] += int(lines[-1][0]) if lines else 0
@@ -136,13 +139,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="TARGET")
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
+    parser.add_argument("--runs", type=int, default=2**40, help="inputs for each target, at most; guided only")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--blind", action="store_true", help="without atheris")
     parser.add_argument("--guided", metavar="TARGET", help=argparse.SUPPRESS)
     options = parser.parse_args()
     findings = options.out / "findings"
     if options.guided:
-        guided(options.guided, options.out / "corpus" / options.guided, findings, options.seconds)
+        guided(options.guided, options.out / "corpus" / options.guided, findings, options.seconds, options.runs)
     import targets
 
     if unknown := set(options.names) - set(targets.TARGETS):
@@ -151,7 +155,7 @@ def main() -> int:
         if options.blind or find_spec("atheris") is None:
             told = f"{blind(name, findings, options.seconds):,} inputs, blindly"
         else:
-            totals = campaign(name, options.out, options.seconds)
+            totals = campaign(name, options.out, options.seconds, options.runs)
             told = f"{totals['runs']:,} inputs, {totals['edges']:,} edges, {totals['deaths']} processes died,"
             told += f" {totals['memory']} MB at most"
         found = len(list(findings.glob(f"{name}-*.bin")) + list(findings.glob(f"{name}-killed-*")))

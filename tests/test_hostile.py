@@ -25,14 +25,14 @@ from matting_compose.composer.base.errors import MattingComposeError, SourceErro
 from matting_compose.composer.sources.image_io import picture_size, read_rgb
 
 MOST = 1_000_000
-SLOW = ("recipe", "checkpoint")
+INPUTS = {"recipe": 40, "checkpoint": 40, "picture": 500, "matte": 500}
 FUZZ = Path(fuzz.__file__)
 
 
 @pytest.mark.parametrize("target", [name for name in targets.TARGETS if name not in ("shard", "forged-shard", "rows")])
 def test_mutated_input_is_told_as_such(target: str, tmp_path: Path) -> None:
     """Seeds and some mutations of every reader of untrusted bytes, as the fuzzer runs them for hours."""
-    for data in itertools.islice(fuzz.inputs(target), 40 if target in SLOW else 120):
+    for data in itertools.islice(fuzz.inputs(target), INPUTS.get(target, 120)):
         fuzz.attempt(targets.TARGETS[target].run, data, tmp_path, target)
     found = [path.read_text() for path in tmp_path.glob("*.txt")]
     assert not found, found[0]

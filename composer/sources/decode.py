@@ -145,9 +145,13 @@ def _turned_size(levels: Levels, orientation: int) -> tuple[int, int]:
 
 def _fenced(decode: Callable[[Header, bytes, str], Levels], header: Header, data: bytes, name: str) -> Levels:
     """Decode, and make whatever the decoder raises an error of this picture; lack of memory is not its fault."""
+    size = header.stored_size  # decoders may change it
     try:
         with quiet():
-            return decode(header, data, name)
+            levels = decode(header, data, name)
+        if levels.shape[:2] != size:
+            raise ValueError(f"its header says {size[1]}×{size[0]} px, its pixels {levels.shape[1]}×{levels.shape[0]}")
+        return levels
     except (SourceError, MemoryError):
         raise
     except Image.DecompressionBombError as error:

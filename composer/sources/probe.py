@@ -234,7 +234,7 @@ def _refuse_unsupported_tiff(file: IO[bytes], name: str) -> None:
         tags = TiffImagePlugin.ImageFileDirectory_v2(start + (file.read(8) if start[2] == 43 else b""))
         file.seek(tags.next)
         tags.load(file)
-        bits, kinds = tuple(tags.get(258, (1,))), tuple(tags.get(339, (UNSIGNED,)))
+        bits, kinds = tuple(map(int, tags.get(258, (1,)))), tuple(map(int, tags.get(339, (UNSIGNED,))))
         planar = tags.get(284, 1)
     except Exception as error:
         raise _unreadable(name, error) from None

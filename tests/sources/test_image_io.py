@@ -289,6 +289,25 @@ def test_whatever_a_decoder_raises_is_this_pictures_error(tmp_path: Path, monkey
             rgb(tmp_path / "a.jpg")
 
 
+def test_pixels_of_another_size_than_the_header_says_are_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decoders of HEIC have given more pixels than were declared: memory is planned by the header."""
+    (tmp_path / "a.jpg").write_bytes(encoded("JPEG"))
+    monkeypatch.setattr(decode.simplejpeg, "decode_jpeg", lambda *_, **__: np.zeros((7, 9, 3), np.uint8))
+    with pytest.raises(SourceError, match="its pixels 9×7") as caught:
+        rgb(tmp_path / "a.jpg")
+    assert caught.value.cause == "truncated"
+
+
+def test_tiff_tags_of_another_type_are_damage(tmp_path: Path) -> None:
+    """A depth that is a text was an error of Python's."""
+    good = files.tiff(np.ones((4, 5, 1), np.uint8))
+    (tmp_path / "a.tif").write_bytes(good.replace(struct.pack("<HH", 258, 3), struct.pack("<HH", 258, 2)))
+    with pytest.raises(SourceError, match="header cannot be read"):
+        rgb(tmp_path / "a.tif")
+
+
 def test_warnings_filters_come_back_whatever_threads_do() -> None:
     """Pillow's complaints of metadata are not shown, and the caller's filters are as they were."""
     before = list(warnings.filters)
