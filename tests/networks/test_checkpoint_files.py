@@ -58,11 +58,16 @@ def test_a_pickle_is_told_as_that(tmp_path: Path, document: dict[str, Any]) -> N
         load_network(tmp_path / "old.pt")
 
 
-def test_a_run_means_its_best_checkpoint(tmp_path: Path, document: dict[str, Any]) -> None:
-    """A folder without one says which other it has; a pipe is not waited for."""
-    torch.save(document, tmp_path / "last.pt")
-    with pytest.raises(ValueError, match=r"its last\.pt is the one to give"):
+def test_a_run_means_its_best_checkpoint(
+    tmp_path: Path, document: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Or the last one, where nothing was validated, and says so; a pipe is not waited for."""
+    with pytest.raises(ValueError, match=r"best\.pt or last\.pt; found neither"):
         load_network(tmp_path)
+    torch.save(document, tmp_path / "last.pt")
+    with caplog.at_level("INFO"):
+        assert load_network(tmp_path).config["norm"] == "group"
+    assert "last.pt it is" in caplog.text
     (tmp_path / "last.pt").rename(tmp_path / "best.pt")
     assert load_network(tmp_path).config["norm"] == "group"
     os.mkfifo(tmp_path / "pipe")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import stat
 from pathlib import Path
 
 __all__ = ["find_checkpoint"]
+
+logger = logging.getLogger(__name__)
+
 
 BEST, LAST = "best.pt", "last.pt"
 
@@ -20,7 +24,7 @@ KINDS = (
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Find the file that is meant by a path: itself, or a run's best.pt.
+    """Find the file that is meant by a path: itself, or a run's best.pt; its last.pt where nothing was validated.
 
     Parameters
     ----------
@@ -35,15 +39,17 @@ def find_checkpoint(path: Path) -> Path:
     Raises
     ------
     ValueError
-        It is something else: a folder without best.pt, a pipe, a pointer of Git LFS, a page, a bare pickle.
+        It is something else: a folder that is no run, a pipe, a pointer of Git LFS, a page, a bare pickle.
     OSError
         It cannot be read.
     """
     if path.is_dir():
-        if not (path / BEST).is_file():
-            last = f"; its {LAST} is the one to give" if (path / LAST).is_file() else ""
-            raise ValueError(f"{path}: expected a checkpoint, or a run's folder with its {BEST}; found neither{last}")
-        path = path / BEST
+        found = next((path / name for name in (BEST, LAST) if (path / name).is_file()), None)
+        if found is None:
+            raise ValueError(f"{path}: expected a checkpoint, or a run's folder with {BEST} or {LAST}; found neither")
+        if found.name == LAST:
+            logger.info("%s: no %s, since nothing was validated; %s it is", path, BEST, LAST)
+        path = found
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError(f"{path}: expected a checkpoint, found a pipe or a device")
     with path.open("rb") as file:
