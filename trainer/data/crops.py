@@ -7,7 +7,7 @@ unknown pixel, reduced to one size, flipped. What spoils real pictures (blur, no
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
 import cv2
@@ -19,6 +19,7 @@ from ...composer.base.settings import Chance, Range, Table
 from ...composer.dataset.dataset import Dataset
 from ...composer.dataset.reader import ShardReader
 from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN, Row
+from .remix import Layers, Mixer
 
 __all__ = ["Augment", "CropBuffers", "Transform", "cut_crop", "unknown_pixel"]
 
@@ -75,6 +76,7 @@ def cut_crop(
     rng: np.random.Generator,
     out: CropBuffers,
     transform: Transform | None = None,
+    mixer: Mixer | None = None,
 ) -> None:
     """Draw a crop of composite `index` and write it into `out`.
 
@@ -93,6 +95,8 @@ def cut_crop(
     out : CropBuffers
     transform : Transform, optional
         Called with the crop and `rng`, after everything else.
+    mixer : Mixer, optional
+        Composes it anew, before `augment` changes it.
 
     Raises
     ------
@@ -106,23 +110,49 @@ def cut_crop(
     y, x = unknown_pixel(reader, row, rng)
     corner = min(max(y - side // 2, 0), row.height - side), min(max(x - side // 2, 0), row.width - side)
     flip = bool(rng.random() < augment.flip)
-    parts = (out.image, out.trimap, out.alpha, out.foreground, out.background)
-    if side == len(out.trimap) and not flip:
-        reader.read_into(row, corner, *parts)
-    else:
-        window = [None if part is None else np.empty((side, side, *part.shape[2:]), np.uint8) for part in parts]
-        reader.read_into(row, corner, *window)  # type: ignore[arg-type]
-        for source, part in zip(window, parts, strict=True):
-            if source is not None and part is not None:
-                _fit(source, part, flip)
-    if side != len(out.trimap):
-        out.trimap[(out.trimap != BACKGROUND) & (out.trimap != FOREGROUND)] = UNKNOWN
+    remixes = mixer is not None and rng.random() < mixer.settings.chance
+    foreground = np.empty_like(out.image) if remixes and out.foreground is None else out.foreground
+    _read_window(reader, row, side, corner, flip, replace(out, foreground=foreground))
+    if mixer is not None:
+        if remixes and foreground is not None:
+            _put(out, *mixer.compose(Layers(foreground, out.alpha, out.trimap), rng))
+        np.copyto(out.trimap, mixer.redraw(out.alpha, out.trimap, rng))
     _spoil(augment, rng, out)
     if transform is not None and (changed := transform(out, rng)) is not None:
         for field in fields(out):
             part, new = getattr(out, field.name), getattr(changed, field.name)
             if part is not None and new is not part:
                 np.copyto(part, new)
+
+
+def _read_window(
+    reader: ShardReader, row: Row, side: int, corner: tuple[int, int], flip: bool, out: CropBuffers
+) -> None:
+    """Read a window of a composite as a crop."""
+    parts = (out.image, out.trimap, out.alpha, out.foreground, out.background)
+    if side == len(out.trimap) and not flip:
+        reader.read_into(row, corner, *parts)
+        return
+    window = [None if part is None else np.empty((side, side, *part.shape[2:]), np.uint8) for part in parts]
+    reader.read_into(row, corner, *window)  # type: ignore[arg-type]
+    for source, part in zip(window, parts, strict=True):
+        if source is not None and part is not None:
+            _fit(source, part, flip)
+    if side != len(out.trimap):
+        out.trimap[(out.trimap != BACKGROUND) & (out.trimap != FOREGROUND)] = UNKNOWN
+
+
+def _put(out: CropBuffers, layers: Layers, image: Array, background: Array) -> None:
+    """Write what a crop was composed of into its buffers."""
+    for part, new in (
+        (out.image, image),
+        (out.trimap, layers.trimap),
+        (out.alpha, layers.alpha),
+        (out.foreground, layers.foreground),
+        (out.background, background),
+    ):
+        if part is not None:
+            np.copyto(part, new)
 
 
 def unknown_pixel(reader: ShardReader, row: Row, rng: np.random.Generator) -> tuple[int, int]:

@@ -30,6 +30,7 @@ from .crops import Augment, CropBuffers, Transform, cut_crop
 from .mix import Datasets, Mix, open_mix
 from .order import Order
 from .prefetch import Prefetcher
+from .remix import Mixer, Remix
 
 __all__ = ["Batch", "Stream", "check_dataset", "open_stream"]
 
@@ -90,6 +91,7 @@ class _Settings:
     augment: Augment
     start: int
     transform: Transform | None
+    remix: Remix | None = None
 
     @property
     def bytes(self) -> int:
@@ -104,6 +106,7 @@ class _Crops(IterableDataset[Any]):
         self.datasets, self.settings = mix.datasets, settings
         self.pool = BufferPool(settings.bytes)
         self.order = Order(mix.datasets, mix.weights, split, settings.seed, settings.open_shards)
+        self.mixer = None if settings.remix is None else Mixer(settings.remix, mix.datasets, split)
 
     def __iter__(self) -> Iterator[FilledBuffer | MattingComposeError]:
         worker = get_worker_info()
@@ -128,7 +131,7 @@ class _Crops(IterableDataset[Any]):
             names[:, i] = place.dataset, place.sample
             out = CropBuffers(*(None if part is None else part[i] for part in parts))  # type: ignore[arg-type]
             rng = self.order.rng(place)
-            cut_crop(self.datasets[place.dataset], place.sample, s.sizes, s.augment, rng, out, s.transform)
+            cut_crop(self.datasets[place.dataset], place.sample, s.sizes, s.augment, rng, out, s.transform, self.mixer)
         return FilledBuffer(data, slot, names)
 
 
@@ -274,6 +277,7 @@ def open_stream(
     pin: bool = False,
     epochs: int | None = None,
     transform: Transform | None = None,
+    remix: Remix | None = None,
 ) -> Stream:
     """Open datasets as a stream of batches of crops.
 
@@ -315,6 +319,8 @@ def open_stream(
         ``transform(crop, rng)``, called where the crop is made, after `augment`. It changes the arrays of a
         `CropBuffers` in place, or returns others of the same shapes, drawing from `rng` alone: the sample's own. With
         workers it is a function of a module, not a lambda.
+    remix : Remix, optional
+        Compose crops anew, over crops of other composites, before `augment`.
 
     Raises
     ------
@@ -342,7 +348,18 @@ def open_stream(
     {'position': 2}
     """
     settings = _Settings(
-        batch, world, rank, crop, tuple(sizes), seed, open_shards, colours, augment or Augment(), start, transform
+        batch,
+        world,
+        rank,
+        crop,
+        tuple(sizes),
+        seed,
+        open_shards,
+        colours,
+        augment or Augment(),
+        start,
+        transform,
+        remix,
     )
     if (
         min(batch, crop, open_shards, world, epochs or 1, *sizes) < 1

@@ -29,7 +29,8 @@ def open_training_stream(dataset: Dataset, config: Config, runtime: Runtime, ste
         workers = min(MOST_WORKERS, max(1, _cores() // runtime.world))
     return open_stream(
         dataset, batch=table.batch, crop=table.crop, sizes=table.sizes, seed=config.seed,
-        start=step * config.optimiser.accumulate, rank=runtime.rank, world=runtime.world, augment=table.augment,
+        start=step * config.optimiser.accumulate, rank=runtime.rank, world=runtime.world,
+        augment=table.augment, remix=table.remix,
         colours=config.composes, open_shards=table.open_shards, workers=workers, prefetch=table.prefetch,
         pin=runtime.device.type == "cuda",
     )  # fmt: skip

@@ -23,6 +23,7 @@ from ...composer.base.errors import RecipeError, UnknownNameError
 from ...composer.base.settings import Table, explain_finding, join_findings, list_shipped, override, read_toml
 from .. import configs
 from ..data.crops import Augment
+from ..data.remix import Remix
 from ..data.stream import OPEN_SHARDS, SIZES
 from ..networks.losses import LOSSES
 from ..networks.registry import fill_arguments, network_class
@@ -94,6 +95,7 @@ class StreamTable(Table):
     )
     prefetch: PositiveInt = Field(default=4, description="batches that each of them reads ahead")
     augment: Augment = Augment()
+    remix: Remix = Remix()
 
 
 class OptimiserTable(Table):

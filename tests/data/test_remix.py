@@ -1,0 +1,122 @@
+"""Remix: a crop is composed anew, exactly, of layers that datasets hold, and all of it follows from the sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from conftest import Pictures, run
+from matting_compose.composer import open_dataset
+from matting_compose.trainer.data.crops import Augment
+from matting_compose.trainer.data.remix import Layers, Mixer, Remix
+from matting_compose.trainer.data.stream import Batch, open_stream
+
+ALL = Remix(chance=1, combine=0.5, tint=0.3, retrim=1)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build a small dataset without backgrounds: remixing needs none."""
+    folder = tmp_path_factory.mktemp("remix")
+    out = folder / "dataset"
+    done = run(*Pictures.make(folder / "pictures").arguments(out, "--set", "split.validation=0.2"))
+    assert done.code == 0, done.err
+    return out
+
+
+def batches(dataset: Path, count: int, remix: Remix | None, **options: object) -> list[Batch]:
+    """Take some batches of 3 crops of 64 px."""
+    stream = open_stream(dataset, batch=3, crop=64, sizes=(64, 96), remix=remix, **options)  # type: ignore[arg-type]
+    try:
+        return [batch for batch, _ in zip(stream, range(count), strict=False)]
+    finally:
+        stream.close()
+
+
+def layers(rng: np.random.Generator, side: int = 48) -> Layers:
+    """Draw layers whose trimap knows some of both."""
+    alpha = np.clip(rng.normal(128, 200, (side, side)), 0, 255).astype(np.uint8)
+    trimap = np.where(alpha == 0, 0, np.where(alpha == 255, 255, 128)).astype(np.uint8)
+    return Layers(rng.integers(0, 256, (side, side, 3), np.uint8), alpha, trimap)
+
+
+def test_a_composed_crop_is_exact(built: Path) -> None:
+    """I = αF + (1−α)B, rounded, at every pixel; the trimap claims nothing that alpha denies."""
+    mixer = Mixer(ALL, [open_dataset(built)], "train")
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        done, image, background = mixer.compose(layers(rng), rng)
+        alpha = done.alpha[..., None] / 255
+        exact = alpha * done.foreground + (1 - alpha) * background
+        assert np.abs(image - exact).max() <= 0.5 + 1e-9
+        assert (done.alpha[done.trimap == 255] == 255).all()
+        assert (done.alpha[done.trimap == 0] == 0).all()
+
+
+def test_two_foregrounds_combine_as_light_does(built: Path) -> None:
+    """Over any background, both at once look as one laid over the other over it."""
+    rng = np.random.default_rng(4)
+    front, always = layers(rng), Remix(chance=1, combine=1)
+    mixer = Mixer(always, [open_dataset(built)], "train")
+    again = np.random.default_rng(11)
+    again.random()
+    _, behind = mixer._cut(48, again)
+    done, image, background = mixer.compose(front, np.random.default_rng(11))
+    over = background.astype(float)
+    for layer in (behind, front):
+        alpha = layer.alpha[..., None] / 255
+        over = alpha * layer.foreground + (1 - alpha) * over
+    assert np.abs(image - over).max() <= 2  # alpha and colours are rounded in between
+    assert (done.alpha >= front.alpha).all()
+
+
+def test_a_trimap_is_drawn_anew_by_distances(built: Path) -> None:
+    """Known is what lies further than a radius from all that is not so, one radius on either side."""
+    rng = np.random.default_rng(0)
+    alpha = np.zeros((64, 64), np.uint8)
+    alpha[20:50, 10:50] = 255
+    alpha[30, 50:60] = 100
+    old = np.full_like(alpha, 128)
+    mixer = Mixer(Remix(retrim=1, radii=(2, 9)), [open_dataset(built)], "train")
+    inner, outer = ndimage.distance_transform_edt(alpha == 255), ndimage.distance_transform_edt(alpha == 0)
+    widths = set()
+    for _ in range(20):
+        new = mixer.redraw(alpha, old, rng)
+        lost, found = inner[(alpha == 255) & (new == 128)].max(), inner[new == 255].min()
+        assert 2 <= found
+        assert lost <= 9
+        assert lost < found
+        assert (alpha[new == 0] == 0).all()
+        assert outer[new == 0].min() > outer[(alpha == 0) & (new == 128)].max()
+        widths.add((lost, outer[new == 0].min()))
+    assert len(widths) > 10
+    clear = np.zeros_like(alpha)
+    np.testing.assert_array_equal(mixer.redraw(clear, old, rng), old)  # nothing would be unknown
+
+
+def test_a_remixed_stream_follows_from_the_sample(built: Path) -> None:
+    """Any number of workers and any interruption give the same crops; another epoch gives others."""
+    whole = batches(built, 6, ALL)
+    for other in (batches(built, 6, ALL, workers=2), batches(built, 2, ALL) + batches(built, 4, ALL, start=2)):
+        for one, two in zip(whole, other, strict=True):
+            for name in ("image", "trimap", "alpha"):
+                torch.testing.assert_close(getattr(one, name), getattr(two, name), rtol=0, atol=0)
+    assert all((batch.trimap == 128).any((1, 2)).all() for batch in whole)
+
+
+def test_without_remixing_crops_are_what_they_were(built: Path) -> None:
+    """The table's defaults change nothing, and what is switched off draws nothing of the crop."""
+    still = Augment(flip=0)
+    for one, two in zip(
+        batches(built, 3, None, augment=still), batches(built, 3, Remix(), augment=still), strict=True
+    ):
+        torch.testing.assert_close(one.image, two.image, rtol=0, atol=0)
+        torch.testing.assert_close(one.trimap, two.trimap, rtol=0, atol=0)
+    trimaps = batches(built, 3, Remix(retrim=1), augment=still)
+    for one, two in zip(batches(built, 3, None, augment=still), trimaps, strict=True):
+        torch.testing.assert_close(one.image, two.image, rtol=0, atol=0)
+        assert not torch.equal(one.trimap, two.trimap)

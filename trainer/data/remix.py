@@ -1,0 +1,153 @@
+"""Remix: a crop composed anew, over another composite's crop: alpha and foreground are known, so it stays exact.
+
+A shard holds what a composite is made of, so no photograph is decoded and nothing is lost: any crop of the datasets is
+a background for any foreground of them, and I = αF + (1−α)B is blended as a build does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ...composer.base.settings import Chance, Range, Table
+from ...composer.compositing.blending import blend
+from ...composer.dataset.dataset import Dataset
+from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
+
+__all__ = ["Layers", "Mixer", "Remix"]
+
+Array = NDArray[np.uint8]
+
+
+class Remix(Table):
+    """How crops are composed anew, each of it drawn from (seed, epoch, sample) alone; by default none is."""
+
+    chance: Chance = Field(default=0.0, description="how often a crop gets another composite's crop as its background")
+    combine: Chance = Field(default=0.0, description="of those, how often another composite's foreground stands behind")
+    tint: Chance = Field(
+        default=0.0,
+        description="colours of foreground and background of those, each for itself: gains of the channels from"
+        " 1 ± this, contrast and gamma by factors of up to 1 + this, an offset of ± 255·this/4",
+    )
+    retrim: Chance = Field(default=0.0, description="how often a trimap is drawn anew, from the crop's alpha")
+    radii: Range = Field(default=(1, 30), description="px, how far it is unknown on either side of an edge")
+
+
+@dataclass(frozen=True)
+class Layers:
+    """A crop's layers, S being its side.
+
+    Attributes
+    ----------
+    foreground : (S, S, 3) uint8 RGB
+    alpha : (S, S) uint8
+    trimap : (S, S) uint8 {0, 128, 255}
+    """
+
+    foreground: Array
+    alpha: Array
+    trimap: Array
+
+
+class Mixer:
+    """Compose crops anew, from the crops of the datasets that are read.
+
+    Parameters
+    ----------
+    settings : Remix
+    datasets : Sequence of Dataset
+    split : str
+        Whose composites are taken.
+    """
+
+    def __init__(self, settings: Remix, datasets: Sequence[Dataset], split: str) -> None:
+        self.settings, self._datasets = settings, datasets
+        self._numbers = [dataset.numbers(split) for dataset in datasets]
+        self._ends = np.cumsum([len(numbers) for numbers in self._numbers])
+
+    def compose(self, layers: Layers, rng: np.random.Generator) -> tuple[Layers, Array, Array]:
+        """Put layers before another composite, drawn from all.
+
+        Returns
+        -------
+        layers : Layers
+            With their colours changed, and with what else of a foreground stands there now.
+        image, background : (S, S, 3) uint8 RGB
+            ``image`` is `blend` of the other three.
+        """
+        settings = self.settings
+        if rng.random() < settings.combine:
+            layers = _combine(layers, self._cut(len(layers.alpha), rng)[1])
+        background, _ = self._cut(len(layers.alpha), rng)
+        foreground = _tint(layers.foreground, settings.tint, rng)
+        background = _tint(background, settings.tint, rng)
+        image = blend(foreground, layers.alpha, background)
+        return Layers(foreground, layers.alpha, layers.trimap), image, background
+
+    def redraw(self, alpha: Array, trimap: Array, rng: np.random.Generator) -> Array:
+        """Draw a crop's trimap anew, as often as is asked for; the old one stays where nothing would be unknown.
+
+        The radii inside and outside are independent, and drawn so that every doubling is equally likely: mostly small,
+        at times large.
+        """
+        if rng.random() >= self.settings.retrim:
+            return trimap
+        low, high = (math.log(max(radius, 0.5)) for radius in self.settings.radii)
+        inner, outer = np.exp(rng.uniform(low, high, 2))
+        drawn = np.full_like(trimap, UNKNOWN)
+        for level, inside, radius in ((FOREGROUND, alpha == 255, inner), (BACKGROUND, alpha == 0, outer)):
+            # Beyond the crop nothing changes: distances are to what the crop shows.
+            drawn[cv2.distanceTransform(inside.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) > radius] = level
+        return drawn if (drawn == UNKNOWN).any() else trimap
+
+    def _cut(self, side: int, rng: np.random.Generator) -> tuple[Array, Layers]:
+        """Draw a composite, and a window of it as large as fits: its picture and its layers, `side` px wide."""
+        number = int(rng.integers(self._ends[-1]))
+        which = int(np.searchsorted(self._ends, number, side="right"))
+        dataset = self._datasets[which]
+        shard, position = dataset.locate(int(self._numbers[which][number - self._ends[which]]))
+        reader = dataset.reader(shard)
+        row = reader.rows[position]
+        window = min(side, row.height, row.width)
+        corner = int(rng.integers(row.height - window + 1)), int(rng.integers(row.width - window + 1))
+        image, foreground = (np.empty((window, window, 3), np.uint8) for _ in range(2))
+        trimap, alpha = (np.empty((window, window), np.uint8) for _ in range(2))
+        reader.read_into(row, corner, image, trimap, alpha, foreground, None)
+        parts = [image, foreground, alpha, trimap]
+        if window != side:
+            parts = [
+                np.asarray(cv2.resize(part, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8) for part in parts
+            ]
+            parts[3][(parts[3] != BACKGROUND) & (parts[3] != FOREGROUND)] = UNKNOWN
+        if rng.random() < 0.5:
+            parts = [np.ascontiguousarray(part[:, ::-1]) for part in parts]
+        return parts[0], Layers(*parts[1:])
+
+
+def _combine(front: Layers, behind: Layers) -> Layers:
+    """Put one foreground before another: α = 1 − (1−α₁)(1−α₂), F = (α₁F₁ + (1−α₁)α₂F₂)/α."""
+    first, second = front.alpha / np.float32(255), behind.alpha / np.float32(255)
+    rest = (1 - first) * second
+    alpha = first + rest
+    weights = np.divide(first, alpha, out=np.ones_like(first), where=alpha > 0)[..., None]
+    foreground = weights * front.foreground + (1 - weights) * behind.foreground
+    trimap = np.maximum(front.trimap, behind.trimap)  # known foreground where one is, background where both are
+    return Layers(np.rint(foreground).astype(np.uint8), np.rint(255 * alpha).astype(np.uint8), trimap)
+
+
+def _tint(picture: Array, strength: float, rng: np.random.Generator) -> Array:
+    """Change a layer's colours: gains, contrast, gamma and brightness, by one table a channel."""
+    if not strength:
+        return picture
+    gains = 1 + strength * rng.uniform(-1, 1, 3)
+    gamma, contrast = (1 + strength) ** rng.uniform(-1, 1, 2)
+    levels = (np.arange(256)[:, None] / 255) ** gamma * gains
+    levels = (levels - 0.5) * contrast + 0.5 + strength / 4 * rng.uniform(-1, 1)
+    table = np.clip(255 * levels + 0.5, 0, 255).astype(np.uint8)[None]  # (1, 256, 3)
+    return np.asarray(cv2.LUT(picture, table), np.uint8)
