@@ -12,6 +12,7 @@ from torch import nn
 
 from ...composer.base.errors import UnknownNameError
 from ...composer.base.registry import Registry, import_class
+from .colournet import ColourNet
 from .mnet import MNet
 from .network import MattingNetwork
 from .tnet import TNet
@@ -19,7 +20,7 @@ from .tnet import TNet
 __all__ = ["NETWORKS", "build_network", "describe_network", "fill_arguments", "network_class", "rebuild_network"]
 
 NETWORKS: Final[Registry[type[nn.Module]]] = Registry(
-    "network", "matting_compose.networks", {"mnet": MNet, "tnet": TNet}
+    "network", "matting_compose.networks", {"mnet": MNet, "colournet": ColourNet, "tnet": TNet}
 )
 
 
