@@ -15,7 +15,7 @@ from matting_compose.trainer.data.crops import Augment
 from matting_compose.trainer.data.remix import Layers, Mixer, Remix
 from matting_compose.trainer.data.stream import Batch, open_stream
 
-ALL = Remix(chance=1, combine=0.5, tint=0.3, retrim=1)
+ALL = Remix(chance=1, combine=0.5, tint=0.3, defocus=0.5, retrim=1)
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +111,7 @@ def test_a_remixed_stream_follows_from_the_sample(built: Path) -> None:
 def test_without_remixing_crops_are_what_they_were(built: Path) -> None:
     """The table's defaults change nothing, and what is switched off draws nothing of the crop."""
     still = Augment(flip=0)
-    for one, two in zip(
-        batches(built, 3, None, augment=still), batches(built, 3, Remix(), augment=still), strict=True
-    ):
+    for one, two in zip(batches(built, 3, None, augment=still), batches(built, 3, Remix(), augment=still), strict=True):
         torch.testing.assert_close(one.image, two.image, rtol=0, atol=0)
         torch.testing.assert_close(one.trimap, two.trimap, rtol=0, atol=0)
     trimaps = batches(built, 3, Remix(retrim=1), augment=still)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import cv2
 import numpy as np
@@ -25,6 +26,9 @@ __all__ = ["Layers", "Mixer", "Remix"]
 Array = NDArray[np.uint8]
 
 
+DEFOCUS: Final = (0.5, 8.0)  # px, standard deviations, every doubling equally likely
+
+
 class Remix(Table):
     """How crops are composed anew, each of it drawn from (seed, epoch, sample) alone; by default none is."""
 
@@ -34,6 +38,9 @@ class Remix(Table):
         default=0.0,
         description="colours of foreground and background of those, each for itself: gains of the channels from"
         " 1 ± this, contrast and gamma by factors of up to 1 + this, an offset of ± 255·this/4",
+    )
+    defocus: Chance = Field(
+        default=0.0, description="how often the background of those is out of focus, by a Gaussian of 0.5 to 8 px"
     )
     retrim: Chance = Field(default=0.0, description="how often a trimap is drawn anew, from the crop's alpha")
     radii: Range = Field(default=(1, 30), description="px, how far it is unknown on either side of an edge")
@@ -87,6 +94,9 @@ class Mixer:
         background, _ = self._cut(len(layers.alpha), rng)
         foreground = _tint(layers.foreground, settings.tint, rng)
         background = _tint(background, settings.tint, rng)
+        if rng.random() < settings.defocus:
+            spread = math.exp(rng.uniform(*map(math.log, DEFOCUS)))
+            background = np.asarray(cv2.GaussianBlur(background, (0, 0), spread), np.uint8)
         image = blend(foreground, layers.alpha, background)
         return Layers(foreground, layers.alpha, layers.trimap), image, background
 
