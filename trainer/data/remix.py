@@ -95,7 +95,7 @@ class Mixer:
         foreground = _tint(layers.foreground, settings.tint, rng)
         background = _tint(background, settings.tint, rng)
         if rng.random() < settings.defocus:
-            spread = math.exp(rng.uniform(*map(math.log, DEFOCUS)))
+            spread = float(np.exp(rng.uniform(*np.log(DEFOCUS))))
             background = np.asarray(cv2.GaussianBlur(background, (0, 0), spread), np.uint8)
         image = blend(foreground, layers.alpha, background)
         return Layers(foreground, layers.alpha, layers.trimap), image, background
