@@ -37,6 +37,7 @@ from .dataset.rows import UINT16_MAX
 # ``seen``: as people see it, upright and in sRGB. ``stored``: the pixels as Pillow decodes them, which is what
 # scripts that know neither EXIF nor ICC profiles make of a picture.
 Reading = Literal["seen", "stored"]
+Kind = Literal["hair", "fur", "lace", "leaves", "glass", "smoke", "motion", "solid", "portrait"]
 MANIFESTS = "matting_compose.manifests"
 
 
@@ -114,6 +115,9 @@ class ProceduralForegrounds(ForegroundTable):
 
     layout: Literal["procedural"]
     compose: Literal[True] = Field(default=True, description="they are drawn without a background")
+    kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = Field(
+        default=("hair", "fur", "lace", "leaves", "glass", "smoke", "motion", "solid"), description="drawn in turn"
+    )
     count: PositiveInt = 48
     sides: tuple[PositiveInt, PositiveInt] = (448, 640)
 
@@ -433,7 +437,7 @@ PLACES = {"foregrounds": ("root", "images", "alphas"), "backgrounds": ("root", "
 # Keys that came later: a recipe that does not use them is the plan that it was, to its hash.
 LATER_TABLES = ("looks", "scenes")
 LATER_KEYS = {
-    "foregrounds": ("name", "weight", "compose", "licence", "attribution"),
+    "foregrounds": ("name", "weight", "compose", "kinds", "licence", "attribution"),
     "backgrounds": ("min_side", "without", "licence", "attribution"),
 }
 

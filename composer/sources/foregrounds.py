@@ -30,7 +30,7 @@ from ..recipe import (
     source_context,
 )
 from .drawn.canvas import DRAWN_FOREGROUNDS, drawn_names, drawn_rng, drawn_size
-from .drawn.foregrounds import FOREGROUND_KINDS, draw_foreground
+from .drawn.foregrounds import draw_foreground
 from .image_io import Foreground, composed_size, limit_side, picture_size, read_cutout, read_pair
 from .listings import document_name, find_file, list_pictures, log_passed_over, read_list
 from .pairing import pair_alphas, require_alphas, stem
@@ -209,7 +209,7 @@ class DrawnForegrounds:
 
     def entries(self) -> list[Entry]:
         """See `ForegroundLayout`."""
-        return [Entry(name, name) for name in drawn_names(FOREGROUND_KINDS, self.table.count)]
+        return [Entry(name, name) for name in drawn_names(self.table.kinds, self.table.count)]
 
     def files(self, entry: Entry) -> list[Path]:
         """See `ForegroundLayout`."""

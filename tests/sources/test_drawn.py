@@ -1,10 +1,18 @@
 """The drawn pictures: exact alphas, true colours, one stream of randomness."""
 
+from pathlib import Path
+from typing import get_args
+
+import cv2
 import numpy as np
 import pytest
 
+from matting_compose.composer import build, load_recipe
+from matting_compose.composer.base.errors import RecipeError
+from matting_compose.composer.recipe import Kind, plain
 from matting_compose.composer.sources.drawn.backgrounds import BACKGROUND_KINDS, draw_background
 from matting_compose.composer.sources.drawn.foregrounds import FOREGROUND_KINDS, draw_foreground
+from matting_compose.composer.sources.foregrounds import foreground_layout
 
 SIZES = ((64, 64), (131, 97), (180, 256))
 SEEDS = range(4)
@@ -53,7 +61,7 @@ def test_alphas_are_clear_opaque_and_fractional(kind: str) -> None:
     for seed in SEEDS:
         _, alpha = draw_foreground(kind, (160, 160), np.random.default_rng(seed))
         assert (alpha == 0).mean() >= 0.15
-        assert (alpha > 0).mean() >= 0.12
+        assert (alpha > 0).mean() >= (0.02 if kind == "portrait" else 0.12)  # people also stand far away
         assert ((alpha > 0) & (alpha < 255)).mean() > 0.005
         if kind not in ("glass", "smoke"):
             assert (alpha == 255).mean() >= 0.02
@@ -67,6 +75,31 @@ def test_colours_continue_where_the_alpha_is_clear(kind: str) -> None:
         clear, subject = foreground[alpha == 0].mean(), foreground[alpha > 0].mean()
         assert clear > 8
         assert abs(clear - subject) < 90
+
+
+def test_people_are_of_any_size_and_anywhere() -> None:
+    """Portraits go from small figures to close-ups, left and right, and mostly reach the frame's bottom."""
+    boxes = []
+    for seed in range(24):
+        _, alpha = draw_foreground("portrait", (128, 112), np.random.default_rng(seed))
+        x, y, width, height = cv2.boundingRect((alpha > 127).view(np.uint8))
+        boxes.append((height / 128, (x + width / 2) / 112, (y + height) / 128))
+    tall, middle, bottom = np.array(boxes).T
+    assert tall.min() < 0.5
+    assert tall.max() > 0.9
+    assert middle.min() < 0.4
+    assert middle.max() > 0.6
+    assert (bottom == 1).mean() > 0.8
+
+
+def test_hair_is_soft() -> None:
+    """Strands are finer than a pixel: in a head of long hair there are alphas of every level."""
+    levels = np.zeros(256)
+    for seed in range(12):
+        _, alpha = draw_foreground("portrait", (256, 256), np.random.default_rng(seed))
+        levels += np.bincount(alpha.ravel(), minlength=256)
+    assert (levels > 0).all()
+    assert levels[16:240].sum() / levels[1:].sum() > 0.03
 
 
 def test_faint_pixels_keep_the_subject_s_colour() -> None:
@@ -90,3 +123,24 @@ def test_unknown_kinds_are_refused_with_the_known_ones() -> None:
         draw_foreground("feather", (64, 64), rng)
     with pytest.raises(ValueError, match=rf"'hair'.*{', '.join(BACKGROUND_KINDS)}"):
         draw_background("hair", (64, 64), rng)
+
+
+def test_a_recipe_chooses_what_is_drawn() -> None:
+    """The kinds that a recipe names are drawn in turn; those of a recipe that names none are as ever."""
+    recipe = load_recipe("demo", ['foregrounds.kinds=["portrait","smoke"]'])
+    assert [entry.key for entry in foreground_layout(recipe).entries()][:3] == [
+        "portrait-000",
+        "smoke-001",
+        "portrait-002",
+    ]
+    assert "kinds" not in plain(load_recipe("demo"))["foregrounds"]
+    assert set(get_args(Kind)) == set(FOREGROUND_KINDS)
+    with pytest.raises(RecipeError, match=r"foregrounds\.kinds"):
+        load_recipe("demo", ['foregrounds.kinds=["feather"]'])
+
+
+def test_the_portrait_recipe_builds(tmp_path: Path) -> None:
+    """The shipped recipe of portraits draws people only, and composes them."""
+    small = ["foregrounds.count=3", "foregrounds.sides=[64,80]", "backgrounds.count=2", "backgrounds.sides=[64,80]"]
+    result = build(load_recipe("portrait-demo", [*small, "variants=2"]), tmp_path / "d", jobs=1)
+    assert (result.composites, result.failures) == (6, 0)

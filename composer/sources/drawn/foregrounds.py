@@ -27,8 +27,10 @@ from .canvas import (
     unpremultiplied,
     walk,
 )
+from .portraits import draw_portrait
+from .strands import coils, tresses
 
-FOREGROUND_KINDS: tuple[str, ...] = ("hair", "fur", "lace", "leaves", "glass", "smoke", "motion", "solid")
+FOREGROUND_KINDS: tuple[str, ...] = ("hair", "fur", "lace", "leaves", "glass", "smoke", "motion", "solid", "portrait")
 
 
 _HAIR = ((28, 22, 20), (66, 40, 26), (122, 68, 36), (206, 160, 92), (176, 74, 32), (176, 174, 176), (196, 84, 140))
@@ -78,10 +80,10 @@ def _hair(size: Size, rng: Rng) -> Field:
     def locks(count: int, reach: tuple[float, float], long: float, width: float, light: float = 1) -> None:
         reaches, lock = rng.uniform(*reach, count), rng.integers(0, 24, count)
         if curly:
-            paths = _coils(head, radius, reaches, long * 0.55, rng)
+            paths = coils(head, radius, reaches, long * 0.55, rng)
         else:
             waves = wave * rng.normal(1, 0.4, 24)[lock]
-            paths = _tresses(head, radius, reaches, (long, wind), waves, rng)
+            paths = tresses(head, radius, reaches, (long, wind), waves, rng)
         tints = jittered(hair, rng, 24, 0.16)[lock] * rng.normal(light, 0.1, (count, 1))
         canvas.ribbons(paths, width * rng.uniform(0.4, 1, count), tints)
 
@@ -92,31 +94,6 @@ def _hair(size: Size, rng: Rng) -> Field:
     locks(190, (0.88, 1.15), length * rng.uniform(0.5, 1), 0.011)
     locks(60, (0.88, 1.35), length * 1.1, 0.003, 1.35)
     return shaded(canvas.layer(), rng, 0.05, 0.25)
-
-
-def _tresses(head: Points, r: float, reach: Points, length_wind: tuple[float, float], wave: Points, rng: Rng) -> Points:
-    """Strands that start at the parting, follow the skull at `reach` radii, then fall in the wind."""
-    (length, wind), count, steps = length_wind, len(reach), 14
-    side = np.where(rng.random((count, 1)) < 0.5, -1.0, 1.0)
-    bow = (r * reach)[:, None]
-    step = (length * rng.uniform(0.6, 1.1, (count, 1)) + bow * math.pi / 2) / steps
-    along = np.arange(steps) * step
-    turn = np.minimum(along / bow, math.pi / 2 + 0.1)
-    loose = np.clip(along / bow - 1.3, 0, 2.5)
-    lift = np.where(side * wind > 0, 0.5, 0.12)  # a full drift would blow the other side's hair across the face
-    drift = (wind + rng.normal(0, 0.2, (count, 1))) * loose * lift
-    ripple = np.sin(along * rng.uniform(24, 40) + rng.normal(0, 0.7, (count, 1))) * np.minimum(loose, 1)
-    angle = np.where(side > 0, turn, math.pi - turn) - drift + wave[:, None] * ripple
-    root = np.stack([rng.normal(0, 0.06, count), np.minimum(reach, rng.uniform(1.06, 1.16, count)) * -1.12], 1)
-    return walk(head + r * root, angle, step)
-
-
-def _coils(head: Points, r: float, reach: Points, length: float, rng: Rng) -> Points:
-    """Coiled strands that leave the scalp in every direction but the neck's."""
-    around = rng.uniform(-math.pi * 1.15, math.pi * 0.15, (len(reach), 1))
-    coil = 1.5 * np.sin(np.arange(18) * rng.uniform(0.8, 1.4, around.shape) + rng.uniform(0, 6.3, around.shape))
-    root = head + r * 0.95 * np.hstack([np.cos(around), np.sin(around) * 1.12]) * reach[:, None]
-    return walk(root, around + coil, length * rng.uniform(0.5, 1.1, around.shape) / 13)
 
 
 def _bust(canvas: Canvas, head: Points, r: float, skin: Points, rng: Rng) -> None:
@@ -408,5 +385,7 @@ def _pick(table: tuple[tuple[int, int, int], ...], rng: Rng) -> Points:
     return np.array(table[int(rng.integers(len(table)))], np.float64)
 
 
-# each draws a layer
-_FOREGROUNDS = dict(zip(FOREGROUND_KINDS, (_hair, _fur, _lace, _leaves, _glass, _smoke, _motion, _solid), strict=True))
+_LAYERS = (_hair, _fur, _lace, _leaves, _glass, _smoke, _motion, _solid, draw_portrait)
+
+
+_FOREGROUNDS = dict(zip(FOREGROUND_KINDS, _LAYERS, strict=True))
