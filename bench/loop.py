@@ -20,7 +20,7 @@ import torch
 
 from matting_compose.composer.base.progress import Progress
 from matting_compose.trainer.data.stream import Batch
-from matting_compose.trainer.training import loop, validate
+from matting_compose.trainer.training import loop
 from matting_compose.trainer.training.config import load_config
 from matting_compose.trainer.training.learner import Learner, StepResult
 from matting_compose.trainer.training.records import read_records
@@ -110,7 +110,7 @@ def main() -> None:
     more = (f"steps={options.steps * (options.rounds + 1)}", f"log_every={options.steps}", "save_every=1000000")
     rounds = Rounds(options.steps)
     Learner.step = watched(rounds)  # type: ignore[method-assign]
-    validate.validation_samples = lambda *_: []  # type: ignore[assignment]
+    loop.open_validation_sets = lambda *_: []  # type: ignore[assignment]
     config = load_config(options.config, (*options.set, *more))
     with tempfile.TemporaryDirectory() as folder, open_runtime() as runtime:
         run = Path(folder) / "run"

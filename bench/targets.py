@@ -142,8 +142,8 @@ def read_checkpoint(data: bytes) -> None:
             load_network(path)
 
 
-RUN = {"step": 3, "judged": 0, "seconds": 1.5, "best": (1, 0.5), "config": {}, "crops": 2, "plan_sha256": ""}
-RUN |= {"composites": 9, "optimiser": {}}
+RUN = {"step": 3, "judged": 0, "seconds": 1.5, "best": (1, 0.5), "config": {}, "crops": 2, "optimiser": {}}
+RUN |= {"datasets": [{"plan_sha256": "", "composites": 9, "share": 1}]}
 
 
 @cache

@@ -49,6 +49,7 @@ SHORTER = {
     "--steps 2000 --set stream.batch=4": "--steps 1 --set validation.limit=1 --set network.width=0.1",
     "--out run --config modern": "--out run --config demo --steps 2 --set validation.limit=1",
     "--out run-own": "--out run-own --steps 1 --set stream.batch=2 --set validation.limit=1",
+    "--out run-two": "--out run-two --steps 1 --set stream.batch=2 --set validation.limit=1 --set network.width=0.1",
     "--out tuned": "--out tuned --steps 1 --set stream.batch=2 --set validation.limit=1 --set network.width=0.1",
     "--resume --steps 2500": "--resume --steps 2",
     "--nproc-per-node 8": "--local-addr 127.0.0.1 --nproc-per-node 2",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -46,9 +48,26 @@ def _print_config(context: click.Context, _: click.Parameter, name: str | None) 
         context.exit()
 
 
+class WeightedDataset(DatasetPath):
+    """A dataset, and its weight after the last equals sign; 1 where none is given."""
+
+    name = "dataset"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Take what ends in = and digits as a weight, and ask where a folder is called so."""
+        path, weight = value, 1.0
+        if found := re.fullmatch(r"(.+)=(\d+\.?\d*|\.\d+)", value, re.DOTALL):
+            path, weight = found[1], float(found[2])
+            if "://" not in value and Path(value).exists():
+                self.fail(f"'{value}' is a folder, and {path} with a weight: write {value}=1, or {path}/={found[2]}")
+        if not 0.001 <= weight <= 1000:
+            self.fail(f"'{value}': a weight lies within 0.001 and 1000")
+        return super().convert(path, param, ctx), weight
+
+
 @click.command(epilog=EXIT_CODES, context_settings=HELP)
 @click.version_option(__version__, prog_name="matting-train")
-@click.argument("dataset", type=DatasetPath(path_type=Path))
+@click.argument("datasets", metavar="DATASET[=WEIGHT]...", nargs=-1, required=True, type=WeightedDataset())
 @click.option("--out", type=A_FOLDER, required=True, help="The run's folder.")
 @click.option(
     "--config",
@@ -75,6 +94,13 @@ def _print_config(context: click.Context, _: click.Parameter, name: str | None) 
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key; repeatable.")
 @click.option("--steps", type=int, help="How many steps; short for --set steps=N.")
 @click.option(
+    "--validation",
+    multiple=True,
+    type=DatasetPath(),
+    help="Validate on this dataset; repeatable.",
+    show_default="on what the datasets keep apart",
+)
+@click.option(
     "--init", type=click.Path(path_type=Path, dir_okay=False), help="Start from a file's weights, where they fit."
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
@@ -83,18 +109,22 @@ def _print_config(context: click.Context, _: click.Parameter, name: str | None) 
 @AS_JSON
 @shared_options
 def train(
-    dataset: Path,
+    datasets: tuple[tuple[Path | str, float], ...],
     out: Path,
     name: str | None,
     overrides: tuple[str, ...],
     steps: int | None,
+    validation: tuple[str, ...],
     init: Path | None,
     resume: bool,
     device: str,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Train MNet on a dataset that matting-compose has built.
+    """Train MNet, or another network, on datasets that matting-compose has built.
+
+    Of several datasets, crops come as their weights say, 1 where none is given. Of a path that ends in = and a number
+    the weight is given, too: lr=2=1.
 
     Ctrl-C or SIGTERM saves and stops after the step; --resume goes on, bit for bit on a CPU.
 
@@ -102,6 +132,7 @@ def train(
     Examples:
       matting-train dataset --out run --config cpu-small
       matting-train --print modern > my.toml
+      matting-train composed natural=0.3 --validation composition-1k --out run
       matting-train dataset --out run --set stream.batch=16 --set optimiser.rate=1e-4
       matting-train dataset --out run --resume
       torchrun --standalone --nproc-per-node 8 -m matting_compose.trainer.cli dataset --out run
@@ -111,9 +142,11 @@ def train(
         if steps is not None:
             overrides = (*overrides, f"steps={steps}")
         if init is not None:
-            overrides = (*overrides, f"network.init={json.dumps(str(init))}")
+            overrides = (*overrides, f"network.init={json.dumps(str(init), ensure_ascii=False)}")
+        if validation:
+            overrides = (*overrides, f"validation.datasets={json.dumps(validation, ensure_ascii=False)}")
         config = _config(out, name, overrides, resume)
-        code = _train(dataset, out, config, resume, device, dry_run, as_json)
+        code = _train(list(datasets), out, config, resume, device, dry_run, as_json)
     sys.exit(code)
 
 
@@ -134,13 +167,16 @@ def _config(out: Path, name: str | None, overrides: tuple[str, ...], resume: boo
     return load_config(name or "modern", overrides)
 
 
-def _train(dataset: Path, out: Path, config: Config, resume: bool, device: str, dry_run: bool, as_json: bool) -> int:
+def _train(
+    datasets: Sequence[tuple[Path | str, float]], out: Path, config: Config, resume: bool, device: str, dry_run: bool,
+    as_json: bool,
+) -> int:  # fmt: skip
     from .training.loop import train
     from .training.plan import plan_training
     from .training.runtime import open_runtime
 
     with open_runtime(device) as runtime:
-        plan = plan_training(dataset, config, runtime, resume)
+        plan = plan_training(datasets, config, runtime, resume)
         if dry_run:
             if runtime.leads:
                 click.echo(json.dumps(asdict(plan)) if as_json else str(plan))
@@ -148,13 +184,19 @@ def _train(dataset: Path, out: Path, config: Config, resume: bool, device: str, 
         if runtime.leads:
             tell(str(plan))
         with show_progress(line_every=0) as report:
-            result = train(dataset, out, config, runtime, report, resume)
+            result = train(datasets, out, config, runtime, report, resume)
     if not runtime.leads:
         return INTERRUPTED if result.stopped else CLEAN
     if as_json:
         click.echo(json.dumps(asdict(result)))
-    best = "" if result.best_sad is None else f"; best SAD {result.best_sad:.3f} at step {result.best_step:,}"
+    best = (
+        ""
+        if result.best_score is None
+        else f"; best {config.validation.best} {result.best_score:.4g} at step {result.best_step:,}"
+    )
     tell(f"{out}: {result.step:,} steps in {format_duration(result.seconds)}{best}. Look at {out / 'index.html'}")
+    if result.step < result.steps and not result.stopped:
+        tell(f"It ended early: nothing better in {config.validation.patience} validations (validation.patience)")
     if result.stopped:
         tell(f"Stopped at step {result.step:,} of {result.steps:,}, and saved: go on with --resume")
         return INTERRUPTED

@@ -69,8 +69,8 @@ def test_weights_are_ratios() -> None:
 def test_a_mixed_order_is_epochs_of_each(finished: Path) -> None:
     """Each dataset's composites come once in each of its own epochs; the first one's order is as it is alone."""
     dataset = open_dataset(finished)
-    order = Order([dataset, dataset], [1, 0.5], "train", 7, 4)
-    alone = Order([dataset], [1], "train", 7, 4)
+    order = Order([dataset, dataset], (2, 1), "train", 7, 4)
+    alone = Order([dataset], (1,), "train", 7, 4)
     assert order.length == alone.length * 3 // 2
     places = [order[place] for place in range(3 * order.length)]
     own = [[place for place in places if place.dataset == number] for number in (0, 1)]
@@ -81,5 +81,5 @@ def test_a_mixed_order_is_epochs_of_each(finished: Path) -> None:
         assert len(set(found)) == len(found)
         assert (sorted(found) == wanted) is (epoch == 0)
     assert [p.sample for p in own[0]][: alone.length] != [p.sample for p in own[1]][: alone.length]
-    backwards = Order([dataset, dataset], [1, 0.5], "train", 7, 4)
+    backwards = Order([dataset, dataset], (2, 1), "train", 7, 4)
     assert [backwards[place] for place in reversed(range(len(places)))] == places[::-1]

@@ -54,7 +54,7 @@ def test_a_tracker_is_told_all(finished: Path, tmp_path: Path, monkeypatch: pyte
             assert numbers[step, "train/losses/laplacian"] == record["losses"]["laplacian"]
         else:
             what = record["what"].replace(" = ", "-").replace(" ", "-")
-            assert numbers[step, f"validation/{what}/sad"] == record["sad"]
+            assert numbers[step, f"validation/dataset/{what}/sad"] == record["sad"]
 
 
 def test_one_that_fails_costs_no_training(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def test_weights_and_biases_are_told(finished: Path, tmp_path: Path, monkeypatch
         told.setdefault(record.history.step.num, set()).update(keys)
     assert len({file.name for file in files}) == 1
     assert all("train/losses/alpha_prediction" in told[step] for step in (1, 2, 3, 4))
-    assert {"validation/network/sad", "panel/path"} <= told[4]
+    assert {"validation/dataset/network/sad", "panel/path"} <= told[4]
 
 
 def test_mlflow_is_told(finished: Path, tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ torch = pytest.importorskip("torch", reason="training needs the 'train' extra")
 
 from matting_compose.composer import open_dataset  # noqa: E402 (only once torch is known to be there)
 from matting_compose.composer.base.progress import Progress  # noqa: E402
+from matting_compose.trainer.data.mix import open_mix  # noqa: E402
 from matting_compose.trainer.networks.checkpoint import load_network  # noqa: E402
 from matting_compose.trainer.training import loop, validate  # noqa: E402
-from matting_compose.trainer.training.config import load_config  # noqa: E402
+from matting_compose.trainer.training.config import ValidationTable, load_config  # noqa: E402
 from matting_compose.trainer.training.records import read_records  # noqa: E402
 from matting_compose.trainer.training.runtime import Runtime  # noqa: E402
 from runs import MODULE, arguments, asked_at, command, same, state, steps_of, tiny, together, train_in_process  # noqa: E402
@@ -49,7 +50,8 @@ def test_validation_is_of_the_validation_split(finished: Path) -> None:
     """Only composites of its foregrounds are scored and shown, spread over them."""
     dataset = open_dataset(finished)
     for limit in (1, 3, 100):
-        numbers = validate.validation_samples(dataset, limit)
+        (one,) = validate.open_validation_sets(open_mix(dataset), ValidationTable(limit=limit))
+        numbers = one.numbers
         assert len(set(numbers)) == min(limit, 4)
         assert {dataset.row(number).foreground for number in numbers} == {"disc 1"}
 
@@ -73,7 +75,7 @@ def test_a_stop_changes_nothing(
     losses = [[r["loss"] for r in read_records(folder) if r["kind"] == "train"] for folder in (out, whole)]
     assert losses[0] == losses[1]
     done = train_in_process(finished, out, tiny(), resume=True)  # nothing is left to do
-    assert (done.step, done.loss, done.best_sad) == (7, None, again.best_sad)
+    assert (done.step, done.loss, done.best_score) == (7, None, again.best_score)
     assert same(state(out / "last.pt"), state(whole / "last.pt"))
 
 
@@ -176,7 +178,8 @@ def test_a_dry_run_writes_nothing(finished: Path, tmp_path: Path) -> None:
     assert told.code == 0
     assert "7 steps of 2 crops: 0.9 epochs of 16 composites" in told.out
     found = command(*arguments(finished, out, "--dry-run", "--json")).json
-    assert (found["composites"], found["validated"], found["steps"], found["warnings"]) == (16, 2, 7, [])
+    assert (found["validated"], found["steps"], found["warnings"]) == ({"dataset": 2}, 7, [])
+    assert found["datasets"] == [{"path": str(finished), "composites": 16, "share": 1.0, "epochs": 14 / 16}]
     assert not out.exists()
 
 

@@ -160,6 +160,7 @@ def test_checkpoints_that_are_none_are_refused(
     out.mkdir()
     (out / "config.json").write_bytes((whole / "config.json").read_bytes())
     good = torch.load(whole / "last.pt", weights_only=True)
+    (trained,) = good["datasets"]
     cases: list[tuple[str, Callable[[Path], Any]]] = [
         ("damaged", lambda path: path.write_bytes((whole / "last.pt").read_bytes()[:-900])),
         ("found an empty file", lambda path: path.write_bytes(b"")),
@@ -168,7 +169,9 @@ def test_checkpoints_that_are_none_are_refused(
         ("no checkpoint of matting-compose", lambda path: torch.save({"model": {}}, path)),
         ("version 99", lambda path: torch.save(good | {"version": 99}, path)),
         ("a network without its training", lambda path: torch.save(good | {"optimiser": None}, path)),
-        ("another dataset", lambda path: torch.save(good | {"plan_sha256": "0"}, path)),
+        ("another dataset", lambda path: torch.save(good | {"datasets": [dict(trained, plan_sha256="0")]}, path)),
+        ("on 0 datasets, not 1", lambda path: torch.save(good | {"datasets": []}, path)),
+        ("cannot be made out", lambda path: torch.save(good | {"datasets": [{"plan_sha256": 1}]}, path)),
         ("does not fit", lambda path: torch.save(good | {"model": {}}, path)),
     ]
     for text, spoil in cases:
@@ -216,7 +219,7 @@ def damage(dataset: Path, number: int) -> Path:
 def test_a_validation_that_meets_bad_data_costs_nothing(copied: Path, whole: Path, tmp_path: Path) -> None:
     """What was trained before it is saved; with the shard mended, the run goes on as if nothing had been."""
     out, before = tmp_path / "run", shutil.copytree(copied / "shards", tmp_path / "before")
-    number = validate.validation_samples(open_dataset(copied), 2)[1]
+    number = validate.spread(open_dataset(copied).numbers("validation").tolist(), 2)[1]
 
     def spoil(progress: Progress) -> None:
         if progress.done == 2:

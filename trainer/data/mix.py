@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from ...composer.dataset.dataset import Dataset, open_dataset
+from .order import count_shares
 
 __all__ = ["REMEMBER", "Datasets", "Mix", "open_mix"]
 
@@ -26,6 +27,11 @@ class Mix:
 
     datasets: tuple[Dataset, ...]
     weights: tuple[float, ...]
+
+    @property
+    def shares(self) -> tuple[int, ...]:
+        """The weights, brought to whole numbers."""
+        return count_shares(self.weights)
 
     def close(self) -> None:
         """Close their files; they open again when read."""

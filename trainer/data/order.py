@@ -37,8 +37,8 @@ class Order:
     ----------
     datasets : Sequence of Dataset
         Each has composites in the split.
-    weights : Sequence of float
-        See `count_shares`.
+    shares : Sequence of int
+        How many of ``sum(shares)`` places in a row are each dataset's; see `count_shares`.
     split : str
     seed : int
     open_shards : int
@@ -47,23 +47,21 @@ class Order:
     Attributes
     ----------
     length : int
-        Places in an epoch: the first dataset's composites come once each, and the others' as their weights say.
-    shares : tuple of int
-        How many of ``sum(shares)`` places in a row are each dataset's.
+        Places in an epoch: the first dataset's composites come once each, and the others' as their shares say.
     """
 
     def __init__(
-        self, datasets: Sequence[Dataset], weights: Sequence[float], split: str, seed: int, open_shards: int
+        self, datasets: Sequence[Dataset], shares: Sequence[int], split: str, seed: int, open_shards: int
     ) -> None:
-        self.shares = count_shares(weights)
+        self._shares = tuple(shares)
         self._numbers = [dataset.numbers(split) for dataset in datasets]
         self._sizes = [tuple(map(len, dataset.ranges(split))) for dataset in datasets]
         # The first one's order and crops are those that it would have alone.
         others = (np.random.SeedSequence(seed, spawn_key=(number,)) for number in range(1, len(datasets)))
         self._seeds = [seed, *(int(sequence.generate_state(1)[0]) for sequence in others)]
         self._open_shards = open_shards
-        self._round = sum(self.shares)
-        self.length = math.ceil(len(self._numbers[0]) / self.shares[0]) * self._round
+        self._round = sum(shares)
+        self.length = math.ceil(len(self._numbers[0]) / shares[0]) * self._round
         self._epochs: dict[tuple[int, int], NDArray[np.int64]] = {}
 
     def __getitem__(self, place: int) -> Place:
@@ -71,9 +69,8 @@ class Order:
         dataset = 0
         if self._round > 1:
             number, offset = divmod(place, self._round)
-            turns = round_order(self.shares, self._seeds[0], number)
-            dataset, before = turns[offset]
-            place = number * self.shares[dataset] + before
+            dataset, before = round_order(self._shares, self._seeds[0], number)[offset]
+            place = number * self._shares[dataset] + before
         epoch, offset = divmod(place, len(self._numbers[dataset]))
         return Place(dataset, epoch, int(self._numbers[dataset][self._epoch(dataset, epoch)[offset]]))
 

@@ -105,7 +105,7 @@ class _Crops(IterableDataset[Any]):
     def __init__(self, mix: Mix, split: str, settings: _Settings) -> None:
         self.datasets, self.settings = mix.datasets, settings
         self.pool = BufferPool(settings.bytes)
-        self.order = Order(mix.datasets, mix.weights, split, settings.seed, settings.open_shards)
+        self.order = Order(mix.datasets, mix.shares, split, settings.seed, settings.open_shards)
         self.mixer = None if settings.remix is None else Mixer(settings.remix, mix.datasets, split)
 
     def __iter__(self) -> Iterator[FilledBuffer | MattingComposeError]:
@@ -391,15 +391,16 @@ def check_dataset(dataset: Dataset, split: str, crop: int, colours: bool) -> Non
             f"{dataset.path}: no composite is in the split '{split}', only in {', '.join(dataset.splits) or 'none'}"
             + ("; build with --set split.validation=0.1" if split == "validation" else "")
         )
-    if colours and dataset.background == "none":
-        raise DatasetError(
-            f"{dataset.path}: a loss that composes needs the backgrounds, and this dataset was built without; build it"
-            " with --set shards.background=unknown, or weight only losses on alpha"
-        )
     if colours and not dataset.has_layers:
         raise DatasetError(
             f"{dataset.path}: a loss that composes needs foregrounds and backgrounds, and some of these pictures were"
-            " taken as they are (foregrounds.compose = false): nobody knows theirs; weight only losses on alpha"
+            " taken as they are (foregrounds.compose = false): nobody knows theirs; leave it out, or weight only"
+            " losses on alpha"
+        )
+    if colours and dataset.background == "none":
+        raise DatasetError(
+            f"{dataset.path}: a loss that composes needs every crop's background, and this dataset was built without;"
+            " build it with --set shards.background=unknown, leave it out, or weight only losses on alpha"
         )
     largest = max(min(row.height, row.width) for row in map(dataset.row, dataset.ranges(split)[0]))
     dataset.close()

@@ -30,7 +30,7 @@ __all__ = [
 FORMAT: Final = "matting-compose/checkpoint"
 
 
-VERSION: Final = 2  # 1 named no network: there was one
+VERSION: Final = 3  # 1 named no network: there was one; 2 was trained on one dataset
 
 
 MOST_PARTS: Final = 10**6  # of a document: optimisers keep a few for each tensor
@@ -38,9 +38,13 @@ MOST_PARTS: Final = 10**6  # of a document: optimisers keep a few for each tenso
 
 # What a training needs to go on, beside the network's own tensors.
 _KEPT: Final[dict[str, type | tuple[type, ...]]] = {
-    "step": int, "judged": int, "seconds": (int, float), "config": dict, "crops": int, "plan_sha256": str,
-    "composites": int, "model": Mapping, "optimiser": dict,
+    "step": int, "judged": int, "seconds": (int, float), "config": dict, "crops": int, "datasets": list,
+    "model": Mapping, "optimiser": dict,
 }  # fmt: skip
+
+
+# And of each dataset that it was trained on.
+_DATASET: Final[dict[str, type]] = {"plan_sha256": str, "composites": int, "share": int}
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -73,11 +77,18 @@ def load_checkpoint(path: Path) -> Mapping[str, Any]:
     try:
         document = _read(find_checkpoint(path))
         _check_version(document, path)
+        if "plan_sha256" in document:
+            document = {**document, "datasets": [{key: document.get(key) for key in _DATASET} | {"share": 1}]}
         lacking = [key for key, kind in _KEPT.items() if not isinstance(document.get(key), kind)]
         if lacking:
             raise ValueError(
                 f"{path}: a network without its training ('{lacking[0]}' is not there); give a run's folder"
             )
+        for one in document["datasets"]:
+            if not isinstance(one, dict) or not all(isinstance(one.get(key), kind) for key, kind in _DATASET.items()):
+                raise ValueError(
+                    f"{path}: what it was trained on cannot be made out; give the file that training wrote"
+                )
     except OSError as error:
         raise TrainingError(f"{path}: cannot be read ({error.strerror}); is --out the run's folder?") from None
     except ValueError as error:

@@ -10,7 +10,7 @@ from itertools import islice
 import torch
 
 from ...composer.base.errors import MattingComposeError
-from ...composer.dataset.dataset import Dataset
+from ..data.mix import Mix
 from ..data.stream import Batch, Stream, open_stream
 from .config import Config
 from .run_log import Meter
@@ -21,14 +21,14 @@ __all__ = ["StepBatches", "open_training_stream"]
 MOST_WORKERS = 8
 
 
-def open_training_stream(dataset: Dataset, config: Config, runtime: Runtime, step: int) -> Stream:
+def open_training_stream(mix: Mix, config: Config, runtime: Runtime, step: int) -> Stream:
     """Open the stream of a training at a step."""
     table = config.stream
     workers = table.workers
     if workers is None:
         workers = min(MOST_WORKERS, max(1, _cores() // runtime.world))
     return open_stream(
-        dataset, batch=table.batch, crop=table.crop, sizes=table.sizes, seed=config.seed,
+        mix, batch=table.batch, crop=table.crop, sizes=table.sizes, seed=config.seed,
         start=step * config.optimiser.accumulate, rank=runtime.rank, world=runtime.world,
         augment=table.augment, remix=table.remix,
         colours=config.composes, open_shards=table.open_shards, workers=workers, prefetch=table.prefetch,

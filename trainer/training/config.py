@@ -124,7 +124,16 @@ class ValidationTable(Table):
     every: PositiveInt = Field(default=1000, description="steps between two validations")
     limit: PositiveInt = Field(default=100, description="composites, spread over the split")
     max_side: Side = Field(default=1500, description="px; longer pictures are reduced for the network only")
-    panel: NonNegativeInt = Field(default=4, description="composites in the panel")
+    panel: NonNegativeInt = Field(default=4, description="composites of each dataset in the panel")
+    datasets: list[str] = Field(
+        default=[], description="folders whose validation split, or else all, is scored; or --validation"
+    )
+    best: str = Field(
+        default="sad", description="the error whose least makes best.pt: sad is the first dataset's, or NAME.sad"
+    )
+    patience: NonNegativeInt = Field(
+        default=0, description="validations in a row without a better one that end the training; 0 never does"
+    )
 
 
 class Config(Table):

@@ -37,13 +37,13 @@ class StepResult:
         The step's, from 0.
     numbers : (2 + losses,) float32
         The weighted sum, the gradient's norm, then each loss in the order of its name.
-    samples : (crops,) int64
-        This process's composites.
+    names : (2, crops) int64
+        This process's composites: which dataset each is of, and its number there.
     """
 
     number: int
     numbers: Tensor
-    samples: NDArray[np.int64]
+    names: NDArray[np.int64]
 
 
 class Learner:
@@ -104,8 +104,8 @@ class Learner:
         if self.ema is not None:
             self._update_ema(self.ema, number)
         self._runtime.mean(numbers)
-        samples = np.concatenate([batch.samples for batch in batches])
-        return StepResult(number, torch.cat((numbers[:1], norm.detach().reshape(1), numbers[1:])), samples)
+        names = np.concatenate([(batch.datasets, batch.samples) for batch in batches], axis=1)
+        return StepResult(number, torch.cat((numbers[:1], norm.detach().reshape(1), numbers[1:])), names)
 
     def _backward(self, batch: Batch, unknown: Tensor, count: Tensor, parts: int) -> Tensor:
         """Add one batch's share to the gradients; return the weighted sum and each loss."""

@@ -1,4 +1,4 @@
-"""Loop: a dataset and a configuration in, a trained network out; stopped and resumed at any step."""
+"""Loop: datasets and a configuration in, a trained network out; stopped and resumed at any step."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ import torch
 from ...composer.base.errors import DatasetError, TrainingError
 from ...composer.base.files import lock_exclusively
 from ...composer.base.progress import OnProgress, ignore_progress
-from ...composer.dataset.dataset import Dataset, open_dataset
-from ..data.mix import REMEMBER
+from ..data.mix import Datasets, Mix, open_mix
 from ..networks.checkpoint import save_checkpoint
 from .batches import StepBatches, open_training_stream
 from .config import Config, crops_per_step, load_config
 from .learner import Learner, StepResult, learning_rate
-from .run_folder import BEST, CONFIG, LAST, check_folder, previous_state, write_config
+from .run_folder import BEST, CONFIG, LAST, check_folder, describe_datasets, previous_state, write_config
 from .run_log import Meter, RunLog
 from .runtime import Runtime, StopRequest, open_runtime, stop_on_signals
 from .trackers import Trackers, find_trackers
-from .validate import Validation
+from .validate import Validation, open_validation_sets
 
 __all__ = ["TrainResult", "train"]
 
@@ -39,7 +38,7 @@ class TrainResult:
     Attributes
     ----------
     step, steps : int
-        Taken, of how many.
+        Taken, of how many; fewer where `validation.patience` has ended it.
     stopped : bool
         Something is left to do, because it was asked to stop.
     seconds : float
@@ -47,8 +46,8 @@ class TrainResult:
     loss : float or None
         Of the last line, None where no step was taken.
     best_step : int or None
-    best_sad : float or None
-        The best validation, None where there was none.
+    best_score : float or None
+        The best validation, by `validation.best`; None where there was none.
     """
 
     step: int
@@ -57,11 +56,11 @@ class TrainResult:
     seconds: float
     loss: float | None
     best_step: int | None
-    best_sad: float | None
+    best_score: float | None
 
 
 def train(
-    dataset: str | Path,
+    datasets: Datasets,
     out: str | Path,
     config: Config | str | Path | None = None,
     runtime: Runtime | None = None,
@@ -72,8 +71,8 @@ def train(
 
     Parameters
     ----------
-    dataset : str or Path
-        Its folder.
+    datasets : str, Path, Dataset, or a list of them and of pairs of one and its weight
+        What to train on; see `open_stream`. What to validate on is said by `config.validation.datasets`.
     out : str or Path
         The run's folder: config.json, metrics.jsonl, last.pt, best.pt, panels/, index.html.
     config : Config, str, Path or None
@@ -112,15 +111,17 @@ def train(
     find_trackers(config.trackers)  # before there is a folder: their packages may be missing
     with ExitStack() as stack:
         runtime = runtime or stack.enter_context(open_runtime())
-        opened = stack.enter_context(closing(open_dataset(dataset, REMEMBER)))
+        mix = stack.enter_context(closing(open_mix(datasets)))
+        sets = open_validation_sets(mix, config.validation)
         stop = stack.enter_context(stop_on_signals())
         stack.enter_context(_with_advice(out))
         learner = Learner(config, runtime, resume)  # before there is a folder: its encoder may be missing
         if runtime.leads:
             stack.enter_context(lock_exclusively(out, "training"))
-        training = _Training(opened, out, config, runtime, learner, stop)
+        validation = Validation(sets, config, runtime, stop)
+        training = _Training(mix, validation, out, config, runtime, learner, stop)
         if resume:
-            training.resume(previous_state(out, opened, config, runtime))
+            training.resume(previous_state(out, mix, config, runtime))
         runtime.barrier()  # all have looked at the folder before one of them changes it
         return training.run(on_progress)
 
@@ -128,19 +129,19 @@ def train(
 class _Training:
     """One training between its start and its end, or the next stop.
 
-    `_step`, `_validated` (the step of the last validation; at 0 guesses are scored), `_best` and `_seconds` are kept
-    in checkpoints, beside the learner's state.
+    `_step`, `_validated` (the step of the last validation; at 0 guesses are scored), `_best`, `_worse` (validations
+    since that one) and `_seconds` are kept in checkpoints, beside the learner's state.
     """
 
     def __init__(
-        self, dataset: Dataset, out: Path, config: Config, runtime: Runtime, learner: Learner, stop: StopRequest
-    ) -> None:
-        self._dataset, self._out, self._config, self._runtime = dataset, out, config, runtime
-        self._learner, self._stop = learner, stop
-        self._validation = Validation(dataset, config, runtime, stop)
-        self._composites = len(dataset.numbers("train"))
+        self, mix: Mix, validation: Validation, out: Path, config: Config, runtime: Runtime, learner: Learner,
+        stop: StopRequest,
+    ) -> None:  # fmt: skip
+        self._mix, self._validation = mix, validation
+        self._out, self._config, self._runtime, self._learner, self._stop = out, config, runtime, learner, stop
         self._step, self._validated = 0, -1
         self._best: tuple[int, float] | None = None
+        self._worse = 0
         self._loss: float | None = None
         self._failure = ""  # why this process cannot go on
         self._warnings: list[str] = []
@@ -154,10 +155,13 @@ class _Training:
         if self._runtime.leads:
             logger.info("resuming after step %s of %s", f"{state['step']:,}", f"{self._config.steps:,}")
         self._step, self._validated = state["step"], state["judged"]
-        self._best = None if state["best"] is None else (state["best"][0], state["best"][1])
+        if state["best"] is not None and state.get("decided_by", self._decided_by) == self._decided_by:
+            self._best, self._worse = (state["best"][0], state["best"][1]), state.get("worse", 0)
+        elif state["best"] is not None:
+            self._warnings.append("another score than before decides: the best network is sought anew from here on")
         self._began = time.perf_counter() - state["seconds"]
-        if state["composites"] != self._composites:
-            self._warnings.append("the dataset was mended since the last step; from here on the order is another")
+        if state["datasets"] != describe_datasets(self._mix):
+            self._warnings.append("a dataset was mended since the last step; from here on the order is another")
 
     def run(self, on_progress: OnProgress) -> TrainResult:
         """Train to the end, or until asked to stop."""
@@ -176,9 +180,9 @@ class _Training:
             finished = self._train()
             if self._run_log is not None:
                 self._run_log.page("Finished." if finished else "Stopped.")
-        best_step, best_sad = self._best or (None, None)
+        best_step, best_score = self._best or (None, None)
         return TrainResult(
-            self._step, self._config.steps, not finished, self._elapsed(), self._loss, best_step, best_sad
+            self._step, self._config.steps, not finished, self._elapsed(), self._loss, best_step, best_score
         )
 
     def _begin(self) -> None:
@@ -190,7 +194,7 @@ class _Training:
     def _train(self) -> bool:
         """Take the steps; tell whether nothing is left to do."""
         config = self._config
-        with closing(open_training_stream(self._dataset, config, self._runtime, self._step)) as stream:
+        with closing(open_training_stream(self._mix, config, self._runtime, self._step)) as stream:
             going = self._validate_first()
             meter = Meter(self._runtime, config)
             source = StepBatches(stream, config, self._runtime, self._stop, meter)
@@ -215,7 +219,20 @@ class _Training:
                         self._checkpoint(going)
         if failure := self._runtime.first_of(self._failure or source.failure):
             raise TrainingError(f"{failure}. Saved at step {self._step:,}: once it is mended, go on with --resume")
-        return self._step == config.steps and not self._validation_due()
+        return (self._step == config.steps or self._out_of_patience) and not self._validation_due()
+
+    @property
+    def _decided_by(self) -> list[str] | None:
+        """What says which network is the best, as checkpoints keep it: the dataset, by its plan, and the error."""
+        if not self._validation.sets:
+            return None
+        chosen, metric = self._validation.decided_by
+        return [chosen.dataset.plan_sha256, metric]
+
+    @property
+    def _out_of_patience(self) -> bool:
+        """Whether so many validations in a row have brought nothing better that training ends."""
+        return 0 < self._config.validation.patience <= self._worse
 
     def _due(self, *every: int) -> bool:
         """Tell whether something that happens every so many steps, and after the last one, is to happen now."""
@@ -225,7 +242,7 @@ class _Training:
         """Stop where a step was not finite, before anything of it is saved."""
         result, self._unchecked = self._unchecked, None
         if result is not None and not bool(torch.isfinite(result.numbers).all()):
-            keys = ", ".join(self._dataset.row(int(sample)).key for sample in result.samples)
+            keys = ", ".join(self._mix.datasets[dataset].row(number).key for dataset, number in result.names.T.tolist())
             values = dict(zip(("sum", "gradient", *self._learner.losses), result.numbers.tolist(), strict=True))
             raise TrainingError(
                 f"step {result.number + 1}: not finite: {values}. Its composites: {keys}. {self._out / LAST} is from"
@@ -242,23 +259,21 @@ class _Training:
     def _validation_due(self) -> bool:
         """Tell whether a validation is to be made at this step, and was not."""
         return (
-            bool(self._validation.numbers)
-            and self._due(self._config.validation.every)
-            and self._validated != self._step
+            bool(self._validation.sets) and self._due(self._config.validation.every) and self._validated != self._step
         )
 
     def _validate_first(self) -> bool:
         """Make the validation that is due before the next step: of guesses, or one that a stop had cut short."""
         due = self._validation_due()
         going = self._validate()
-        if due and going:
+        if due and self._validated == self._step:
             self._save(LAST)
         return going
 
     def _validate(self) -> bool:
-        """Validate if it is due; tell whether the training may go on."""
+        """Validate if it is due; tell whether the training is to go on."""
         if not self._validation_due():
-            return True
+            return not self._out_of_patience
         try:
             complete = self._score_guesses() if self._step == 0 else self._score_network()
         except DatasetError as error:  # to all processes alike
@@ -266,7 +281,7 @@ class _Training:
             return False
         if complete:
             self._validated = self._step
-        return complete
+        return complete and not self._out_of_patience
 
     def _score_guesses(self) -> bool:
         """Score what a network must beat; tell whether no stop came in between."""
@@ -283,11 +298,16 @@ class _Training:
         scores = self._validation.score_network(network)
         if scores is None:
             return False
-        if self._best is None or scores["sad"] < self._best[1]:
-            self._best = (self._step, scores["sad"])
+        chosen, metric = self._validation.decided_by
+        score = scores[chosen.name][metric]
+        better = self._best is None or score < self._best[1]
+        if better:
+            self._best, self._worse = (self._step, score), 0
             self._save(BEST)
+        else:
+            self._worse += 1
         if self._run_log is not None:
-            self._run_log.validation(self._step, scores)
+            self._run_log.validation(self._step, scores, best=chosen.name if better else None)
             if self._config.validation.panel:
                 try:
                     self._run_log.panel(self._step, self._validation.draw_panel(network))
@@ -306,8 +326,9 @@ class _Training:
         if self._runtime.leads:
             state = self._learner.state() | {
                 "step": self._step, "judged": self._validated, "seconds": self._elapsed(), "best": self._best,
-                "config": self._config.model_dump(mode="json"), "plan_sha256": self._dataset.plan_sha256,
-                "composites": self._composites, "crops": crops_per_step(self._config, self._runtime),
+                "worse": self._worse, "decided_by": self._decided_by,
+                "config": self._config.model_dump(mode="json"), "datasets": describe_datasets(self._mix),
+                "crops": crops_per_step(self._config, self._runtime),
             }  # fmt: skip
             save_checkpoint(self._out / name, state)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ...composer.base.errors import TrainingError
-from ...composer.dataset.dataset import Dataset, open_dataset
+from ..data.mix import Datasets, Mix, open_mix
 from ..data.stream import open_stream
 from ..networks.fine_tune import compare_weights, freeze
 from ..networks.network import MattingNetwork
@@ -16,11 +16,34 @@ from ..networks.registry import build_network
 from .config import Config, crops_per_step
 from .runtime import Runtime
 from .trackers import find_trackers
-from .validate import validation_samples
+from .validate import open_validation_sets
 
-__all__ = ["TrainingPlan", "plan_training"]
+__all__ = ["PlannedDataset", "TrainingPlan", "plan_training"]
 
 LARGE = 6_500_000  # parameters: MNet at half its width
+
+
+@dataclass(frozen=True)
+class PlannedDataset:
+    """What a training is going to take of a dataset.
+
+    Attributes
+    ----------
+    path : str
+    composites : int
+    share : float
+        Of all crops, 0..1.
+    epochs : float
+        How often each composite is seen.
+    """
+
+    path: str
+    composites: int
+    share: float
+    epochs: float
+
+    def __str__(self) -> str:
+        return f"{self.epochs:.1f} epochs of {self.composites:,} composites"
 
 
 @dataclass(frozen=True)
@@ -29,14 +52,14 @@ class TrainingPlan:
 
     Attributes
     ----------
-    composites, validated : int
-        Composites that train, and that are scored each time.
+    datasets : list of PlannedDataset
+        What trains.
+    validated : dict[str, int]
+        How many composites are scored each time, by the datasets' names.
     parameters : int
         Of the network.
     crops, steps : int
         Crops a step, over all processes; steps.
-    epochs : float
-        How often each composite is seen.
     processes : int
     device : str
     warnings : list of str
@@ -45,45 +68,46 @@ class TrainingPlan:
         What the weights of `network.init` do for the network.
     """
 
-    composites: int
-    validated: int
+    datasets: list[PlannedDataset]
+    validated: dict[str, int]
     parameters: int
     crops: int
     steps: int
-    epochs: float
     processes: int
     device: str
     warnings: list[str]
     init: str | None = None
 
     def __str__(self) -> str:
+        first, *others = self.datasets
         lines = [
             f"{self.parameters:,} parameters on {self.processes} × {self.device};"
-            f" {self.steps:,} steps of {self.crops} crops: {self.epochs:.1f} epochs of {self.composites:,} composites",
+            f" {self.steps:,} steps of {self.crops} crops" + (f": {first}" if not others else ""),
+            *(f"{one.share:.1%} of the crops from {one.path}: {one}" for one in self.datasets if others),
+            f"validated on {', '.join(f'{count:,} of {name}' for name, count in self.validated.items()) or 'nothing'}",
             *([f"init: {self.init}"] if self.init else []),
             *(f"warning: {warning}" for warning in self.warnings),
         ]
         return "\n".join(lines)
 
 
-def plan_training(dataset: str | Path, config: Config, runtime: Runtime, resume: bool = False) -> TrainingPlan:
+def plan_training(datasets: Datasets, config: Config, runtime: Runtime, resume: bool = False) -> TrainingPlan:
     """Work out what a training is going to be.
 
     Raises
     ------
     DatasetError
-        It cannot be trained on; as `open_stream`.
+        One cannot be trained on, see `open_stream`, or validated on.
     TrainingError
-        The network cannot be built.
+        The network cannot be built, or the validation makes no sense.
     MattingComposeError
         A tracker is not there, or its package is not.
     """
     find_trackers(config.trackers)
-    opened = open_dataset(dataset)
+    mix = open_mix(datasets)
     table = config.stream
-    open_stream(opened, crop=table.crop, sizes=table.sizes, colours=config.composes)  # raises where it cannot be
-    composites = len(opened.numbers("train"))
-    validated = len(validation_samples(opened, config.validation.limit))
+    open_stream(mix, crop=table.crop, sizes=table.sizes, colours=config.composes)  # raises where it cannot be
+    validated = {one.name: len(one.numbers) for one in open_validation_sets(mix, config.validation)}
     network = build_hollow(config)
     parameters = sum(p.numel() for p in network.parameters())
     freeze(network, config.network.freeze)
@@ -92,9 +116,18 @@ def plan_training(dataset: str | Path, config: Config, runtime: Runtime, resume:
         init = str(compare_weights(network, Path(config.network.init))[1])
     crops = crops_per_step(config, runtime)
     return TrainingPlan(
-        composites, validated, parameters, crops, config.steps, config.steps * crops / composites, runtime.world,
-        str(runtime.device), _warnings(opened, config, runtime, network, validated, parameters), init,
+        _plan_datasets(mix, config.steps * crops), validated, parameters, crops, config.steps, runtime.world,
+        str(runtime.device), _warnings(mix, config, runtime, network, bool(validated), parameters), init,
     )  # fmt: skip
+
+
+def _plan_datasets(mix: Mix, crops: int) -> list[PlannedDataset]:
+    shares = [share / sum(mix.shares) for share in mix.shares]
+    counts = [len(dataset.numbers("train")) for dataset in mix.datasets]
+    return [
+        PlannedDataset(str(dataset.path), count, share, crops * share / count)
+        for dataset, count, share in zip(mix.datasets, counts, shares, strict=True)
+    ]
 
 
 def build_hollow(config: Config) -> MattingNetwork:
@@ -111,13 +144,16 @@ def build_hollow(config: Config) -> MattingNetwork:
 
 
 def _warnings(
-    dataset: Dataset, config: Config, runtime: Runtime, network: MattingNetwork, validated: int, parameters: int
+    mix: Mix, config: Config, runtime: Runtime, network: MattingNetwork, validated: bool, parameters: int
 ) -> list[str]:
     warnings = []
     if not validated:
-        warnings.append("the dataset has no validation split: nothing will be scored, and there will be no best.pt")
-    if dataset.failures:
-        warnings.append(f"{len(dataset.failures):,} composites of the dataset are missing; see its index")
+        warnings.append(
+            "no validation split, and no --validation: nothing will be scored, and there will be no best.pt"
+        )
+    for dataset in mix.datasets:
+        if dataset.failures:
+            warnings.append(f"{len(dataset.failures):,} composites of {dataset.path} are missing; see its index")
     if config.network.encoder == "random" and not config.network.init:
         warnings += network.random_weights_warnings()
     if runtime.device.type == "cpu" and parameters > LARGE:

@@ -40,4 +40,5 @@ def _record(line: bytes) -> dict[str, Any] | None:
         whole = type(step) is int and all(isinstance(number, (int, float)) for number in numbers)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    return record if whole and (kind == "train" or isinstance(record.get("what"), str)) else None
+    named = kind == "train" or all(isinstance(record.setdefault(key, ""), str) for key in ("what", "dataset"))
+    return record if whole and named else None

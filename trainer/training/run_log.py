@@ -123,11 +123,19 @@ class RunLog:
         self._record("train", record)
         self._page.refresh()
 
-    def validation(self, step: int, scores: dict[str, float], what: str = "network") -> None:
-        """Record a validation, of the network or of a guess it has to beat."""
-        self._record("validation", {"step": step, "what": what, **scores})
-        numbers = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
-        logger.info("step %s  validation, %s: %s", f"{step:,}", what, numbers)
+    def validation(
+        self, step: int, scores: dict[str, dict[str, float]], what: str = "network", best: str | None = None
+    ) -> None:
+        """Record a validation, of the network or of a guess it has to beat, on each dataset by its name.
+
+        `best` names the dataset by whose score the network is the best so far.
+        """
+        for dataset, errors in scores.items():
+            record = {"step": step, "dataset": dataset, "what": what, **errors}
+            self._record("validation", record | ({"best": True} if dataset == best else {}))
+            numbers = "  ".join(f"{name} {value:.4g}" for name, value in errors.items())
+            told = "  the best so far" if dataset == best else ""
+            logger.info("step %s  validation on %s, %s: %s%s", f"{step:,}", dataset, what, numbers, told)
 
     def panel(self, step: int, picture: NDArray[np.uint8]) -> None:
         """Keep a panel."""
@@ -165,12 +173,12 @@ class RunLog:
 
 
 def _flatten(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield a record's numbers by their paths; what it is of goes before the name: validation/network/sad."""
+    """Yield a record's numbers by their paths; what it is of goes before the name: validation/demo/network/sad."""
     names = [re.sub(r"[^\w.]+", "-", value) for value in values.values() if isinstance(value, str)]
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flatten(f"{prefix}/{name}", value)
-        elif isinstance(value, (int, float)):
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
             yield "/".join([prefix, *([] if name == "step" else names), name]), float(value)
 
 

@@ -60,7 +60,7 @@ class RunPage:
         self._written = time.monotonic()
         records = read_records(self._folder)
         validations = [record for record in records if record["kind"] == "validation"]
-        best = min((v for v in validations if v["step"]), key=lambda v: v["sad"], default=None)
+        best = next((record for record in reversed(validations) if record.get("best")), None)
         panels = [path.name for path in sorted((self._folder / PANELS).glob("step-*.png"))]
         text = render_page(
             __package__, "run_page.html.j2", script="run_page.js", images="'self' file:",
@@ -110,10 +110,13 @@ def _scores(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[An
     """Give the network's SAD, and what it has to beat as lines from the first step to the last."""
     end = max((record["step"] for record in records), default=0)
     validations = [record for record in records if record["kind"] == "validation"]
-    for what in sorted({v["what"] for v in validations}, key=lambda what: (what != "network", what)):
-        own = [v for v in validations if v["what"] == what]
+    several = len({v["dataset"] for v in validations}) > 1
+    lines = {(v["what"], v["dataset"]) for v in validations}
+    for what, dataset in sorted(lines, key=lambda line: (line[0] != "network", line)):
+        own = [v for v in validations if (v["what"], v["dataset"]) == (what, dataset)]
         points = _points(own, lambda v: v["sad"])
-        yield what, points if what == "network" else [[0, own[0]["sad"]], [end, own[0]["sad"]]]
+        points = points if what == "network" else [[0, own[0]["sad"]], [end, own[0]["sad"]]]
+        yield f"{dataset}: {what}" if several else what, points
 
 
 def _points(records: Sequence[Mapping[str, Any]], value: Any) -> list[list[float]]:

@@ -29,7 +29,7 @@ class Tracker(Protocol):
     """
 
     def log_numbers(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Take numbers by names like ``train/loss``, ``train/losses/laplacian`` and ``validation/network/sad``."""
+        """Take numbers by names like ``train/loss``, ``train/losses/laplacian`` and ``validation/demo/network/sad``."""
 
     def log_picture(self, step: int, name: str, picture: NDArray[np.uint8]) -> None:
         """Take a picture, (H, W, 3) uint8 RGB."""

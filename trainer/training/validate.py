@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
 import cv2
@@ -11,16 +12,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...composer.base.errors import DatasetError
-from ...composer.dataset.dataset import Dataset, Sample
+from ...composer.base.errors import DatasetError, TrainingError
+from ...composer.dataset.dataset import Dataset, Sample, open_dataset
 from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
+from ..data.mix import Mix
 from ..inference.tiled import predict_alpha, smallest_tile
 from ..metrics import METRICS
 from ..networks.network import MattingNetwork
-from .config import Config
+from .config import Config, ValidationTable
 from .runtime import Runtime, StopRequest
 
-__all__ = ["Scores", "Validation", "guess_half", "guess_ramp", "panel", "predict_whole", "score", "validation_samples"]
+__all__ = [
+    "Scores", "Validation", "ValidationSet", "guess_half", "guess_ramp", "open_validation_sets", "panel",
+    "predict_whole", "score", "spread",
+]  # fmt: skip
 
 Array = NDArray[np.uint8]
 
@@ -65,41 +70,114 @@ def predict_whole(network: MattingNetwork, image: Array, trimap: Array, max_side
     return np.rint(alpha * 255).astype(np.uint8)
 
 
-def validation_samples(dataset: Dataset, limit: int) -> list[int]:
-    """Pick at most `limit` composites spread evenly over the validation split; [] where there is none."""
-    numbers = dataset.numbers("validation").tolist()
+@dataclass(frozen=True)
+class ValidationSet:
+    """A dataset that is scored.
+
+    Attributes
+    ----------
+    name : str
+        Its folder's, or the whole path where two folders are called alike.
+    dataset : Dataset
+    numbers : list of int
+        The composites that are scored.
+    panel : list of int
+        Those that are shown.
+    """
+
+    name: str
+    dataset: Dataset
+    numbers: list[int]
+    panel: list[int]
+
+
+def open_validation_sets(mix: Mix, settings: ValidationTable) -> list[ValidationSet]:
+    """Open what is to be scored: the datasets that are named, or else those of the training that keep some apart.
+
+    Of a dataset with a validation split that is scored, of any other all.
+
+    Raises
+    ------
+    DatasetError
+        As `open_dataset`.
+    TrainingError
+        All of one is trained on, or `settings.best` names none of them.
+    """
+    datasets = [open_dataset(path) for path in settings.datasets]
+    datasets = datasets or [dataset for dataset in mix.datasets if "validation" in dataset.splits]
+    names = [dataset.path.name or dataset.path.resolve().name for dataset in datasets]
+    names = [str(d.path) if names.count(name) > 1 else name for name, d in zip(names, datasets, strict=True)]
+    sets = []
+    for name, dataset in zip(names, datasets, strict=True):
+        split = "validation" if "validation" in dataset.splits else None
+        if split is None and dataset.plan_sha256 in [trained.plan_sha256 for trained in mix.datasets]:
+            raise TrainingError(
+                f"{dataset.path}: all of it is trained on, and no score of that says anything; build it with --set"
+                " split.validation=0.1, or validate on another dataset"
+            )
+        numbers = dataset.numbers(split).tolist()
+        sets.append(ValidationSet(name, dataset, spread(numbers, settings.limit), spread(numbers, settings.panel)))
+    if sets:
+        deciding_score(settings.best, sets)
+    return sets
+
+
+def spread(numbers: Sequence[int], limit: int) -> list[int]:
+    """Pick at most `limit` composites, evenly."""
     count = min(limit, len(numbers))
     return [numbers[int((i + 0.5) * len(numbers) / count)] for i in range(count)]
 
 
+def deciding_score(best: str, sets: Sequence[ValidationSet]) -> tuple[ValidationSet, str]:
+    """Find whose which error says which network is the best; see `ValidationTable.best`."""
+    name, _, metric = best.rpartition(".")
+    found = next((one for one in sets if one.name == (name or sets[0].name)), None)
+    if found is None or metric not in METRICS:
+        known = f"{', '.join(METRICS)}, or one of these after {' or '.join(f'{one.name}.' for one in sets)}"
+        raise TrainingError(f"validation.best: '{best}' is no error of what is validated; take {known}")
+    return found, metric
+
+
 class Validation:
-    """Scores on composites of the validation split, each process its share.
+    """Scores on composites that training never sees, each process its share.
 
     Attributes
     ----------
-    numbers : list of int
-        The composites; empty where the dataset has no such split.
+    sets : list of ValidationSet
+        What is scored; empty where nothing is kept apart.
     """
 
-    def __init__(self, dataset: Dataset, config: Config, runtime: Runtime, stop: StopRequest) -> None:
-        self._dataset, self._settings, self._runtime, self._stop = dataset, config.validation, runtime, stop
+    def __init__(self, sets: list[ValidationSet], config: Config, runtime: Runtime, stop: StopRequest) -> None:
+        self.sets, self._settings, self._runtime, self._stop = sets, config.validation, runtime, stop
         self._bf16 = config.precision == "bf16" and runtime.device.type == "cuda"
-        self.numbers = validation_samples(dataset, config.validation.limit)
 
-    def score_guesses(self) -> Iterator[tuple[str, Scores | None]]:
+    @property
+    def decided_by(self) -> tuple[ValidationSet, str]:
+        """Whose which error says whether a network is better than another; only where something is scored."""
+        return deciding_score(self._settings.best, self.sets)
+
+    def score_guesses(self) -> Iterator[tuple[str, dict[str, Scores] | None]]:
         """Score what a network must beat: no answer at all, and the best that the trimap alone allows."""
         for name, guess in (("unknown = 0.5", guess_half), ("trimap alone", guess_ramp)):
-            yield name, score(self._dataset, self.numbers, guess, self._runtime, self._stop)
+            yield name, self._score(guess)
 
-    def score_network(self, network: MattingNetwork) -> Scores | None:
-        """Score a network, see `score`."""
-        predict = partial(self._predict, network)
-        return score(self._dataset, self.numbers, predict, self._runtime, self._stop)
+    def score_network(self, network: MattingNetwork) -> dict[str, Scores] | None:
+        """Score a network on each dataset, by their names; see `score`."""
+        return self._score(partial(self._predict, network))
 
     def draw_panel(self, network: MattingNetwork) -> Array:
         """Draw some composites with what a network makes of them; see `panel`. Raise DatasetError as reading does."""
-        samples = (self._dataset[number] for number in validation_samples(self._dataset, self._settings.panel))
+        samples = (one.dataset[number] for one in self.sets for number in one.panel)
         return panel([(sample, self._predict(network, sample)) for sample in samples])
+
+    def _score(self, predict: Callable[[Sample], Array]) -> dict[str, Scores] | None:
+        found = {}
+        for one in self.sets:
+            scores = score(one.dataset, one.numbers, predict, self._runtime, self._stop)
+            if scores is None:
+                return None
+            found[one.name] = scores
+        return found
 
     def _predict(self, network: MattingNetwork, sample: Sample) -> Array:
         return predict_whole(network, sample.image, sample.trimap, self._settings.max_side, self._bf16)
