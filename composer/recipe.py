@@ -62,6 +62,11 @@ class ForegroundTable(BackgroundTable):
         description="false: the pictures are taken as they are, each with its alpha and as many trimaps as it has"
         " variants; nothing is laid over a background",
     )
+    role: Literal["any", "target", "distractor"] = Field(
+        default="any",
+        description="target: composites are of them, and they stand in no other's scene; distractor: the other way"
+        " round; any: both",
+    )
     weight: PositiveFloat = Field(
         default=1, description="each of these foregrounds has so many times the recipe's variants"
     )
@@ -80,6 +85,8 @@ class ForegroundTable(BackgroundTable):
     def _check_sides(self) -> ForegroundTable:
         if self.max_side is not None and self.enlarge_to is not None and self.enlarge_to > self.max_side:
             raise ValueError(f"enlarge_to = {self.enlarge_to} must not be above max_side = {self.max_side}")
+        if self.role == "distractor" and not self.compose:
+            raise ValueError("role = distractor: a picture as it is (compose = false) cannot stand in another's scene")
         return self
 
 
@@ -302,7 +309,16 @@ class Recipe(Table):
     @property
     def composes(self) -> bool:
         """Whether anything is laid over backgrounds."""
-        return any(table.compose for table in self.foreground_tables)
+        return any(table.compose and table.role != "distractor" for table in self.foreground_tables)
+
+    def _check_roles(self) -> None:
+        roles = {table.role for table in self.foreground_tables if table.compose}
+        if all(table.role == "distractor" for table in self.foreground_tables):
+            raise ValueError("foregrounds.role = distractor: composites are of none of them; give others, too")
+        if "distractor" in roles and not self.scenes.distractors:
+            raise ValueError("foregrounds.role = distractor: nobody sees them while scenes.distractors is 0")
+        if self.scenes.distractors and not roles - {"target"}:
+            raise ValueError("scenes.distractors needs foregrounds with a role of any or distractor")
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
@@ -320,6 +336,7 @@ class Recipe(Table):
                 f"backgrounds: expected a table with layout = {names}; only pictures as they are"
                 " (foregrounds.compose = false) need none"
             )
+        self._check_roles()
         root = foregrounds_root(self)
         if isinstance(self.backgrounds, ListBackgrounds) and self.backgrounds.beside == "foregrounds" and root is None:
             raise ValueError("backgrounds.beside = foregrounds needs one table of foregrounds in files")
@@ -437,8 +454,9 @@ PLACES = {"foregrounds": ("root", "images", "alphas"), "backgrounds": ("root", "
 # Keys that came later: a recipe that does not use them is the plan that it was, to its hash.
 LATER_TABLES = ("looks", "scenes")
 LATER_KEYS = {
-    "foregrounds": ("name", "weight", "compose", "kinds", "licence", "attribution"),
+    "foregrounds": ("name", "weight", "compose", "role", "kinds", "licence", "attribution"),
     "backgrounds": ("min_side", "without", "licence", "attribution"),
+    "scenes": ("distractors", "distractor_count", "distractor_size"),
 }
 
 
@@ -448,9 +466,10 @@ def plain(recipe: Recipe) -> dict[str, Any]:
     if recipe.backgrounds is None:
         del data["backgrounds"]
     backgrounds = () if recipe.backgrounds is None else (recipe.backgrounds,)
-    for name, models in (("foregrounds", recipe.foreground_tables), ("backgrounds", backgrounds)):
+    tables = {"foregrounds": recipe.foreground_tables, "backgrounds": backgrounds, "scenes": (recipe.scenes,)}
+    for name, models in tables.items():
         for table, model in zip(_tables(data, name), models, strict=True):
-            for key in PLACES[name]:
+            for key in PLACES.get(name, ()):
                 table.pop(key, None)
             for key in LATER_KEYS[name]:
                 if key in table and getattr(model, key) == type(model).model_fields[key].default:

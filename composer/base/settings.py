@@ -98,7 +98,7 @@ def describe_shipped(package: str, noun: str, error: type[MattingComposeError]) 
 
 
 def override(data: dict[str, Any], item: str, error: type[MattingComposeError]) -> None:
-    """Set one key in place: ``table.key=value``, the value TOML or else plain text."""
+    """Set one key in place: ``table.key=value``, of several ``tables.0.key``; the value TOML or else plain text."""
     key, equals, text = item.partition("=")
     if not equals or not key.strip():
         raise error(f"--set {item}: expected KEY=VALUE, for example trimap.dilate=[1,30]")
@@ -109,11 +109,17 @@ def override(data: dict[str, Any], item: str, error: type[MattingComposeError]) 
     except (ValueError, RecursionError) as found:
         raise error(f"--set {key}: {found}") from None
     *tables, last = key.strip().split(".")
+    place: Any = data
     for table in tables:
-        data = data.setdefault(table, {})
-        if not isinstance(data, dict):
+        if isinstance(place, list):
+            place = place[int(table)] if table.isdecimal() and int(table) < len(place) else None
+        else:
+            place = place.setdefault(table, {})
+        if not isinstance(place, dict | list):
             raise error(f"--set {item}: '{table}' is a value, not a table")
-    data[last] = value
+    if isinstance(place, list):
+        raise error(f"--set {item}: there are {len(place)} such tables; say which, from 0: {'.'.join(tables)}.0.{last}")
+    place[last] = value
 
 
 def join_findings(found: Sequence[str], origin: str, noun: str) -> str:

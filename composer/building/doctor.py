@@ -387,6 +387,7 @@ def _count_lost(case: _Case, plan: Plan) -> int:
             bool({key, partner} & case.bad_foregrounds)
             or plan.background_name(row.foreground, variant) in case.bad_backgrounds
             or (key, variant) in case.bad_composites
+            or any(one.key in case.bad_foregrounds for one in plan.distractors(row.foreground, variant))
             for variant in row.variants
         )
     return lost

@@ -22,6 +22,7 @@ from ..compositing.compose import PreparedForeground, PreparedPicture
 from ..dataset.packings import load_packing
 from .check_background import background_error
 from .check_foreground import ForegroundCheck, check_foreground, check_trimap, failing_variants
+from .distractor_reader import DistractorReader
 from .look_reader import read_look
 from .plan import Plan, Strip, composed_counts
 
@@ -255,8 +256,9 @@ def _probe_row(plan: Plan, row: Strip) -> tuple[int, _Cost]:
     codecs = load_packing(plan.recipe.shards.packing, plan.recipe.shards.quality)
     tile = (plan.recipe.shards.tile,) * 2
     cell, entry, supplied = plan.cell(row.foreground, row.variants.start), plan.foregrounds[row.foreground], None
+    entries = {entry.key: entry for entry in plan.foregrounds}
     start = time.perf_counter()
-    read = read_look(plan.foreground_layout, entry, plan.look(row.group), {e.key: e for e in plan.foregrounds})
+    read = read_look(plan.foreground_layout, entry, plan.look(row.group), entries)
     if plan.supplied_trimaps:
         supplied = plan.supplied_trimaps.load(entry.key, cell.variant, read.alpha.shape)[0]
     kind = codecs.foreground if entry.composed else codecs.image
@@ -268,7 +270,9 @@ def _probe_row(plan: Plan, row: Strip) -> tuple[int, _Cost]:
     else:
         foreground = PreparedForeground(read.image, read.alpha, plan.recipe.fit, plan.recipe.trimap)
         middle = time.perf_counter()
-        made = foreground.compose(plan.background_layout.load(cell.background).image, cell, supplied)
+        behind, _ = DistractorReader(plan.foreground_layout, entries).read(cell.distractors)
+        others = [(other.image, other.alpha) for other in behind]
+        made = foreground.compose(plan.background_layout.load(cell.background).image, cell, supplied, others=others)
         image, trimap = made.image, made.trimap
         if codecs.shares_opaque:
             image[foreground.alpha == 255] = 0

@@ -58,11 +58,11 @@ def read_look(layout: ForegroundLayout, entry: Entry, look: Look, partners: Mapp
         One of the two cannot be read.
     """
     foreground = layout.load(entry)
-    files, behind, partner_digest = _name_files(entry, foreground), None, ""
+    files, behind, partner_digest = name_files(entry, foreground), None, ""
     if look.partner:
         partner = layout.load(partners[look.partner])
         behind, partner_digest = (partner.image, partner.alpha), partner.sha256
-        files |= _name_files(partners[look.partner], partner)
+        files |= name_files(partners[look.partner], partner)
     image, alpha, look = make_look(foreground.image, foreground.alpha, look, behind)
     return LookPictures(image, alpha, look, (foreground.sha256, partner_digest), files)
 
@@ -72,5 +72,6 @@ def foreground_files(entry: Entry) -> list[str]:
     return [f"foreground {name}" for name in (entry.image, entry.alpha) if name is not None]
 
 
-def _name_files(entry: Entry, foreground: Foreground) -> dict[str, InputRecord]:
+def name_files(entry: Entry, foreground: Foreground) -> dict[str, InputRecord]:
+    """Return what was read of a foreground, by the names that sidecars give."""
     return dict(zip(foreground_files(entry), foreground.files, strict=False))  # what is drawn has none

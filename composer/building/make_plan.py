@@ -69,7 +69,7 @@ def make_plan(recipe: Recipe, shape: tuple[int, int] | None = None) -> Plan:
     return Plan(
         recipe,
         tuple(entries),
-        _split(entries, recipe),
+        _split(entries, counts, recipe),
         counts,
         tuple(backgrounds),
         tuple(sizes),
@@ -79,8 +79,11 @@ def make_plan(recipe: Recipe, shape: tuple[int, int] | None = None) -> Plan:
 
 
 def variant_count(recipe: Recipe, table: ForegroundTable) -> int:
-    """Return how many variants each of a table's foregrounds has: the recipe's times its weight, one at least."""
-    return max(1, round(recipe.variants * table.weight))
+    """Return how many variants each of a table's foregrounds has: the recipe's times its weight, one at least.
+
+    Those that only stand in others' scenes have none.
+    """
+    return 0 if table.role == "distractor" else max(1, round(recipe.variants * table.weight))
 
 
 def _place(*tables: Any) -> str:
@@ -102,7 +105,8 @@ def _select(
         if size is not None and min(size) < least:
             excluded.append((entry.image, f"{size[1]}×{size[0]} px, under min_side = {least}"))
             continue
-        entries.append(replace(entry, composed=recipe.foreground_tables[entry.table].compose))
+        table = recipe.foreground_tables[entry.table]
+        entries.append(replace(entry, composed=table.compose, distracts=table.compose and table.role != "target"))
         sizes.append(size)
     if not entries:
         left_out = f" ({len(excluded)} were left out as too small)" if excluded else ""
@@ -119,8 +123,9 @@ def _select(
     return entries, sizes, excluded
 
 
-def _split(entries: list[Entry], recipe: Recipe) -> tuple[Split, ...]:
+def _split(entries: list[Entry], counts: tuple[int, ...], recipe: Recipe) -> tuple[Split, ...]:
     wanted = recipe.split.validation
+    targets = [entry.key for entry, count in zip(entries, counts, strict=True) if count]
     if isinstance(wanted, tuple):
         unknown = sorted(set(wanted) - {entry.key for entry in entries})
         if unknown:
@@ -128,9 +133,11 @@ def _split(entries: list[Entry], recipe: Recipe) -> tuple[Split, ...]:
         chosen = set(wanted)
     else:
         rng = np.random.default_rng(np.random.SeedSequence(recipe.seed, spawn_key=(SPLIT,)))
-        count = max(1, round(wanted * len(entries))) if wanted else 0
-        chosen = {entries[i].key for i in rng.permutation(len(entries))[:count]}
-    if len(chosen) == len(entries):
+        chosen = set()
+        for keys in (targets, [entry.key for entry, count in zip(entries, counts, strict=True) if not count]):
+            share = max(1, round(wanted * len(keys))) if wanted else 0
+            chosen |= {keys[i] for i in rng.permutation(len(keys))[:share]}
+    if chosen.issuperset(targets):
         raise PlanError("split.validation takes every foreground; leave some to train on")
     return tuple("validation" if entry.key in chosen else "train" for entry in entries)
 
@@ -139,7 +146,10 @@ def _shape(
     recipe: Recipe, entries: list[Entry], sizes: list[tuple[int, int] | None], counts: tuple[int, ...]
 ) -> tuple[int, int]:
     # The median, not the sum: a picture that is repaired later must not change the cut.
-    composite = median_pixels(sizes) * load_packing(recipe.shards.packing).typical_bytes
+    composite = (
+        median_pixels([size for size, count in zip(sizes, counts, strict=True) if count])
+        * load_packing(recipe.shards.packing).typical_bytes
+    )
     looks = [recipe.looks.count if entry.composed else 1 for entry in entries]
     variants = min(recipe.shards.variants, max(-(-count // most) for count, most in zip(counts, looks, strict=True)))
     stored = variants if recipe.composes else min(variants, AS_IT_IS_COSTS)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..compositing.compose import Draws, draw
 from ..compositing.looks import draw_look, look_size
-from ..compositing.scenes import Scenes
+from ..compositing.scenes import Distractor, Scenes, describe_distractors, draw_distractors
 from ..dataset.documents import Split
 from ..dataset.packings import load_packing
 from ..dataset.rows import UNCHANGED_LOOK, Look
@@ -44,13 +44,19 @@ SHUFFLE = 0x5F  # the stream of randomness that pairs backgrounds
 LOOK_STREAM = 3  # the stream of looks: three words, as those of drawn pictures (see `layouts`), which are 1 and 2
 
 
-AS_IT_IS = "as it is"  # what a plan's document says of a picture that is not composed
+DISTRACTOR_STREAM = 4  # of who else stands in a scene: likewise, so that nothing else is drawn otherwise for it
+
+
+AS_IT_IS = "as it is"  # what a plan's document says of a picture that is not composed,
+
+
+TARGET = "target"  # and of a foreground that stands in no other's scene
 
 
 TYPICAL_PIXELS = 1_200_000  # where not one header can be read
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cell(Draws):
     """One composite to be: who meets whom, and what chance decides.
 
@@ -162,13 +168,35 @@ class Plan:
         """Return one cell of the matrix."""
         rng = np.random.default_rng(np.random.SeedSequence(self.recipe.seed, spawn_key=(foreground, variant)))
         scenes = self.recipe.scenes if self.foregrounds[foreground].composed else Scenes()
+        drawn, behind = draw(self.recipe.fit, scenes, rng), self.distractors(foreground, variant)
+        if behind:
+            scene = replace(drawn.scene, distractors=describe_distractors(behind))
+            drawn = replace(drawn, scene=scene, distractors=tuple(behind))
         return Cell(
-            **vars(draw(self.recipe.fit, scenes, rng)),
+            **vars(drawn),
             foreground=foreground,
             variant=variant,
             group=self._group(foreground, variant),
             background=self.background_name(foreground, variant),
         )
+
+    def distractors(self, foreground: int, variant: int) -> list[Distractor]:
+        """Return who else stands in a cell's scene."""
+        entry, scenes = self.foregrounds[foreground], self.recipe.scenes
+        if not scenes.distractors or not entry.composed:
+            return []
+        words = (DISTRACTOR_STREAM, foreground, variant)
+        rng = np.random.default_rng(np.random.SeedSequence(self.recipe.seed, spawn_key=words))
+        return draw_distractors(scenes, self._distracting[self.splits[foreground]], entry.key, rng)
+
+    @cached_property
+    def _distracting(self) -> dict[str, list[str]]:
+        """The keys that may stand in others' scenes, sorted, by split."""
+        keys: dict[str, list[str]] = {split: [] for split in self.splits}
+        for entry, split in zip(self.foregrounds, self.splits, strict=True):
+            if entry.distracts:
+                keys[split].append(entry.key)
+        return {split: sorted(own) for split, own in keys.items()}
 
     def _group(self, foreground: int, variant: int) -> int:
         looks = self.look_count(foreground)
@@ -195,9 +223,9 @@ class Plan:
         """For each foreground the keys of its split that may stand behind it, and its own place among them."""
         keys: dict[str, list[str]] = {split: [] for split in self.splits}
         places = []
-        for entry, split in zip(self.foregrounds, self.splits, strict=True):
+        for entry, split, count in zip(self.foregrounds, self.splits, self.counts, strict=True):
             places.append((keys[split], len(keys[split])))
-            if entry.composed:
+            if entry.composed and count:
                 keys[split].append(entry.key)
         return places
 
@@ -306,8 +334,8 @@ def composed_counts(foregrounds: Sequence[Entry], counts: Sequence[int]) -> list
 
 def _row_end(entry: Entry, count: int, usual: int) -> list[int | str]:
     """Return what a foreground's row in a plan's document says only where it is not as usual."""
-    if not entry.composed:
-        return [count, AS_IT_IS]
+    if not entry.composed or not entry.distracts:
+        return [count, TARGET if entry.composed else AS_IT_IS]
     return [] if count == usual else [count]
 
 

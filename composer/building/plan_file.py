@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from ..base.errors import DatasetError
 from ..dataset.documents import Document, Sha256, Split, describe_first, parse_document, read_json_object
 from ..recipe import Recipe
 from ..sources.foregrounds import Entry
-from .plan import AS_IT_IS, PLAN, Plan, plan_sha256
+from .plan import AS_IT_IS, PLAN, TARGET, Plan, plan_sha256
 from .plan import VERSION as PLAN_VERSION
 
-# Key, image, split; how many variants it has, where they are not as many as the recipe says; whether it is composed.
+# Key, image, split; how many variants it has, where they are not as many as the recipe says; what it may not be.
 _PlannedForeground = Annotated[
     tuple[str, str, Split]
-    | tuple[str, str, Split, PositiveInt]
-    | tuple[str, str, Split, PositiveInt, Literal["as it is"]],
+    | tuple[str, str, Split, NonNegativeInt]
+    | tuple[str, str, Split, NonNegativeInt, Literal["as it is", "target"]],
     BeforeValidator(lambda row: tuple(row) if isinstance(row, list) else row),
 ]
 
@@ -34,7 +34,7 @@ class _PlanDocument(Document):
 
     @model_validator(mode="after")
     def _check(self) -> _PlanDocument:
-        if not self.backgrounds and any(row[-1] != AS_IT_IS for row in self.foregrounds):
+        if not self.backgrounds and any(row[-1] not in (AS_IT_IS, 0) for row in self.foregrounds):
             raise ValueError("it has no backgrounds")
         return self
 
@@ -84,7 +84,8 @@ def load_plan(folder: Path) -> PlanFile:
     plan = Plan(
         recipe=recipe,
         foregrounds=tuple(
-            Entry(key=entry[0], image=entry[1], composed=entry[-1] != AS_IT_IS) for entry in found.foregrounds
+            Entry(entry[0], entry[1], composed=entry[-1] != AS_IT_IS, distracts=entry[-1] not in (AS_IT_IS, TARGET))
+            for entry in found.foregrounds
         ),
         splits=tuple(entry[2] for entry in found.foregrounds),
         counts=tuple(entry[3] if len(entry) > 3 else recipe.variants for entry in found.foregrounds),

@@ -29,6 +29,7 @@ from ..dataset.rows import UINT16_MAX, Look, Row
 from ..dataset.writer import GroupWriter, ShardWriter
 from ..sources.backgrounds import Background, BackgroundLayout
 from .counters import ShardCounters
+from .distractor_reader import DistractorReader
 from .inputs import Ledger
 from .look_reader import foreground_files
 from .plan import Cell, Strip
@@ -111,6 +112,7 @@ def _can_mend(task: ShardTask, sidecar: Sidecar) -> bool:
     failed = {failure.key for failure in sidecar.failures}
     cells = sorted((cell for cell in task.cells if task.key(cell) in failed), key=lambda cell: cell.background)
     foregrounds: dict[int, PreparedPicture | None] = {}
+    distractors = DistractorReader(task.foreground_layout, task.partners)
     for name, sharing in groupby(cells, key=lambda cell: cell.background):
         background = _LazyBackground(task.background_layout, name)
         for cell in sharing:
@@ -120,7 +122,7 @@ def _can_mend(task: ShardTask, sidecar: Sidecar) -> bool:
                     pictures = task.read_look(cell.foreground, cell.group)
                     foregrounds[cell.group] = task.prepare(cell.foreground, pictures)
                 if foreground := foregrounds[cell.group]:
-                    _render(task, foreground, cell, background)
+                    _render(task, foreground, cell, background, distractors)
                     return True
     return False
 
@@ -152,6 +154,7 @@ class _Shard:
         self.task, self.writer, self.earlier = task, writer, earlier
         self.kept = {row.key: row for row in earlier.reader.rows} if earlier else {}
         self.ledger = Ledger(task.shard.name, earlier.sidecar.inputs if earlier else {})
+        self.distractors = DistractorReader(task.foreground_layout, task.partners)
         self._failures: dict[str, FailureRecord] = {}
 
     def render(self) -> list[Row]:
@@ -249,7 +252,9 @@ class _Shard:
     def _input_names(self, rows: list[Row]) -> list[str]:
         """Name the files that the rows show."""
         task = self.task
+        cells = {task.key(cell): cell for cell in task.cells}
         keys = {key for row in rows for key in (row.foreground, row.look.partner)}
+        keys |= {one.key for row in rows for one in cells[row.key].distractors}
         by_key = task.partners | {entry.key: entry for entry in task.entries.values()}
         names = [name for key, entry in by_key.items() if key in keys for name in foreground_files(entry)]
         names += [f"background {name}" for name in sorted({row.background for row in rows if row.composed})]
@@ -306,7 +311,7 @@ class _Group:
             self.writer.copy_composite(earlier.reader, cell.group, position)
             return row
         assert self.foreground is not None  # only where nothing is left to render
-        made, files = _render(self.shard.task, self.foreground, cell, background)
+        made, files = _render(self.shard.task, self.foreground, cell, background, self.shard.distractors)
         self.shard.ledger.add(files)
         row = self._row(cell, position, made)
         if isinstance(made, DrawnTrimap):
@@ -341,18 +346,23 @@ class _Group:
 
 
 def _render(
-    task: ShardTask, foreground: PreparedPicture, cell: Cell, background: _LazyBackground
+    task: ShardTask,
+    foreground: PreparedPicture,
+    cell: Cell,
+    background: _LazyBackground,
+    distractors: DistractorReader,
 ) -> tuple[Composite | DrawnTrimap, dict[str, InputRecord]]:
     """Make a composite, or a trimap of a picture as it is; return it, and the files that were read for it alone."""
     loaded = background.load() if isinstance(foreground, PreparedForeground) else None
-    trimap, files = None, {}
+    trimap, (behind, files) = None, distractors.read(cell.distractors)
     if task.supplied:
         key = task.entries[cell.foreground].key
         trimap, file = task.supplied.load(key, cell.variant, foreground.size)
         files[f"trimap {task.supplied.name(key, cell.variant)}"] = file
     made: Composite | DrawnTrimap
     if isinstance(foreground, PreparedForeground) and loaded is not None:
-        made = foreground.compose(loaded.image, cell, trimap, name=cell.background)
+        others = [(other.image, other.alpha) for other in behind]
+        made = foreground.compose(loaded.image, cell, trimap, name=cell.background, others=others)
     else:
         made = foreground.draw_trimap(cell, trimap)
     if max(made.erode, made.dilate) > UINT16_MAX:

@@ -35,7 +35,7 @@ class ShardTask:
     looks : dict[int, Look]
         By group.
     partners : dict[str, Entry]
-        The foregrounds that stand behind in its looks, by key.
+        The foregrounds that stand behind in its looks and scenes, by key.
     cells : list[Cell]
         Its composites.
     foreground_layout, background_layout : ForegroundLayout, BackgroundLayout
@@ -90,7 +90,8 @@ def make_task(plan: Plan, shard: ShardPlan, folder: Path, counters: Path, parent
     """Take out of a plan what one shard needs; see `ShardTask`."""
     recipe = plan.recipe
     looks = {strip.group: plan.look(strip.group) for strip in shard.strips}
-    partners = {look.partner for look in looks.values()}
+    cells = list(plan.cells(shard))
+    partners = {look.partner for look in looks.values()} | {one.key for cell in cells for one in cell.distractors}
     return ShardTask(
         folder=folder.absolute(),
         counters=counters,
@@ -107,7 +108,7 @@ def make_task(plan: Plan, shard: ShardPlan, folder: Path, counters: Path, parent
         entries={strip.foreground: plan.foregrounds[strip.foreground] for strip in shard.strips},
         looks=looks,
         partners={entry.key: entry for entry in plan.foregrounds if entry.key in partners},
-        cells=list(plan.cells(shard)),
+        cells=cells,
         foreground_layout=plan.foreground_layout,
         background_layout=plan.background_layout,
         fit=recipe.fit,

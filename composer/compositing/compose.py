@@ -5,6 +5,7 @@ What a foreground costs is paid once (`PreparedForeground`), however many backgr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,9 +14,10 @@ import numpy as np
 
 from ..base.arrays import UInt8Array
 from ..base.errors import SourceError
-from ..dataset.rows import UNKNOWN, Scene
+from ..dataset.rows import UNKNOWN, Look, Scene
 from .blending import METHODS, Fit, Placement, place_background
-from .scenes import SceneMaker, Scenes, draw_scene
+from .looks import mirror, place_partner
+from .scenes import Distractor, SceneMaker, Scenes, draw_scene
 from .trimaps import DrawnTrimap, DrawTrimap, Trimap, trimap_strategy
 
 
@@ -31,6 +33,8 @@ class Draws:
         In [0, 1): where the background is cut, 0 top or left.
     scene : Scene
         What is done to the background.
+    distractors : tuple of Distractor
+        The foregrounds that stand behind, the farthest first.
     """
 
     erode: float
@@ -38,6 +42,7 @@ class Draws:
     offset_y: float
     offset_x: float
     scene: Scene
+    distractors: tuple[Distractor, ...] = ()
 
 
 def draw(fit: Fit, scenes: Scenes, rng: np.random.Generator) -> Draws:
@@ -166,7 +171,13 @@ class PreparedForeground(PreparedPicture):
         self._make_scene = SceneMaker(image, alpha)
 
     def compose(
-        self, background: UInt8Array, draws: Draws, trimap: UInt8Array | None = None, *, name: str = "background"
+        self,
+        background: UInt8Array,
+        draws: Draws,
+        trimap: UInt8Array | None = None,
+        *,
+        name: str = "background",
+        others: Sequence[tuple[UInt8Array, UInt8Array]] = (),
     ) -> Composite:
         """Compose it over a background.
 
@@ -180,6 +191,8 @@ class PreparedForeground(PreparedPicture):
             0, 128 and 255, used as it is; drawn where it is left out.
         name : str
             What to call the background in errors.
+        others : sequence of ((h, w, 3) uint8, (h, w) uint8)
+            Colours, RGB, and alpha of each of the distractors, in their order.
 
         Raises
         ------
@@ -195,9 +208,19 @@ class PreparedForeground(PreparedPicture):
         except ValueError as error:
             raise SourceError(name, "too-large", str(error)) from None
         drawn = self.draw_trimap(draws, trimap)
+        for distractor, (colours, alpha) in zip(draws.distractors, others, strict=True):
+            fitted = self._method.blender(*place_distractor(colours, alpha, self.size, distractor))(fitted)
         changed, scene = self._make_scene(fitted, draws.scene)
         image = self._blend(changed)
         return Composite(image, drawn.trimap, self.alpha, changed, placement, scene, drawn.erode, drawn.dilate)
+
+
+def place_distractor(
+    image: UInt8Array, alpha: UInt8Array, size: tuple[int, int], distractor: Distractor
+) -> tuple[UInt8Array, UInt8Array]:
+    """Bring a distractor's colours (h, w, 3) and alpha (h, w) into a frame of `size` (H, W) px; see `place_partner`."""
+    look = Look(partner_size=distractor.size, partner_y=distractor.y, partner_x=distractor.x)
+    return place_partner(*mirror(image, alpha, distractor.flip), size, look)
 
 
 def compose(

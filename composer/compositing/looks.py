@@ -142,7 +142,7 @@ def make_look(
     >>> mirrored[0, 0]
     array([ 9, 10, 11], dtype=uint8)
     """
-    image, alpha = _mirror(image, alpha, look.flip)
+    image, alpha = mirror(image, alpha, look.flip)
     if look.scale != 1:
         height, width = (max(1, round(side * look.scale)) for side in alpha.shape)
         image, alpha = resize_foreground(image, alpha, (height, width))
@@ -151,7 +151,7 @@ def make_look(
         image, alpha = turn(image, alpha, look.rotate)
         look = replace(look, rotate=0.0) if alpha is upright else look
     if partner is not None:
-        behind = place_partner(*_mirror(*partner, look.partner_flip), alpha.shape, look)
+        behind = place_partner(*mirror(*partner, look.partner_flip), alpha.shape, look)
         image, alpha = combine(image, alpha, *behind)
     return _tint(image, look), alpha, look
 
@@ -300,7 +300,8 @@ def combine(
     return colours.astype(np.uint8), ((total + 127) // 255).astype(np.uint8)
 
 
-def _mirror(image: UInt8Array, alpha: UInt8Array, flip: bool) -> tuple[UInt8Array, UInt8Array]:
+def mirror(image: UInt8Array, alpha: UInt8Array, flip: bool) -> tuple[UInt8Array, UInt8Array]:
+    """Mirror a foreground, left to right, or leave it."""
     if not flip:
         return image, alpha
     return np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(alpha[:, ::-1])

@@ -5,12 +5,15 @@ Nothing else of a composite changes, and what is blended is what is stored: I = 
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveInt, model_validator
 
 from ..base.arrays import UInt8Array
 from ..base.settings import Chance, Chances, Range, Table
@@ -25,6 +28,9 @@ SOFTNESS = (0.01, 0.04)  # standard deviation of its blur
 
 
 SMALL_SIGMA = 3.0  # px: a wider blur is made on a reduced shadow, where it is this
+
+
+MOST_DISTRACTORS = 8
 
 
 GAMMAS = (0.6, 1.6)  # of a background, towards the foreground's brightness
@@ -45,6 +51,22 @@ class Scenes(Table):
     )
     shadow: Chance = Field(default=0.0, description="how often the foreground throws a soft shadow on the background")
     darkness: Chances = Field(default=(0.2, 0.6), description="of that shadow, 1 being black")
+    distractors: Chance = Field(
+        default=0.0, description="how often other foregrounds of the split stand behind; the alpha is not of them"
+    )
+    distractor_count: tuple[PositiveInt, PositiveInt] = Field(
+        default=(1, 2), description="how many then, at most 8; both ends included"
+    )
+    distractor_size: Chances = Field(default=(0.3, 0.9), description="of each, 1 being as large as fits in the frame")
+
+    @model_validator(mode="after")
+    def _check(self) -> Scenes:
+        low, high = self.distractor_count
+        if not low <= high <= MOST_DISTRACTORS:
+            raise ValueError(f"distractor_count lies between 1 and {MOST_DISTRACTORS}, found [{low}, {high}]")
+        if not self.distractor_size[0]:
+            raise ValueError("distractor_size begins above 0")
+        return self
 
 
 def draw_scene(settings: Scenes, rng: np.random.Generator) -> Scene:
@@ -81,6 +103,65 @@ def draw_scene(settings: Scenes, rng: np.random.Generator) -> Scene:
         shadow_x=FARTHEST * (2 * x - 1),
         shadow_blur=within(SOFTNESS, softness),
     )
+
+
+@dataclass(frozen=True)
+class Distractor:
+    """A foreground that stands behind the one that a composite's alpha is of.
+
+    Attributes
+    ----------
+    key : str
+        Its name.
+    flip : bool
+        Mirrored, left to right.
+    size : float
+        1 where it is as large as fits in the frame.
+    y, x : float
+        Where in the room that is left, 0 top or left .. 1 bottom or right.
+    """
+
+    key: str
+    flip: bool
+    size: float
+    y: float
+    x: float
+
+
+def draw_distractors(settings: Scenes, keys: Sequence[str], own: str, rng: np.random.Generator) -> list[Distractor]:
+    """Draw who else stands in a composite's scene, the farthest first.
+
+    Parameters
+    ----------
+    settings : Scenes
+        The recipe's table.
+    keys : Sequence[str]
+        Of the foregrounds of its split that may stand behind, sorted.
+    own : str
+        The key of its own foreground, which does not.
+    rng : numpy.random.Generator
+        The composite's own, for this alone.
+    """
+    chance, many = rng.random(2)
+    place = bisect_left(keys, own)
+    there = place < len(keys) and keys[place] == own
+    others = len(keys) - there
+    if chance >= settings.distractors or not others:
+        return []
+    (fewest, most), (small, large) = settings.distractor_count, settings.distractor_size
+    found = []
+    for who, flip, size, y, x in rng.random((fewest + int(many * (most - fewest + 1)), 5)).tolist():
+        number = int(who * others)
+        key = keys[number + (there and number >= place)]
+        found.append(Distractor(key, flip < 0.5, *(round(v, 4) for v in (small + size * (large - small), y, x))))
+    return found
+
+
+def describe_distractors(found: Sequence[Distractor]) -> str:
+    """Return what a row says of them; see `Scene`."""
+    if not found:
+        return ""
+    return json.dumps([list(vars(one).values()) for one in found], ensure_ascii=False, separators=(",", ":"))
 
 
 class SceneMaker:

@@ -50,11 +50,12 @@ SOME = 10  # pictures
 
 def headline(plan: Plan) -> str:
     """Say what a plan is going to make."""
-    least, most = min(plan.counts), max(plan.counts)
+    counts = [count for count in plan.counts if count]
+    least, most = min(counts), max(counts)
     variants = f"{most}" if least == most else f"{least} to {most}"
     over = f"over {count_of(len(plan.backgrounds), 'background')}" if plan.recipe.composes else "as they are"
     return (
-        f"{count_of(len(plan), 'composite')}: {count_of(len(plan.foregrounds), 'foreground')} × {variants}"
+        f"{count_of(len(plan), 'composite')}: {count_of(len(counts), 'foreground')} × {variants}"
         f" {'variant' if variants == '1' else 'variants'} {over},"
         f" in {count_of(len(plan.shards), 'shard')}"
     )

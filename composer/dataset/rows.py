@@ -82,6 +82,9 @@ class Scene:
         How far the shadow is moved, down and to the right, as fractions of the subject's size.
     shadow_blur : float
         Standard deviation of the shadow's blur, as a fraction of the subject's size.
+    distractors : str
+        The foregrounds that stand behind the one that the alpha is of, the farthest first: a JSON list of lists of key,
+        whether mirrored, size, y and x, as of a look's partner; empty where none does. They are part of the background.
     """
 
     denoise: bool = False
@@ -92,6 +95,7 @@ class Scene:
     shadow_y: float = 0.0
     shadow_x: float = 0.0
     shadow_blur: float = 0.0
+    distractors: str = ""
 
 
 UNCHANGED_SCENE = Scene()
@@ -260,7 +264,7 @@ def _flat(parts: Mapping[str, Any]) -> dict[str, Any]:
 _USUAL = _flat(_PARTS)
 
 
-_TEXT = ("key", "foreground", "background", "background_sha256", "look_partner")
+_TEXT = ("key", "foreground", "background", "background_sha256", "look_partner", "scene_distractors")
 
 
 _NUMBERS = {

@@ -52,6 +52,8 @@ class Entry:
         Which of the recipe's tables of foregrounds lists it, from 0.
     composed : bool
         False: it is taken as it is.
+    distracts : bool
+        It may stand in another's scene.
     """
 
     key: str
@@ -59,6 +61,7 @@ class Entry:
     alpha: str | None = None
     table: int = 0
     composed: bool = True
+    distracts: bool = True
 
 
 class ForegroundLayout(Protocol):

@@ -141,6 +141,7 @@ def test_a_recipe_chooses_what_is_drawn() -> None:
 
 def test_the_portrait_recipe_builds(tmp_path: Path) -> None:
     """The shipped recipe of portraits draws people only, and composes them."""
-    small = ["foregrounds.count=3", "foregrounds.sides=[64,80]", "backgrounds.count=2", "backgrounds.sides=[64,80]"]
+    small = [f"foregrounds.{table}.{key}" for table in (0, 1) for key in ("count=3", "sides=[64,80]")]
+    small += ["backgrounds.count=2", "backgrounds.sides=[64,80]"]
     result = build(load_recipe("portrait-demo", [*small, "variants=2"]), tmp_path / "d", jobs=1)
     assert (result.composites, result.failures) == (6, 0)
