@@ -128,7 +128,7 @@ def write_matting(folder: Path) -> None:
     pytest.importorskip("torch", reason="the pages on training need the 'train' extra")
     from small_networks import checkpoint, lively
 
-    checkpoint(folder / "best.pt", lively(width=0.03))
+    checkpoint(folder / "best.pt", lively(width=0.03, decoder="resize"))
     for i in range(2):
         foreground, alpha = soft_disc(60, 70, i)
         image = blend(foreground, alpha, photograph(60, 70, i))

@@ -34,6 +34,7 @@ METHODS = (
     "shared",
     "trimap",
 )
+ENDINGS = {"onnx": ".onnx", "safetensors": ".safetensors", "torchscript": ".ts"}
 
 
 class MethodName(click.Choice[str]):
@@ -326,40 +327,53 @@ def _name(folder: Path, folders: tuple[Path, ...]) -> str:
 @click.command(context_settings=HELP)
 @click.version_option(__version__, prog_name="matting-export")
 @click.argument("checkpoint", type=A_PATH)
-@click.option("-o", "--out", type=A_PATH, required=True, help="File to write: .onnx or .safetensors.")
+@click.option(
+    "--to",
+    "kind",
+    type=click.Choice(["onnx", "safetensors", "torchscript"]),
+    show_default="what --out ends in",
+    help="For which programs.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=A_PATH,
+    show_default="beside the checkpoint",
+    help="File to write: .onnx, .safetensors or .ts.",
+)
+@click.option("--half", is_flag=True, help="Weights in float16: half the size.")
 @AS_JSON
 @shared_options
-def export(checkpoint: Path, out: Path, as_json: bool) -> None:
-    """Write a trained network for other programs, and prove the file against torch.
+def export(checkpoint: Path, kind: str | None, out: Path | None, half: bool, as_json: bool) -> None:
+    """Write a trained network for other programs, once its alphas there are torch's.
 
-    ONNX takes image and trimap as bytes, of any size, and gives the fused alpha. Safetensors holds the weights;
-    matting-predict and matting-evaluate take it in place of a checkpoint.
+    CHECKPOINT is a file that training wrote, or a run's folder. ONNX and TorchScript take image and trimap as bytes,
+    any number of any size, and give the fused alpha. Safetensors holds the weights; matting-predict and
+    matting-evaluate take it in place of a checkpoint.
 
     \b
     Examples:
-      matting-export last.pt -o mnet.onnx
-      matting-export last.pt -o mnet.safetensors
+      matting-export run --to onnx
+      matting-export last.pt -o mnet.safetensors --half
     """
-    if out.suffix not in (".onnx", ".safetensors"):
-        raise click.UsageError(f"--out ends in .onnx or .safetensors, not '{out.suffix}'")
+    if out is None and kind is None:
+        raise click.UsageError("give --to onnx, safetensors or torchscript, or a file by --out")
+    if out is not None and kind is None and out.suffix not in ENDINGS.values():
+        raise click.UsageError(f"--out ends in {', '.join(ENDINGS.values())}, not '{out.suffix}'; or give --to")
+    if half and (kind == "torchscript" or (kind is None and out is not None and out.suffix == ".ts")):
+        raise click.UsageError("--half is for onnx and safetensors; a TorchScript module has .half() where it runs")
     with handle_errors(WHOLE):
         from .inference.methods import MatteOptions, network_of
 
         network = network_of(MatteOptions(checkpoint, "cpu"))
-        from .networks.checkpoint import export_safetensors
-        from .networks.onnx_export import check_onnx, export_onnx
+        from .networks.exports import export_network
 
-        result: dict[str, Any] = {"out": str(out)}
-        if out.suffix == ".onnx":
-            export_onnx(network, out)
-            parity = check_onnx(network, out)
-            result |= {"pictures": parity.pictures, "largest": parity.largest, "mean": parity.mean}
-            told = (
-                f"alphas of {count_of(parity.pictures, 'picture')} differ from torch's by at most {parity.largest:.1e}"
-            )
-        else:
-            export_safetensors(network, out)
-            told = "weights under the keys of the state_dict"
+        if out is None:
+            out = (checkpoint / "best" if checkpoint.is_dir() else checkpoint).with_suffix(ENDINGS[str(kind)])
+        parity = export_network(network, out, kind, half)  # type: ignore[arg-type]  # click has checked the choice
     if as_json:
+        result = {"out": str(out), "pictures": parity.pictures, "largest": parity.largest, "mean": parity.mean}
         click.echo(json.dumps(result))
+    pictures = count_of(parity.pictures, "picture")
+    told = f"alphas of {pictures} differ from torch's by at most {parity.largest:.1e}"
     tell(f"{out}: {out.stat().st_size / 1e6:,.1f} MB; {told}")

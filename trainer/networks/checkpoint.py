@@ -212,8 +212,10 @@ def _tensors(state: object) -> dict[str, Tensor]:
     return {k: v.float().contiguous() if v.is_floating_point() else v for k, v in state.items()}
 
 
-def export_safetensors(network: MattingNetwork, path: Path) -> None:
+def export_safetensors(network: MattingNetwork, path: Path, half: bool = False) -> None:
     """Write a network's weights under the keys of its ``state_dict``, and how to build it, as JSON, in the metadata.
+
+    With `half` they are rounded to float16; `load_network` makes float32 of them again.
 
     Raises
     ------
@@ -223,6 +225,8 @@ def export_safetensors(network: MattingNetwork, path: Path) -> None:
     from safetensors.torch import save
 
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    if half:
+        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     write_file(path, save(state, {"format": "pt", "network": json.dumps(describe_network(network))}))
 
 

@@ -152,8 +152,10 @@ class MNet(MattingNetwork):
                          " network.decoder=resize, or VGG16's encoder")  # fmt: skip
         return found
 
-    def onnx_model(self) -> bytes:
-        """Write an ONNX file; see `onnx_export.export_onnx`."""
+    def onnx_model(self) -> bytes | None:
+        """Write the graph of an unpooling decoder, which torch's exporter cannot; see `exports.export_network`."""
+        if self.config["decoder"] == "resize":
+            return None
         return mnet_model(self.encoder, self.decoder, self.alpha, self.config)
 
     @torch.no_grad()

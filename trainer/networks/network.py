@@ -115,7 +115,7 @@ class MattingNetwork(nn.Module):
         return []
 
     def onnx_model(self) -> bytes | None:
-        """Write an ONNX file of `matte` where torch's exporter cannot; None leaves it to that. See `onnx_export`."""
+        """Write an ONNX file of `matte` where torch's exporter cannot; None leaves it to that. See `exports`."""
         return None
 
     def packaged_encoder(self) -> Path | None:

@@ -1,4 +1,4 @@
-"""ONNX of MNet, written operator by operator, in terms that every runtime has.
+"""ONNX of MNet with an unpooling decoder, written operator by operator, in terms that every runtime has.
 
 MaxUnpool is missing from most, and torch's exporter refuses ``max_unpool2d``. A value returns to the first of its 2×2
 pixels that equals their maximum, which is where max-pooling found it.
@@ -28,7 +28,7 @@ END: Final = np.iinfo(np.int64).max  # of a slice: to the end
 
 
 def mnet_model(encoder: nn.ModuleList, decoder: nn.ModuleList, alpha: nn.Conv2d, config: Mapping[str, Any]) -> bytes:
-    """Write an MNet of these parts, from bytes to fused alpha; see `onnx_export.export_onnx`."""
+    """Write an MNet of these parts, from bytes to fused alpha; see `exports.export_network`."""
     import onnx
     from onnx import TensorProto, helper
 
@@ -98,8 +98,7 @@ def _write(
     first, *rest = decoder
     x = _write_layers(first, _write_layers(blocks[-1], x, add), add)
     for block, (features, pooled) in zip(rest, reversed(skips), strict=True):
-        enlarge = _write_unpool if config["decoder"] == "unpool" else _write_resize
-        x = _write_layers(block, enlarge(x, features, pooled, add), add)
+        x = _write_layers(block, _write_unpool(x, features, pooled, add), add)
     y = _write_layers(nn.Sequential(alpha), x, add)
     sigmoid = config["output"] == "sigmoid"
     y = add("Sigmoid", y) if sigmoid else add("Clip", y, add.floats(0), add.floats(1))
@@ -162,11 +161,6 @@ def _write_unpool(x: str, features: str, pooled: str, add: _Graph) -> str:
         taken = add("Not", best)
         free = add("And", free, taken) if free else taken
     return _write_interleaved(corners, features, add)
-
-
-def _write_resize(x: str, features: str, _pooled: str, add: _Graph) -> str:
-    """Double by nearest neighbours and add the features."""
-    return add("Add", _write_interleaved([x] * 4, features, add), features)
 
 
 def _write_interleaved(corners: list[str], features: str, add: _Graph) -> str:
