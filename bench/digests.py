@@ -169,7 +169,7 @@ TINY = (
     "stream.workers=0", "optimiser.rate=1e-3", "validation.every=3", "validation.limit=2", "validation.panel=1",
 )  # fmt: skip
 LOSSES = "losses={alpha_prediction=1.0,compositional=0.5,shm_prediction=0.5,laplacian=0.5,gradient=0.5}"
-SHM = ("shm", "stream.batch=3", "network.encoder=random", "network.decoder=resize", "keep_every=2")
+SHM = ("shm-mnet", "stream.batch=3", "network.encoder=random", "network.decoder=resize", "keep_every=2")
 TRAININGS = {
     "cpu-small": ("cpu-small", "stream.batch=4", "optimiser.warmup=2", "optimiser.ema=0.9"),
     "dim": ("dim", "stream.batch=2", "network.encoder=random", "network.norm=group", "optimiser.accumulate=2", LOSSES,

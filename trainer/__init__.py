@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from .networks.checkpoint import load_network
     from .networks.mnet import MNet
     from .networks.network import MattingNetwork
+    from .networks.shm import SHM
     from .networks.tnet import TNet
     from .training.config import load_config
     from .training.loop import train
 
 __all__ = [
+    "SHM",
     "CropDataset",
     "MNet",
     "MattingNetwork",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "SHM": ".networks.shm",
     "CropDataset": ".data.crop_dataset",
     "MNet": ".networks.mnet",
     "MattingNetwork": ".networks.network",

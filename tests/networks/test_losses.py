@@ -25,6 +25,11 @@ def arrays(p):
     return [value.numpy() for value in vars(p).values() if isinstance(value, torch.Tensor)]
 
 
+def test_every_loss_has_a_reference():
+    """Those of alpha are compared with NumPy; those of a trimap have tests of their own."""
+    assert {name for name in LOSSES if LOSSES[name].of == "alpha"} == set(REFERENCES)
+
+
 def numpy_alpha_prediction(alpha, truth, unknown, foreground, background):
     return np.sqrt((alpha[unknown] - truth[unknown]) ** 2 + 1e-12).sum() / np.count_nonzero(unknown)
 
@@ -128,21 +133,21 @@ REFERENCES = {
 }
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", REFERENCES)
 @pytest.mark.parametrize("size", [(21, 18), (32, 32), (5, 3)])
 def test_agrees_with_numpy(name, size):
     p = make_prediction(*size)
     assert LOSSES[name](p).item() == pytest.approx(REFERENCES[name](*arrays(p)), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_gradients_are_right(name):
     p = make_prediction(6, 5)
     alpha = p.alpha.clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda a: LOSSES[name](dataclasses.replace(p, alpha=a)), (alpha,))
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_perfect_alpha_costs_nothing_and_has_a_finite_gradient(name):
     p = make_prediction()
     alpha = p.truth.clone().requires_grad_()
@@ -152,7 +157,7 @@ def test_perfect_alpha_costs_nothing_and_has_a_finite_gradient(name):
     assert alpha.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_flat_mattes_have_a_finite_gradient(name):
     """Where a matte is flat, the magnitude of its gradient has a root at 0."""
     p = make_prediction()
@@ -161,7 +166,7 @@ def test_flat_mattes_have_a_finite_gradient(name):
     assert alpha.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_nothing_unknown_is_no_nan(name):
     """A crop may hold no unknown pixel: the masked losses are 0, with a gradient to add to others."""
     p = make_prediction()
@@ -220,7 +225,7 @@ def test_composing_without_colours_says_what_to_do(name):
         LOSSES[name](Prediction(p.alpha, p.truth, p.unknown))
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_parts_of_a_step_make_the_whole(name):
     """Two batches with unlike unknown regions, divided by their mean count, average to one batch of both."""
     p = make_prediction(32, 32)
@@ -230,3 +235,44 @@ def test_parts_of_a_step_make_the_whole(name):
     halves = [Prediction(*(part[i : i + 1] for part in batch), count) for i, batch in enumerate(parts)]
     mean = sum(LOSSES[name](half) for half in halves) / 2
     assert mean.item() == pytest.approx(LOSSES[name](p).item(), rel=1e-12)
+
+
+def make_trimaps(size=37):
+    """Two true trimaps, alphas and random logits; float64."""
+    generator = torch.Generator().manual_seed(1)
+    trimap = torch.tensor([0, 128, 255], dtype=torch.uint8)[torch.randint(3, (2, size, size), generator=generator)]
+    whole = torch.rand((2, 1, size, size), generator=generator, dtype=torch.float64)
+    logits = torch.randn((2, 3, size, size), generator=generator, dtype=torch.float64)
+    nothing = torch.empty(0)
+    return Prediction(
+        nothing, nothing, nothing, outputs={"trimap": logits, "auxiliary": -logits}, trimap=trimap, whole=whole
+    )
+
+
+def test_cross_entropy_is_that_of_the_masks_order():
+    """Background, foreground, unknown: written down here once more, with NumPy."""
+    p = make_trimaps()
+    for name, sign in (("trimap", 1), ("auxiliary", -1)):
+        logits = sign * p.outputs["trimap"].numpy()
+        total = 0.0
+        for channel, level in enumerate((0, 255, 128)):
+            where = p.trimap.numpy() == level
+            total += (np.log(np.exp(logits).sum(axis=1)) - logits[:, channel])[where].sum()
+        assert LOSSES[name](p).item() == pytest.approx(total / p.trimap.numel(), rel=1e-9)
+
+
+def test_semantic_loss_compares_means_of_16_px():
+    """Parts of a square at the border count as they are."""
+    p = make_trimaps()
+    e = np.exp(p.outputs["trimap"].numpy())
+    guess = (e[:, 1] + e[:, 2] / 2) / e.sum(axis=1) - p.whole.numpy()[:, 0]
+    cells = [guess[:, y : y + 16, x : x + 16].mean(axis=(1, 2)) for y in range(0, 37, 16) for x in range(0, 37, 16)]
+    assert LOSSES["semantic"](p).item() == pytest.approx(np.square(cells).mean() / 2, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["trimap", "auxiliary", "semantic"])
+def test_gradients_of_logits_are_right(name):
+    p = make_trimaps(5)
+    logits = p.outputs["trimap"].clone().requires_grad_()
+    outputs = lambda x: {"trimap": x, "auxiliary": x}  # noqa: E731
+    assert torch.autograd.gradcheck(lambda x: LOSSES[name](dataclasses.replace(p, outputs=outputs(x))), (logits,))

@@ -18,8 +18,8 @@ from matting_compose.composer import open_dataset  # noqa: E402 (only once torch
 from matting_compose.composer.base.progress import Progress  # noqa: E402
 from matting_compose.trainer.data.mix import open_mix  # noqa: E402
 from matting_compose.trainer.networks.checkpoint import load_network  # noqa: E402
-from matting_compose.trainer.training import loop, validate  # noqa: E402
-from matting_compose.trainer.training.config import ValidationTable, load_config  # noqa: E402
+from matting_compose.trainer.training import judges, loop, validate  # noqa: E402
+from matting_compose.trainer.training.config import load_config  # noqa: E402
 from matting_compose.trainer.training.records import read_records  # noqa: E402
 from matting_compose.trainer.training.runtime import Runtime  # noqa: E402
 from runs import MODULE, arguments, asked_at, command, same, state, steps_of, tiny, together, train_in_process  # noqa: E402
@@ -50,7 +50,7 @@ def test_validation_is_of_the_validation_split(finished: Path) -> None:
     """Only composites of its foregrounds are scored and shown, spread over them."""
     dataset = open_dataset(finished)
     for limit in (1, 3, 100):
-        (one,) = validate.open_validation_sets(open_mix(dataset), ValidationTable(limit=limit))
+        (one,) = validate.open_validation_sets(open_mix(dataset), tiny(f"validation.limit={limit}"))
         numbers = one.numbers
         assert len(set(numbers)) == min(limit, 4)
         assert {dataset.row(number).foreground for number in numbers} == {"disc 1"}
@@ -136,11 +136,11 @@ def test_a_stop_need_not_wait_for_a_validation(
         signal.raise_signal(signal.SIGTERM)
         return real(*given)
 
-    real = validate.predict_whole
-    monkeypatch.setattr(validate, "predict_whole", predict)
+    real = judges.predict_whole
+    monkeypatch.setattr(judges, "predict_whole", predict)
     outcome = train_in_process(finished, tmp_path / "run", tiny())
     assert (outcome.step, outcome.stopped, seen) == (4, True, 1)
-    monkeypatch.setattr(validate, "predict_whole", real)
+    monkeypatch.setattr(judges, "predict_whole", real)
     train_in_process(finished, tmp_path / "run", tiny(), resume=True)
     assert same(state(tmp_path / "run" / "best.pt"), state(whole / "best.pt"))
     assert same(state(tmp_path / "run" / "last.pt"), state(whole / "last.pt"))
@@ -162,7 +162,7 @@ def test_two_processes_are_one_with_twice_the_batch(finished: Path, whole: Path,
 
 def test_a_published_configuration_runs(finished: Path, tmp_path: Path) -> None:
     """Unpooling, batch normalisation, losses that compose, fusion, bf16, and checkpoints that stay."""
-    config = load_config("shm", (
+    config = load_config("shm-mnet", (
         "steps=3", "network.encoder=random", "network.width=0.03", "precision=bf16", "stream.batch=2", "stream.crop=64",
         "stream.workers=0", "keep_every=2", "validation.limit=1"))  # fmt: skip
     outcome = train_in_process(finished, tmp_path / "run", config)

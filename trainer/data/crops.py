@@ -20,6 +20,7 @@ from ...composer.dataset.dataset import Dataset
 from ...composer.dataset.reader import ShardReader
 from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN, Row
 from .remix import Layers, Mixer
+from .whole_scenes import WholeScenes, place_window, true_trimap, turn
 
 __all__ = ["Augment", "CropBuffers", "Transform", "cut_crop", "unknown_pixel"]
 
@@ -77,6 +78,7 @@ def cut_crop(
     out: CropBuffers,
     transform: Transform | None = None,
     mixer: Mixer | None = None,
+    scenes: WholeScenes | None = None,
 ) -> None:
     """Draw a crop of composite `index` and write it into `out`.
 
@@ -97,6 +99,8 @@ def cut_crop(
         Called with the crop and `rng`, after everything else.
     mixer : Mixer, optional
         Composes it anew, before `augment` changes it.
+    scenes : WholeScenes, optional
+        Show whole scenes, not a place in them: `sizes` do not count, and the trimap is drawn from the crop's alpha.
 
     Raises
     ------
@@ -106,9 +110,10 @@ def cut_crop(
     shard, position = dataset.locate(index)
     reader = dataset.reader(shard)
     row = reader.rows[position]
-    side = min(sizes[int(rng.integers(len(sizes)))], row.height, row.width)
-    y, x = unknown_pixel(reader, row, rng)
-    corner = min(max(y - side // 2, 0), row.height - side), min(max(x - side // 2, 0), row.width - side)
+    if scenes is None:
+        side, corner = _unknown_window(reader, row, sizes, rng)
+    else:
+        side, corner = place_window(row, scenes, rng)
     flip = bool(rng.random() < augment.flip)
     remixes = mixer is not None and rng.random() < mixer.settings.chance
     foreground = np.empty_like(out.image) if remixes and out.foreground is None else out.foreground
@@ -117,6 +122,10 @@ def cut_crop(
         if remixes and foreground is not None:
             _put(out, *mixer.compose(Layers(foreground, out.alpha, out.trimap), rng))
         np.copyto(out.trimap, mixer.redraw(out.alpha, out.trimap, rng))
+    if scenes is not None:
+        parts = (out.image, out.trimap, out.alpha, out.foreground, out.background)
+        turn([part for part in parts if part is not None], rng.uniform(-scenes.rotate, scenes.rotate))
+        np.copyto(out.trimap, true_trimap(out.alpha, scenes, rng.random()))
     _spoil(augment, rng, out)
     if transform is not None and (changed := transform(out, rng)) is not None:
         for field in fields(out):
@@ -153,6 +162,15 @@ def _put(out: CropBuffers, layers: Layers, image: Array, background: Array) -> N
     ):
         if part is not None:
             np.copyto(part, new)
+
+
+def _unknown_window(
+    reader: ShardReader, row: Row, sizes: tuple[int, ...], rng: np.random.Generator
+) -> tuple[int, tuple[int, int]]:
+    """Draw a window around an unknown pixel: its side, px, and its corner (y, x)."""
+    side = min(sizes[int(rng.integers(len(sizes)))], row.height, row.width)
+    y, x = unknown_pixel(reader, row, rng)
+    return side, (min(max(y - side // 2, 0), row.height - side), min(max(x - side // 2, 0), row.width - side))
 
 
 def unknown_pixel(reader: ShardReader, row: Row, rng: np.random.Generator) -> tuple[int, int]:

@@ -31,6 +31,7 @@ from .mix import Datasets, Mix, open_mix
 from .order import Order
 from .prefetch import Prefetcher
 from .remix import Mixer, Remix
+from .whole_scenes import WholeScenes
 
 __all__ = ["Batch", "Stream", "check_dataset", "open_stream"]
 
@@ -92,6 +93,7 @@ class _Settings:
     start: int
     transform: Transform | None
     remix: Remix | None = None
+    scenes: WholeScenes | None = None
 
     @property
     def bytes(self) -> int:
@@ -131,7 +133,17 @@ class _Crops(IterableDataset[Any]):
             names[:, i] = place.dataset, place.sample
             out = CropBuffers(*(None if part is None else part[i] for part in parts))  # type: ignore[arg-type]
             rng = self.order.rng(place)
-            cut_crop(self.datasets[place.dataset], place.sample, s.sizes, s.augment, rng, out, s.transform, self.mixer)
+            cut_crop(
+                self.datasets[place.dataset],
+                place.sample,
+                s.sizes,
+                s.augment,
+                rng,
+                out,
+                s.transform,
+                self.mixer,
+                s.scenes,
+            )
         return FilledBuffer(data, slot, names)
 
 
@@ -278,6 +290,7 @@ def open_stream(
     epochs: int | None = None,
     transform: Transform | None = None,
     remix: Remix | None = None,
+    scenes: WholeScenes | None = None,
 ) -> Stream:
     """Open datasets as a stream of batches of crops.
 
@@ -321,6 +334,8 @@ def open_stream(
         workers it is a function of a module, not a lambda.
     remix : Remix, optional
         Compose crops anew, over crops of other composites, before `augment`.
+    scenes : WholeScenes, optional
+        Crops show whole scenes, and their trimaps are drawn from their alphas: see `whole_scenes`.
 
     Raises
     ------
@@ -360,6 +375,7 @@ def open_stream(
         start,
         transform,
         remix,
+        scenes,
     )
     if (
         min(batch, crop, open_shards, world, epochs or 1, *sizes) < 1

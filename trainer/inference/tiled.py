@@ -9,6 +9,7 @@ normalisation a tile is normalised by itself; there the tiles differ slightly an
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +26,7 @@ __all__ = [
     "BLEND",
     "SMALLEST_TILE",
     "TILE",
+    "blend_tiles",
     "enlarged",
     "known_from",
     "predict_alpha",
@@ -123,18 +125,37 @@ def _overlap(network: MattingNetwork) -> int:
 
 
 def _tiled(network: MattingNetwork, image: Picture, trimap: Picture, tile: int) -> Matte:
-    alpha = np.zeros(trimap.shape, np.float32)
     if network.context is None:
         tile = max(trimap.shape)
-    rows, columns = (_spans(length, tile, network.stride, _overlap(network)) for length in trimap.shape)
+    # Where nothing unknown would be kept, the trimap has the answer.
+    alpha = blend_tiles(network, trimap == UNKNOWN, tile, lambda at: _network_alpha(network, image[at], trimap[at]))
+    return known_from(trimap, alpha)
+
+
+def blend_tiles(
+    network: MattingNetwork, wanted: NDArray[np.bool_], tile: int, make: Callable[[tuple[slice, slice]], Matte]
+) -> Matte:
+    """Make an alpha, (H, W) float32, of overlapping tiles; 0 in those where nothing is wanted.
+
+    Parameters
+    ----------
+    network : MattingNetwork
+        Says where tiles may start, and how far they have to overlap.
+    wanted : (H, W) bool
+    tile : int
+        px, a tile's side at most.
+    make : Callable
+        Makes the alpha of a tile, given as the slices of its rows and columns.
+    """
+    alpha = np.zeros(wanted.shape, np.float32)
+    rows, columns = (_spans(length, tile, network.stride, _overlap(network)) for length in wanted.shape)
     for row in rows:
         for column in columns:
             there = slice(row.start, row.stop), slice(column.start, column.stop)
             weights = row.weights[:, None] * column.weights
-            # Where nothing unknown would be kept, the trimap has the answer.
-            if ((trimap[there] == UNKNOWN) & (weights > 0)).any():
-                alpha[there] += weights * _network_alpha(network, image[there], trimap[there])
-    return known_from(trimap, alpha)
+            if (wanted[there] & (weights > 0)).any():
+                alpha[there] += weights * make(there)
+    return alpha
 
 
 def _spans(length: int, tile: int, stride: int, overlap: int) -> list[Span]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import torch
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...composer.base.registry import Registry
+from .network import trimap_masks
 
 __all__ = [
     "LOSSES",
@@ -27,8 +28,10 @@ __all__ = [
     "gradient_loss",
     "l1_loss",
     "laplacian_loss",
+    "semantic_loss",
     "shm_prediction_loss",
     "ssim_loss",
+    "trimap_loss",
 ]
 
 EPSILON: Final = 1e-12  # under the roots, DIM's ε²: keeps their gradients finite at 0
@@ -46,6 +49,9 @@ SHM_GAMMA: Final = 0.5  # SHM, section 4.4
 LAPLACIAN_LEVELS: Final = 5
 
 
+SEMANTIC: Final = 16  # px
+
+
 _BINOMIAL: Final = (1.0, 4.0, 6.0, 4.0, 1.0)  # over 16: Burt & Adelson's kernel
 
 
@@ -59,7 +65,7 @@ class Prediction:
     Attributes
     ----------
     alpha : (N, 1, H, W)
-        Predicted, in 0..1; `network.fuse` it first where the paper does (SHM).
+        Predicted, in 0..1; `network.fuse` it first where the paper does (SHM). Empty, (0,), of a network without.
     truth : (N, 1, H, W)
         The true alpha, in 0..1.
     unknown : (N, 1, H, W) bool
@@ -71,6 +77,10 @@ class Prediction:
         gives their mean, so that it equals one step on all of them.
     outputs : Mapping[str, Tensor]
         All that the network gave, by `MattingNetwork.outputs`, for losses of something else than alpha.
+    trimap : (N, H, W) uint8 or None
+        The true one, for losses of a network that finds it: of the whole crop, where the alpha is of a part of it.
+    whole : (N, 1, H, W) or None
+        The true alpha of the whole crop, likewise.
 
     Examples
     --------
@@ -88,6 +98,8 @@ class Prediction:
     background: Tensor | None = None
     count: Tensor | None = None
     outputs: Mapping[str, Tensor] = field(default_factory=dict)
+    trimap: Tensor | None = None
+    whole: Tensor | None = None
 
     def composite_difference(self) -> Tensor:
         """Return c_p − c_g, ``(N, 3, H, W)``: the composites αF + (1−α)B under the predicted and the true alpha.
@@ -189,6 +201,28 @@ def ssim_loss(p: Prediction) -> Tensor:
     return 1 - likeness.mean()
 
 
+def trimap_loss(p: Prediction, of: str = "trimap") -> Tensor:
+    """Mean cross-entropy of T-Net's logits and the true trimap's classes, in the order of `network.MASKS`.
+
+    Semantic Human Matting (Chen et al., 2018), section 4.4, L_t.
+    """
+    if p.trimap is None:
+        raise ValueError("this loss compares trimaps, and the true one is not there")
+    return F.cross_entropy(p.outputs[of], trimap_masks(p.trimap).to(torch.uint8).argmax(dim=1))
+
+
+def semantic_loss(p: Prediction) -> Tensor:
+    """½·mean (s_p − s_g)², s being alpha at a 16th of the size; s_p of T-Net's classes, F + U/2.
+
+    After MODNet (Ke et al., 2022), equation 1, whose branch gives s_p by itself.
+    """
+    if p.whole is None:
+        raise ValueError("this loss compares alpha of the whole crop, and that is not there")
+    probabilities = p.outputs["trimap"].softmax(dim=1)
+    difference = probabilities[:, 1:2] + probabilities[:, 2:] / 2 - p.whole
+    return F.avg_pool2d(difference, SEMANTIC, ceil_mode=True, count_include_pad=False).square().mean() / 2
+
+
 @dataclass(frozen=True)
 class Loss:
     """Something that training can minimise; called with a `Prediction`, it gives a number.
@@ -231,6 +265,9 @@ LOSSES: Final = Registry(
         "l1": Loss(l1_loss),
         "charbonnier": Loss(charbonnier_loss),
         "ssim": Loss(ssim_loss),
+        "trimap": Loss(trimap_loss, of="trimap"),
+        "auxiliary": Loss(partial(trimap_loss, of="auxiliary"), of="auxiliary"),
+        "semantic": Loss(semantic_loss, of="trimap"),
     },
 )
 

@@ -106,6 +106,11 @@ class MattingNetwork(nn.Module):
         """Predict the fused alpha, (N, 1, H, W) in 0..1, of an image and a trimap as `inputs` takes them."""
         return self.fuse(self.named_outputs(self(*self.inputs(image, trimap)))["alpha"], trimap)
 
+    @property
+    def hinted(self) -> MattingNetwork:
+        """The network that makes a matte where a trimap is given: itself, or a part of it."""
+        return self
+
     def named_outputs(self, found: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
         """Name what ``forward`` gave."""
         return found if isinstance(found, dict) else {self.outputs[0]: found}

@@ -15,12 +15,13 @@ from ...composer.base.registry import Registry, import_class
 from .colournet import ColourNet
 from .mnet import MNet
 from .network import MattingNetwork
+from .shm import SHM
 from .tnet import TNet
 
 __all__ = ["NETWORKS", "build_network", "describe_network", "fill_arguments", "network_class", "rebuild_network"]
 
 NETWORKS: Final[Registry[type[nn.Module]]] = Registry(
-    "network", "matting_compose.networks", {"mnet": MNet, "colournet": ColourNet, "tnet": TNet}
+    "network", "matting_compose.networks", {"mnet": MNet, "colournet": ColourNet, "shm": SHM, "tnet": TNet}
 )
 
 

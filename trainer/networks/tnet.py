@@ -5,6 +5,7 @@ PSPNet-50 (Zhao et al., 2017) with three classes. What it calls unknown is left 
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import ClassVar, Final, Literal, get_args
 
@@ -26,6 +27,9 @@ BINS: Final = (1, 2, 3, 6)  # the pyramid's, along each side
 
 
 DROPOUT: Final = 0.1
+
+
+SIGHT: Final = 400  # px, the side of the crops that it is trained on; section 5.1
 
 
 # Of each encoder: its class, and what leaves the pyramid (512, as published) in channels.
@@ -57,6 +61,9 @@ class TNet(MattingNetwork):
     output_stride : {8, 16}, optional
         How many px of the picture are one of the features that the pyramid sees; by default 8, as published, for
         resnet50, and 16 for lite0.
+    sight : int
+        px. A larger picture than sight² is reduced to that for the network, and its logits are enlarged again: so
+        subjects are about as large as in the crops that it was trained on, a whole scene in 400² px.
 
     Attributes
     ----------
@@ -80,14 +87,19 @@ class TNet(MattingNetwork):
     least_batch: ClassVar[int] = 2
     outputs: ClassVar[tuple[str, ...]] = ("trimap", "auxiliary")
 
-    def __init__(self, *, encoder: Encoder = "resnet50", output_stride: Literal[8, 16] | None = None) -> None:
+    def __init__(
+        self, *, encoder: Encoder = "resnet50", output_stride: Literal[8, 16] | None = None, sight: int = SIGHT
+    ) -> None:
         super().__init__()
         if encoder not in get_args(Encoder):
             raise ValueError(f"encoder is {encoder!r}, but must be one of {', '.join(get_args(Encoder))}")
         if output_stride not in (None, 8, 16):
             raise ValueError(f"output_stride is {output_stride!r}, but must be 8 or 16")
+        if sight < 1:
+            raise ValueError(f"sight is {sight!r}, but must be a side in px, such as {SIGHT}")
         self.encoder_url = RESNET50 if encoder == "resnet50" else None
-        self.config = {"encoder": encoder, "output_stride": output_stride}
+        self.config = {"encoder": encoder, "output_stride": output_stride, "sight": sight}
+        self.sight = sight
         kind, width = _ENCODERS[encoder]
         self.encoder: ResNet50 | Lite0 = kind(output_stride or (8 if encoder == "resnet50" else 16))
         middle, deep = self.encoder.channels
@@ -108,13 +120,21 @@ class TNet(MattingNetwork):
 
         With the auxiliary head, which trains the third stage, a dict of both: ``trimap`` and ``auxiliary``.
         """
-        middle, deep = self.encoder(x)
+        size = x.shape[-2:]
+        middle, deep = self.encoder(self._reduced(x))
         found = {"trimap": self.head(self.pyramid(deep))}
         if with_auxiliary:
             found["auxiliary"] = self.auxiliary(middle)
-        size = x.shape[-2:]
         logits = {name: F.interpolate(y, size, mode="bilinear", align_corners=False) for name, y in found.items()}
         return logits if with_auxiliary else logits["trimap"]
+
+    def _reduced(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        scale = self.sight / math.sqrt(height * width)
+        if scale >= 1:
+            return x
+        size = [max(1, math.floor(side * scale + 0.5)) for side in (height, width)]
+        return F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
 
     def inputs(self, image: Tensor, trimap: Tensor | None = None) -> Inputs:
         """Normalise the picture; a trimap is not looked at."""

@@ -30,7 +30,7 @@ def open_training_stream(mix: Mix, config: Config, runtime: Runtime, step: int) 
     return open_stream(
         mix, batch=table.batch, crop=table.crop, sizes=table.sizes, seed=config.seed,
         start=step * config.optimiser.accumulate, rank=runtime.rank, world=runtime.world,
-        augment=table.augment, remix=table.remix,
+        augment=table.augment, remix=table.remix, scenes=table.scenes,
         colours=config.composes, open_shards=table.open_shards, workers=workers, prefetch=table.prefetch,
         pin=runtime.device.type == "cuda",
     )  # fmt: skip

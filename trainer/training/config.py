@@ -25,6 +25,7 @@ from .. import configs
 from ..data.crops import Augment
 from ..data.remix import Remix
 from ..data.stream import OPEN_SHARDS, SIZES
+from ..data.whole_scenes import WholeScenes
 from ..networks.losses import LOSSES
 from ..networks.registry import fill_arguments, network_class
 from .runtime import Runtime
@@ -96,6 +97,9 @@ class StreamTable(Table):
     prefetch: PositiveInt = Field(default=4, description="batches that each of them reads ahead")
     augment: Augment = Augment()
     remix: Remix = Remix()
+    scenes: WholeScenes | None = Field(
+        default=None, description="a table: crops show whole scenes, and their trimaps are drawn from their alphas"
+    )
 
 
 class OptimiserTable(Table):
@@ -186,6 +190,11 @@ class Config(Table):
                     f"the loss '{name}' compares '{LOSSES[name].of}', and {self.network.name} gives"
                     f" {', '.join(network.outputs)}: take other losses"
                 )
+        if self.stream.batch < network.least_batch:
+            raise ValueError(
+                f"stream.batch is {self.stream.batch}; {self.network.name} normalises over crops, and takes at least"
+                f" {network.least_batch}"
+            )
         if not network.any_size and self.stream.crop % network.stride:
             raise ValueError(
                 f"stream.crop is {self.stream.crop}; {self.network.name} takes multiples of {network.stride}"

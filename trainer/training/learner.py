@@ -18,7 +18,7 @@ from ...composer.base.errors import TrainingError
 from ..data.stream import Batch
 from ..networks.fine_tune import freeze, init_weights, is_in
 from ..networks.losses import LOSSES, Prediction
-from ..networks.network import MattingNetwork, trimap_masks
+from ..networks.network import Inputs, MattingNetwork, trimap_masks
 from ..networks.registry import build_network, describe_network
 from ..networks.weights import load_encoder
 from .config import Config, NetworkTable, OptimiserTable
@@ -44,6 +44,15 @@ class StepResult:
     number: int
     numbers: Tensor
     names: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A batch, what the network is given of it, and where what its alpha covers is unknown."""
+
+    batch: Batch
+    inputs: Inputs
+    unknown: Tensor
 
 
 class Learner:
@@ -85,19 +94,20 @@ class Learner:
         self._trained.train()
         for module in self._frozen:
             module.eval()
-        on_device = [batch.to(self._runtime.device) for batch in batches]
-        unknown = [trimap_masks(batch.trimap)[:, 2:] for batch in on_device]
+        # What a network draws, dropout and patches, follows from the step: so a run that goes on draws the same.
+        torch.manual_seed(_step_seed(self._config.seed, number, self._runtime.rank))
+        given = [self._give(batch.to(self._runtime.device)) for batch in batches]
         # Sums over unknown pixels are divided by the count of the whole step, in all batches and on all ranks: then
         # neither accumulating nor distributing changes what is minimised.
-        count = self._runtime.mean(sum(mask.sum() for mask in unknown) / len(unknown))  # type: ignore[arg-type]
+        count = self._runtime.mean(sum(part.unknown.sum() for part in given) / len(given))  # type: ignore[arg-type]
         numbers = torch.zeros(1 + len(self.losses), device=self._runtime.device)
-        for i, (batch, mask) in enumerate(zip(on_device, unknown, strict=True)):
-            last = i == len(on_device) - 1
+        for i, part in enumerate(given):
+            last = i == len(given) - 1
             if not last and isinstance(self._trained, nn.parallel.DistributedDataParallel):
                 with self._trained.no_sync():
-                    numbers += self._backward(batch, mask, count, len(batches))
+                    numbers += self._backward(part, count, len(batches))
             else:
-                numbers += self._backward(batch, mask, count, len(batches))
+                numbers += self._backward(part, count, len(batches))
         limit = self._config.optimiser.clip or math.inf
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
         self._optimiser.step()
@@ -107,35 +117,51 @@ class Learner:
         names = np.concatenate([(batch.datasets, batch.samples) for batch in batches], axis=1)
         return StepResult(number, torch.cat((numbers[:1], norm.detach().reshape(1), numbers[1:])), names)
 
-    def _backward(self, batch: Batch, unknown: Tensor, count: Tensor, parts: int) -> Tensor:
+    def _give(self, batch: Batch) -> _Given:
+        inputs = self.network.training_inputs(batch.image, batch.trimap)
+        return _Given(batch, inputs, self.network.covered(trimap_masks(batch.trimap)[:, 2:], inputs))
+
+    def _backward(self, given: _Given, count: Tensor, parts: int) -> Tensor:
         """Add one batch's share to the gradients; return the weighted sum and each loss."""
         config = self._config
         inputs = [
-            part.contiguous(memory_format=self._layout) if part.ndim == 4 else part
-            for part in self.network.inputs(batch.image, batch.trimap)
+            part.contiguous(memory_format=self._layout) if isinstance(part, Tensor) and part.ndim == 4 else part
+            for part in given.inputs
         ]
         bf16 = config.precision == "bf16"
         with torch.autocast(self._runtime.device.type, torch.bfloat16, enabled=bf16):
             found = self.network.named_outputs(self._trained(*inputs))
         outputs = {name: output.float() for name, output in found.items()}  # losses: differences of near equals
-        alpha = outputs["alpha"]
-        if config.fuse:
-            alpha = self.network.fuse(alpha, batch.trimap)
-        prediction = Prediction(
-            alpha,
-            batch.alpha / 255,
-            unknown,
-            None if batch.foreground is None else batch.foreground / 255,
-            None if batch.background is None else batch.background / 255,
-            count,
-            outputs,
-        )
+        prediction = self._compare(given, outputs, count)
         values = torch.stack([LOSSES[name](prediction) for name in self.losses]) / parts
         weights = [config.losses[name] for name in self.losses]
         total = sum(weight * value for weight, value in zip(weights, values, strict=True))
         assert isinstance(total, Tensor)
         total.backward()  # type: ignore[no-untyped-call]
         return torch.cat((total.detach().reshape(1), values.detach()))
+
+    def _compare(self, given: _Given, outputs: Mapping[str, Tensor], count: Tensor) -> Prediction:
+        """Put outputs beside what they are compared with."""
+        network, batch = self.network, given.batch
+        alpha = outputs.get("alpha", batch.image.new_empty(0, dtype=torch.float32))
+        if self._config.fuse and "alpha" in outputs:
+            alpha = network.fuse(alpha, batch.trimap)
+
+        def covered(part: Tensor | None) -> Tensor | None:
+            return None if part is None else network.covered(part / 255, given.inputs)
+
+        whole = batch.alpha / 255
+        return Prediction(
+            alpha,
+            network.covered(whole, given.inputs),
+            given.unknown,
+            covered(batch.foreground),
+            covered(batch.background),
+            count,
+            outputs,
+            batch.trimap,
+            whole,
+        )
 
     @torch.no_grad()
     def _update_ema(self, ema: MattingNetwork, number: int) -> None:
@@ -169,6 +195,10 @@ class Learner:
             self._optimiser.load_state_dict(state["optimiser"])
         except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             raise TrainingError(f"{path}: does not fit this configuration's network ({error})") from None
+
+
+def _step_seed(seed: int, number: int, rank: int) -> int:
+    return int(np.random.SeedSequence((seed, number, rank)).generate_state(1, np.uint64)[0] >> 1)
 
 
 def learning_rate(settings: OptimiserTable, number: int, steps: int) -> float:

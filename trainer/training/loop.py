@@ -112,7 +112,7 @@ def train(
     with ExitStack() as stack:
         runtime = runtime or stack.enter_context(open_runtime())
         mix = stack.enter_context(closing(open_mix(datasets)))
-        sets = open_validation_sets(mix, config.validation)
+        sets = open_validation_sets(mix, config)
         stop = stack.enter_context(stop_on_signals())
         stack.enter_context(_with_advice(out))
         learner = Learner(config, runtime, resume)  # before there is a folder: its encoder may be missing

@@ -107,7 +107,7 @@ def plan_training(datasets: Datasets, config: Config, runtime: Runtime, resume: 
     mix = open_mix(datasets)
     table = config.stream
     open_stream(mix, crop=table.crop, sizes=table.sizes, colours=config.composes)  # raises where it cannot be
-    validated = {one.name: len(one.numbers) for one in open_validation_sets(mix, config.validation)}
+    validated = {one.name: len(one.numbers) for one in open_validation_sets(mix, config)}
     network = build_hollow(config)
     parameters = sum(p.numel() for p in network.parameters())
     freeze(network, config.network.freeze)

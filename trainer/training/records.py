@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["METRICS_FILE", "read_lines", "read_records"]
+__all__ = ["METRICS_FILE", "TITLES", "errors_of", "read_lines", "read_records"]
 
 METRICS_FILE: Final = "metrics.jsonl"
 
@@ -14,8 +15,21 @@ METRICS_FILE: Final = "metrics.jsonl"
 # What curves and page need of a line.
 NUMBERS: Final = {
     "train": ("loss", "rate", "crops_per_second", "waiting"),
-    "validation": ("sad", "mse", "gradient", "connectivity"),
+    "validation": (),
 }
+
+
+TITLES: Final = {
+    "sad": "SAD",
+    "mse": "MSE",
+    "gradient": "Grad",
+    "connectivity": "Conn",
+}  # of errors, where they have one
+
+
+def errors_of(record: Mapping[str, Any]) -> dict[str, float]:
+    """Take a validation's errors out of its record; the first is the one that curves show."""
+    return {key: value for key, value in record.items() if key not in ("kind", "step", "what", "dataset", "best")}
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
@@ -37,8 +51,10 @@ def _record(line: bytes) -> dict[str, Any] | None:
         numbers = [step, *(record[name] for name in NUMBERS[kind])]
         if kind == "train":
             numbers += record["losses"].values()
+        else:
+            numbers += errors_of(record).values()
         whole = type(step) is int and all(isinstance(number, (int, float)) for number in numbers)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     named = kind == "train" or all(isinstance(record.setdefault(key, ""), str) for key in ("what", "dataset"))
-    return record if whole and named else None
+    return record if whole and named and len(numbers) > 1 else None

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from ...composer.base.errors import BuildError
 from ...composer.base.files import write_text
 from ...composer.base.pages import render_page
-from .records import read_records
+from .records import TITLES, errors_of, read_records
 
 __all__ = ["EVERY", "PAGE", "PANELS", "RunPage", "warn_only"]
 
@@ -61,13 +61,14 @@ class RunPage:
         records = read_records(self._folder)
         validations = [record for record in records if record["kind"] == "validation"]
         best = next((record for record in reversed(validations) if record.get("best")), None)
+        errors = list(errors_of(validations[0])) if validations else ["sad"]
         panels = [path.name for path in sorted((self._folder / PANELS).glob("step-*.png"))]
         text = render_page(
             __package__, "run_page.html.j2", script="run_page.js", images="'self' file:",
             title=self._folder.resolve().name, state=state, every=EVERY, config=self._config, best=best,
-            validations=validations, panels=panels, folder=PANELS,
+            validations=validations, errors=errors, titles=TITLES, panels=panels, folder=PANELS,
             last=next((record for record in reversed(records) if record["kind"] == "train"), None),
-            data={"charts": _charts(records, best), "panels": panels, "folder": PANELS},
+            data={"charts": _charts(records, best, errors[0]), "panels": panels, "folder": PANELS},
         )  # fmt: skip
         with warn_only():
             write_text(self._folder / PAGE, text)
@@ -82,15 +83,16 @@ def warn_only() -> Iterator[None]:
         logger.warning("%s", error)
 
 
-def _charts(records: Sequence[Mapping[str, Any]], best: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+def _charts(records: Sequence[Mapping[str, Any]], best: Mapping[str, Any] | None, error: str) -> list[dict[str, Any]]:
     """Lay out what is plotted: for each chart its title, its scale and its series, each a list of (step, value)."""
     train = [record for record in records if record["kind"] == "train"]
     losses = dict.fromkeys(name for record in train for name in record["losses"])
     weighted = [("weighted sum", _points(train, lambda r: r["loss"]))] if len(losses) > 1 else []
     parts = [(name, _points(train, lambda r, name=name: r["losses"].get(name))) for name in losses]
+    title = "SAD, thousands" if error == "sad" else error
     return [
         _chart("loss", [*parts, *weighted], scale="log"),
-        _chart("validation SAD, thousands", list(_scores(records)), mark=best and [best["step"], best["sad"]]),
+        _chart(f"validation {title}", list(_scores(records, error)), mark=best and [best["step"], best[error]]),
         _chart("learning rate", [("rate", _points(train, lambda r: r["rate"]))]),
         _chart("norm of the gradient", [("gradient", _points(train, lambda r: r.get("gradient")))], scale="log"),
         _chart("crops per second", [("crops/s", _points(train, lambda r: r["crops_per_second"]))]),
@@ -106,16 +108,16 @@ def _chart(
     return {"title": title, "scale": scale, "series": found, "mark": mark}
 
 
-def _scores(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[Any]]]:
-    """Give the network's SAD, and what it has to beat as lines from the first step to the last."""
+def _scores(records: Sequence[Mapping[str, Any]], error: str) -> Iterator[tuple[str, list[Any]]]:
+    """Give the network's error, and what it has to beat as lines from the first step to the last."""
     end = max((record["step"] for record in records), default=0)
     validations = [record for record in records if record["kind"] == "validation"]
     several = len({v["dataset"] for v in validations}) > 1
     lines = {(v["what"], v["dataset"]) for v in validations}
     for what, dataset in sorted(lines, key=lambda line: (line[0] != "network", line)):
         own = [v for v in validations if (v["what"], v["dataset"]) == (what, dataset)]
-        points = _points(own, lambda v: v["sad"])
-        points = points if what == "network" else [[0, own[0]["sad"]], [end, own[0]["sad"]]]
+        points = _points(own, lambda v: v.get(error))
+        points = points if what == "network" or not points else [[0, points[0][1]], [end, points[0][1]]]
         yield f"{dataset}: {what}" if several else what, points
 
 

@@ -1,4 +1,4 @@
-"""Validate: whole composites of foregrounds that training never saw, by the official metrics, and as pictures."""
+"""Validate: whole composites of foregrounds that training never saw, scored and shown as a judge says."""
 
 from __future__ import annotations
 
@@ -14,18 +14,13 @@ from numpy.typing import NDArray
 
 from ...composer.base.errors import DatasetError, TrainingError
 from ...composer.dataset.dataset import Dataset, Sample, open_dataset
-from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
 from ..data.mix import Mix
-from ..inference.tiled import predict_alpha, smallest_tile
-from ..metrics import METRICS
 from ..networks.network import MattingNetwork
-from .config import Config, ValidationTable
+from .config import Config
+from .judges import Judge, judge_of
 from .runtime import Runtime, StopRequest
 
-__all__ = [
-    "Scores", "Validation", "ValidationSet", "guess_half", "guess_ramp", "open_validation_sets", "panel",
-    "predict_whole", "score", "spread",
-]  # fmt: skip
+__all__ = ["Scores", "Validation", "ValidationSet", "open_validation_sets", "panel", "score", "spread"]
 
 Array = NDArray[np.uint8]
 
@@ -36,38 +31,7 @@ PANEL_SIDE, PANEL_RIM = 256, 3  # px, of each picture's square, and left free ar
 PANEL_GREY = 96  # of what is left free: neither a trimap's nor an alpha's
 
 
-ERROR_GAIN = 4  # a quarter of the range is shown as white
-
-
-Scores = dict[str, float]  # mean errors over the unknown region, by `metrics.METRICS`
-
-
-def predict_whole(network: MattingNetwork, image: Array, trimap: Array, max_side: int, bf16: bool = False) -> Array:
-    """Predict a whole picture's alpha as `predict_alpha` does, but in one piece, so that all of it is normalised alike.
-
-    Parameters
-    ----------
-    network : MattingNetwork
-    image : (H, W, 3) uint8 RGB
-    trimap : (H, W) uint8 {0, 128, 255}
-        What it knows is kept (SHM's fusion).
-    max_side : int
-        px. A longer picture is reduced for the network, and its alpha enlarged again, as SHM tests.
-    bf16 : bool
-        By autocast.
-
-    Returns
-    -------
-    (H, W) uint8
-        Alpha.
-    """
-    device = next(network.parameters()).device.type
-    tile = max(smallest_tile(network), -(-max_side // network.stride) * network.stride)
-    # Every picture has a size of its own: trying all of cuDNN's ways for each would take longer than any of them.
-    tried = torch.backends.cudnn.flags(enabled=True, benchmark=False)  # its own default is to do without cuDNN
-    with torch.autocast(device, torch.bfloat16, enabled=bf16), tried:
-        alpha = predict_alpha(network, image, trimap, tile=tile, max_side=max_side)
-    return np.rint(alpha * 255).astype(np.uint8)
+Scores = dict[str, float]  # mean errors, by `Judge.errors`
 
 
 @dataclass(frozen=True)
@@ -91,7 +55,7 @@ class ValidationSet:
     panel: list[int]
 
 
-def open_validation_sets(mix: Mix, settings: ValidationTable) -> list[ValidationSet]:
+def open_validation_sets(mix: Mix, config: Config) -> list[ValidationSet]:
     """Open what is to be scored: the datasets that are named, or else those of the training that keep some apart.
 
     Of a dataset with a validation split that is scored, of any other all.
@@ -101,8 +65,9 @@ def open_validation_sets(mix: Mix, settings: ValidationTable) -> list[Validation
     DatasetError
         As `open_dataset`.
     TrainingError
-        All of one is trained on, or `settings.best` names none of them.
+        All of one is trained on, or `validation.best` names none of them.
     """
+    settings = config.validation
     datasets = [open_dataset(path) for path in settings.datasets]
     datasets = datasets or [dataset for dataset in mix.datasets if "validation" in dataset.splits]
     names = [dataset.path.name or dataset.path.resolve().name for dataset in datasets]
@@ -118,7 +83,7 @@ def open_validation_sets(mix: Mix, settings: ValidationTable) -> list[Validation
         numbers = dataset.numbers(split).tolist()
         sets.append(ValidationSet(name, dataset, spread(numbers, settings.limit), spread(numbers, settings.panel)))
     if sets:
-        deciding_score(settings.best, sets)
+        deciding_score(settings.best, sets, judge_of(config).errors)
     return sets
 
 
@@ -128,12 +93,12 @@ def spread(numbers: Sequence[int], limit: int) -> list[int]:
     return [numbers[int((i + 0.5) * len(numbers) / count)] for i in range(count)]
 
 
-def deciding_score(best: str, sets: Sequence[ValidationSet]) -> tuple[ValidationSet, str]:
+def deciding_score(best: str, sets: Sequence[ValidationSet], errors: Sequence[str]) -> tuple[ValidationSet, str]:
     """Find whose which error says which network is the best; see `ValidationTable.best`."""
     name, _, metric = best.rpartition(".")
     found = next((one for one in sets if one.name == (name or sets[0].name)), None)
-    if found is None or metric not in METRICS:
-        known = f"{', '.join(METRICS)}, or one of these after {' or '.join(f'{one.name}.' for one in sets)}"
+    if found is None or metric not in errors:
+        known = f"{', '.join(errors)}, or one of these after {' or '.join(f'{one.name}.' for one in sets)}"
         raise TrainingError(f"validation.best: '{best}' is no error of what is validated; take {known}")
     return found, metric
 
@@ -149,50 +114,48 @@ class Validation:
 
     def __init__(self, sets: list[ValidationSet], config: Config, runtime: Runtime, stop: StopRequest) -> None:
         self.sets, self._settings, self._runtime, self._stop = sets, config.validation, runtime, stop
-        self._bf16 = config.precision == "bf16" and runtime.device.type == "cuda"
+        self.judge = judge_of(config, bf16=config.precision == "bf16" and runtime.device.type == "cuda")
 
     @property
     def decided_by(self) -> tuple[ValidationSet, str]:
         """Whose which error says whether a network is better than another; only where something is scored."""
-        return deciding_score(self._settings.best, self.sets)
+        return deciding_score(self._settings.best, self.sets, self.judge.errors)
 
     def score_guesses(self) -> Iterator[tuple[str, dict[str, Scores] | None]]:
-        """Score what a network must beat: no answer at all, and the best that the trimap alone allows."""
-        for name, guess in (("unknown = 0.5", guess_half), ("trimap alone", guess_ramp)):
+        """Score what a network must beat."""
+        for name, guess in self.judge.guesses.items():
             yield name, self._score(guess)
 
     def score_network(self, network: MattingNetwork) -> dict[str, Scores] | None:
         """Score a network on each dataset, by their names; see `score`."""
-        return self._score(partial(self._predict, network))
+        return self._score(partial(self.judge.predict, network))
 
     def draw_panel(self, network: MattingNetwork) -> Array:
         """Draw some composites with what a network makes of them; see `panel`. Raise DatasetError as reading does."""
         samples = (one.dataset[number] for one in self.sets for number in one.panel)
-        return panel([(sample, self._predict(network, sample)) for sample in samples])
+        return panel([self.judge.row(sample, self.judge.predict(network, sample)) for sample in samples])
 
     def _score(self, predict: Callable[[Sample], Array]) -> dict[str, Scores] | None:
         found = {}
         for one in self.sets:
-            scores = score(one.dataset, one.numbers, predict, self._runtime, self._stop)
+            scores = score(one.dataset, one.numbers, self.judge, predict, self._runtime, self._stop)
             if scores is None:
                 return None
             found[one.name] = scores
         return found
 
-    def _predict(self, network: MattingNetwork, sample: Sample) -> Array:
-        return predict_whole(network, sample.image, sample.trimap, self._settings.max_side, self._bf16)
-
 
 def score(
     dataset: Dataset,
     numbers: Sequence[int],
+    judge: Judge,
     predict: Callable[[Sample], Array],
     runtime: Runtime,
     stop: StopRequest,
 ) -> Scores | None:
-    """Score a predictor on composites, each process its share: the mean of each metric over all of them.
+    """Score a predictor on composites, each process its share: the mean of each error over all of them.
 
-    Metrics are computed beside the predictions, in threads: OpenCV lets go of Python's lock. None where somebody asked
+    Errors are computed beside the predictions, in threads: OpenCV lets go of Python's lock. None where somebody asked
     to stop before the last.
 
     Raises
@@ -201,11 +164,10 @@ def score(
         In all processes, where one of them cannot read a composite.
     """
     failure = ""
-    found = torch.zeros(len(numbers), len(METRICS), dtype=torch.float64)
+    found = torch.zeros(len(numbers), len(judge.errors), dtype=torch.float64)
 
-    def measure(i: int, alpha: Array, sample: Sample) -> None:
-        values = [metric(alpha, sample.alpha, sample.trimap) for metric in METRICS.values()]
-        found[i] = torch.tensor(values, dtype=found.dtype)
+    def measure(i: int, predicted: Array, sample: Sample) -> None:
+        found[i] = torch.tensor(judge.measure(predicted, sample), dtype=found.dtype)
 
     with ThreadPoolExecutor(2) as pool:
         waiting: list[Future[None]] = []
@@ -226,52 +188,25 @@ def score(
         raise DatasetError(failure)
     if runtime.any(stop.asked) > 0:
         return None
-    return dict(zip(METRICS, runtime.sum(found).mean(dim=0).tolist(), strict=True))
+    return dict(zip(judge.errors, runtime.sum(found).mean(dim=0).tolist(), strict=True))
 
 
-def guess_half(sample: Sample) -> Array:
-    """Answer as if nothing were known: 0.5 wherever the trimap is unknown."""
-    return sample.trimap
-
-
-def guess_ramp(sample: Sample) -> Array:
-    """Answer from the trimap alone, as well as that can be: alpha falls with the distances to what is known."""
-    inside = _distance_to(sample.trimap == FOREGROUND)
-    outside = _distance_to(sample.trimap == BACKGROUND)
-    ramp = np.where(np.isinf(inside), 0, np.where(np.isinf(outside), 1, outside / np.maximum(inside + outside, 1e-6)))
-    ramp[np.isinf(inside) & np.isinf(outside)] = 0.5
-    return np.where(sample.trimap == UNKNOWN, np.rint(ramp * 255), sample.trimap).astype(np.uint8)
-
-
-def _distance_to(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    if not mask.any():
-        return np.full(mask.shape, np.inf)
-    found = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    # Its last bit differs from call to call; what is under the root is a whole number.
-    return np.sqrt(np.rint(np.asarray(found, np.float64) ** 2))
-
-
-def panel(rows: Sequence[tuple[Sample, Array]]) -> Array:
-    """Show composites, a row each: image, trimap, predicted alpha, true alpha, error (times four).
+def panel(rows: Sequence[Sequence[Array]]) -> Array:
+    """Show composites, a row each of pictures (H, W, 3) or (H, W) uint8: see `Judge.row`.
 
     Returns
     -------
     (H, W, 3) uint8 RGB
     """
-    strips = []
-    for sample, alpha in rows:
-        error = np.minimum(cv2.absdiff(alpha, sample.alpha).astype(np.uint16) * ERROR_GAIN, 255).astype(np.uint8)
-        pictures = [sample.image, *(cv2.merge([grey] * 3) for grey in (sample.trimap, alpha, sample.alpha, error))]
-        strips.append(np.hstack([_fit_square(np.asarray(picture, np.uint8)) for picture in pictures]))
-    return np.vstack(strips)
+    return np.vstack([np.hstack([_fit_square(picture) for picture in row]) for row in rows])
 
 
 def _fit_square(picture: Array) -> Array:
-    """Fit a picture, (H, W, 3), into a square of `PANEL_SIDE`, on grey."""
+    """Fit a picture, (H, W, 3) or (H, W), into a square of `PANEL_SIDE`, on grey."""
     scale = (PANEL_SIDE - 2 * PANEL_RIM) / max(picture.shape[:2])
     height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
     small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     square = np.full((PANEL_SIDE, PANEL_SIDE, 3), PANEL_GREY, np.uint8)
     top, left = (PANEL_SIDE - height) // 2, (PANEL_SIDE - width) // 2
-    square[top : top + height, left : left + width] = small
+    square[top : top + height, left : left + width] = small if small.ndim == 3 else small[..., None]
     return square

@@ -1,0 +1,55 @@
+"""Whole scenes: windows of most of a composite, turned, with trimaps of their own alphas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import soft_disc
+
+pytest.importorskip("torch", reason="streams need the 'train' extra")
+
+from matting_compose.trainer.data.stream import open_stream
+from matting_compose.trainer.data.whole_scenes import WholeScenes, true_trimap, turn
+
+
+def test_crops_show_scenes_and_their_own_trimaps(finished: Path) -> None:
+    """Each trimap is that of the crop's alpha, composites stay composites, and two streams give the same."""
+    scenes = WholeScenes(share=(0.9, 1.0), rotate=30)
+    one, other = (
+        next(iter(open_stream(finished, batch=6, crop=48, sizes=(32,), colours=True, scenes=scenes))) for _ in range(2)
+    )
+    assert np.array_equal(one.image, other.image)
+    for image, trimap, alpha, foreground, background in zip(
+        one.image, one.trimap, one.alpha, one.foreground, one.background, strict=True
+    ):
+        a = alpha[0].numpy()
+        radius = {tuple(true_trimap(a, scenes, draw).ravel()) for draw in np.linspace(0, 1, 50, endpoint=False)}
+        assert tuple(trimap.numpy().ravel()) in radius
+        again = (alpha * foreground.int() + (255 - alpha.int()) * background.int()) / 255
+        assert np.abs(again.numpy() - image.numpy()).max() < 16  # resampled each by itself
+        assert a[:, [0, -1]].min() < 255
+
+
+def test_the_unknown_region_grows_with_the_subject() -> None:
+    """Radii are thousandths of the subject's size; nothing there is all background."""
+    settings = WholeScenes(radius=(50, 50))
+    shares = []
+    for side in (60, 240):
+        alpha = soft_disc(side, side, 1)[1]
+        alpha = np.where(alpha >= 128, 255, 0).astype(np.uint8)
+        shares.append((true_trimap(alpha, settings) == 128).mean())
+    assert shares[0] == pytest.approx(shares[1], rel=0.25)
+    assert not true_trimap(np.zeros((20, 20), np.uint8), settings).any()
+
+
+def test_turning_turns_all_alike() -> None:
+    """By a right angle it is NumPy's own, for pictures and for masks."""
+    rng = np.random.default_rng(0)
+    picture, mask = rng.integers(0, 256, (9, 9, 3), np.uint8), rng.integers(0, 256, (9, 9), np.uint8)
+    expected = np.rot90(picture).copy(), np.rot90(mask).copy()
+    turn([picture, mask], 90)
+    np.testing.assert_array_equal(picture, expected[0])
+    np.testing.assert_array_equal(mask, expected[1])
