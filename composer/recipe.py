@@ -26,7 +26,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from .base.errors import RecipeError
 from .base.registry import Registry
-from .base.settings import Fraction, Table, explain_finding, join_findings, list_shipped, override, read_toml
+from .base.settings import Chances, Fraction, Table, explain_finding, join_findings, list_shipped, override, read_toml
 from .compositing.blending import Fit
 from .compositing.looks import Looks
 from .compositing.scenes import Scenes
@@ -72,6 +72,11 @@ class ForegroundTable(BackgroundTable):
     )
     min_side: PositiveInt = Field(
         default=16, description="smaller pictures (shorter side, px) are left out, and listed"
+    )
+    transparency: Chances = Field(
+        default=(0, 1),
+        description="those of whose visible pixels less or more than this share is soft, neither clear nor opaque by"
+        " [trimap], are left out, and listed",
     )
     max_side: PositiveInt | None = Field(
         default=None, description="larger pictures (longer side, px) are reduced to it"
@@ -454,7 +459,7 @@ PLACES = {"foregrounds": ("root", "images", "alphas"), "backgrounds": ("root", "
 # Keys that came later: a recipe that does not use them is the plan that it was, to its hash.
 LATER_TABLES = ("looks", "scenes")
 LATER_KEYS = {
-    "foregrounds": ("name", "weight", "compose", "role", "kinds", "licence", "attribution"),
+    "foregrounds": ("name", "weight", "compose", "role", "transparency", "kinds", "licence", "attribution"),
     "backgrounds": ("min_side", "without", "licence", "attribution"),
     "scenes": ("distractors", "distractor_count", "distractor_size"),
 }

@@ -118,6 +118,9 @@ def examine(recipe: Recipe, *, jobs: int = -1, on_progress: OnProgress | None = 
         case.find("no-plan", refusal)
     if plan:
         _examine_unknown_regions(case, plan)
+        left_out = [f"{source} ({reason})" for source, reason in plan.excluded]
+        if left_out:
+            case.find("left-out", f"pictures left out on purpose: {len(left_out):,}", left_out, problem=False)
     return Diagnosis(
         foregrounds=len(entries),
         variants=recipe.variants,

@@ -1,13 +1,19 @@
-"""Make plan: list a recipe's pictures, read the foregrounds' headers, and lay out the matrix. Nothing is decoded."""
+"""Make plan: list a recipe's pictures, read the foregrounds' headers, and lay out the matrix.
+
+Nothing is decoded, but for the alphas of tables that choose by transparency.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..base.errors import PlanError, SourceError
+from ..base.workers import run_in_processes
+from ..compositing.trimaps import Trimap, soft_share
 from ..dataset.documents import Split
 from ..dataset.packings import load_packing
 from ..recipe import ForegroundTable, Recipe
@@ -19,6 +25,9 @@ SPLIT = 0x5A  # the stream of randomness that chooses what is kept for validatio
 
 
 FEWEST_ROWS = 8  # of shards, where there are foregrounds enough: a small dataset too keeps several cores busy
+
+
+MANY = 512  # alphas that are worth more than one process
 
 
 AS_IT_IS_COSTS = 2  # composites: what a picture as it is takes with all its trimaps
@@ -64,7 +73,7 @@ def make_plan(recipe: Recipe, shape: tuple[int, int] | None = None) -> Plan:
         name, reason = excluded[0]
         raise PlanError(
             f"{name}: {reason}; without it, pairing listed would give later foregrounds other backgrounds than theirs."
-            " Lower foregrounds.min_side, or use pairing.order = shuffled"
+            " Lower foregrounds.min_side, leave foregrounds.transparency out, or use pairing.order = shuffled"
         )
     return Plan(
         recipe,
@@ -96,7 +105,9 @@ def _select(
     entries: list[Entry] = []
     sizes: list[tuple[int, int] | None] = []
     excluded: list[tuple[str, str]] = []
-    for entry in layout.entries():
+    listed = layout.entries()
+    unfit = _unlike(layout, recipe, listed)
+    for entry in listed:
         try:
             size = layout.size(entry)
         except SourceError:
@@ -106,10 +117,15 @@ def _select(
             excluded.append((entry.image, f"{size[1]}×{size[0]} px, under min_side = {least}"))
             continue
         table = recipe.foreground_tables[entry.table]
+        if entry.key in unfit:
+            excluded.append((entry.image, unfit[entry.key]))
+            continue
         entries.append(replace(entry, composed=table.compose, distracts=table.compose and table.role != "target"))
         sizes.append(size)
     if not entries:
-        left_out = f" ({len(excluded)} were left out as too small)" if excluded else ""
+        left_out = (
+            f" ({len(excluded)} were left out, {excluded[0][0]} because it is {excluded[0][1]})" if excluded else ""
+        )
         raise PlanError(
             f"no foregrounds: expected pictures in {_place(*recipe.foreground_tables)}, found none{left_out}"
         )
@@ -121,6 +137,27 @@ def _select(
             ways += ", or give one of the tables of foregrounds a name of its own, which goes before theirs"
         raise PlanError(f"two foregrounds are called '{twice}' up to the ending; {ways}")
     return entries, sizes, excluded
+
+
+def _unlike(layout: ForegroundLayout, recipe: Recipe, entries: list[Entry]) -> dict[str, str]:
+    """Return why foregrounds are softer or harder than their tables allow, by key: only this decodes."""
+    tables = recipe.foreground_tables
+    asked = [entry for entry in entries if tables[entry.table].transparency != (0, 1)]
+    measure = partial(_soft_share, layout, recipe.trimap)
+    shares = run_in_processes(measure, asked, len(asked), -1 if len(asked) >= MANY else 1)
+    unfit = {}
+    for entry, share in zip(asked, shares, strict=True):
+        low, high = tables[entry.table].transparency
+        if share is not None and not low <= share <= high:
+            unfit[entry.key] = f"{share:.1%} soft, outside transparency = [{low:g}, {high:g}]".replace("%", " %")
+    return unfit
+
+
+def _soft_share(layout: ForegroundLayout, settings: Trimap, entry: Entry) -> float | None:
+    try:
+        return soft_share(layout.load(entry).alpha, settings)
+    except SourceError:
+        return None  # it stays in the plan, fails when it is rendered, and is listed there
 
 
 def _split(entries: list[Entry], counts: tuple[int, ...], recipe: Recipe) -> tuple[Split, ...]:

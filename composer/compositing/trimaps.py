@@ -134,6 +134,30 @@ def subject_size(alpha: UInt8Array, clear: int = 0) -> float:
     return float(np.sqrt(width * height))
 
 
+def soft_share(alpha: UInt8Array, settings: Trimap) -> float:
+    """Return how much of what is visible is soft: the share of fractional pixels among those that are not clear.
+
+    Parameters
+    ----------
+    alpha : (H, W) uint8
+        0 clear .. 255 opaque.
+    settings : Trimap
+        The recipe's table, which says what counts as opaque and as clear.
+
+    Returns
+    -------
+    float
+        In 0..1; 0 where all is clear.
+
+    Examples
+    --------
+    >>> soft_share(np.array([[0, 64, 128, 255, 255]], np.uint8), Trimap())
+    0.5
+    """
+    visible = int(np.count_nonzero(alpha > settings.clear))
+    return (visible - int(np.count_nonzero(alpha >= settings.opaque))) / max(visible, 1)
+
+
 class _Distance:
     """Erode and dilate by disks: a disk of radius r reaches a pixel where its distance is ≤ r.
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from conftest import Pictures, photograph, save
+from conftest import Pictures, call, photograph, save
+from matting_compose.composer import open_dataset
 from matting_compose.composer.base.errors import PlanError
 from matting_compose.composer.building.make_plan import make_plan
 from matting_compose.composer.building.plan import Plan
@@ -159,3 +162,28 @@ def test_coco_sized_folders_are_listed_once(tmp_path: Path, pictures: Pictures) 
     assert len(whole.backgrounds) == 82_783
     assert list(whole.backgrounds) == sorted(whole.backgrounds)
     assert len({whole.background_name(f, v) for f in range(5) for v in range(100)}) == 500
+
+
+def test_foregrounds_are_chosen_by_their_transparency(tmp_path: Path) -> None:
+    """Those that are softer or harder than asked are left out and listed, by plan, dry run, doctor and index alike."""
+    colour = np.full((40, 40, 3), 90, np.uint8)
+    for name, soft in (("opaque", 0), ("hair", 8), ("net", 30)):
+        alpha = np.full((40, 40), 255, np.uint8)
+        alpha[:, :soft], alpha[:, -5:] = 128, 0
+        save(tmp_path / "cutouts" / f"{name}.png", np.dstack([colour, alpha]))
+    save(tmp_path / "photos" / "a.jpg", photograph(50, 60, 0))
+    folders = ["--foregrounds", str(tmp_path / "cutouts"), "--backgrounds", str(tmp_path / "photos")]
+    folders += ["--set", "foregrounds.transparency=[0.1,0.5]", "--set", "variants=2"]
+    found = call("doctor", *folders, "--json").json
+    left_out = next(finding["names"] for finding in found["findings"] if finding["kind"] == "left-out")
+    assert found["composites"] == 2
+    dry = call("build", *folders, "--out", str(tmp_path / "d"), "--dry-run", "--json", "-j", "1").json["excluded"]
+    assert call("build", *folders, "--out", str(tmp_path / "d"), "-j", "1").code == 0
+    index = json.loads((tmp_path / "d" / "dataset.json").read_text())["excluded"]
+    for told in (left_out, map(" ".join, dry), [f"{item['source']} {item['reason']}" for item in index]):
+        net, opaque = sorted(told)
+        assert net.startswith("net.png")
+        assert "85.7 % soft" in net
+        assert opaque.startswith("opaque.png")
+        assert " 0.0 % soft" in opaque.replace("(", " ")
+    assert [row.key for row in open_dataset(tmp_path / "d").rows()] == ["hair_0", "hair_1"]
