@@ -6,8 +6,8 @@ import hashlib
 import os
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -28,8 +28,11 @@ OPEN_SHARDS = 32  # files held open at once, where no more are asked for: openin
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(Mapping[str, UInt8Array]):
     """A composite and what it was made of, whole or a window of it.
+
+    Also a mapping of its pictures by their names, without those that are None: ``transform(**sample)``, and torch's
+    ``default_collate`` makes a dict of tensors of several that are of one size.
 
     Attributes
     ----------
@@ -59,6 +62,18 @@ class Sample:
     def colours(self) -> UInt8Array:
         """What a cut-out shows, (H, W, 3) uint8 RGB: the foreground's colours, or those of a picture as it is."""
         return self.image if self.foreground is None else self.foreground
+
+    def __getitem__(self, name: str) -> UInt8Array:
+        if name not in iter(self):
+            raise KeyError(name)
+        picture: UInt8Array = getattr(self, name)
+        return picture
+
+    def __iter__(self) -> Iterator[str]:
+        return (field.name for field in fields(self) if isinstance(getattr(self, field.name), np.ndarray))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class Dataset(Sequence[Sample]):
