@@ -219,13 +219,19 @@ def test_every_line_of_python_runs(shared: Path, tmp_path: Path, monkeypatch: py
 
 
 def test_recipes_in_the_docs_are_recipes(tmp_path: Path) -> None:
-    """Every TOML block but a package's own settings parses as a recipe."""
+    """Every TOML block but a package's own settings parses: as a recipe, or as a configuration of a training."""
     from matting_compose.composer.recipe import load_recipe
 
-    recipes = [block for _, block in blocks("toml") if "[project." not in block]
-    for number, block in enumerate(recipes):
-        (tmp_path / f"block{number}.toml").write_text(block)
-        load_recipe(tmp_path / f"block{number}.toml")
+    found = [(page, block) for page, block in blocks("toml") if "[project." not in block]
+    for number, (page, block) in enumerate(found):
+        path = tmp_path / f"block{number}.toml"
+        path.write_text(block)
+        if page == "training.md":
+            from matting_compose.trainer.training.config import load_config
+
+            load_config(path)
+        else:
+            load_recipe(path)
 
 
 def test_every_key_is_documented() -> None:
