@@ -42,16 +42,17 @@ Array = NDArray[Any]
 Command = tuple[str, ...]
 
 # Keys of JSON files that are not the same in every run: the clock's, the disk's and the process's; and the libraries'
-# versions, which stand in an index to say why bytes differ. No result holds an absolute path.
+# versions, which stand in an index and in sidecars to say why bytes differ. No result holds an absolute path.
 LEFT_OUT = {
     "dataset.json": ("made_with",),
+    "shard-*.json": ("made_with",),
     "extract.json": ("seconds",),
     "metrics.jsonl": ("crops_per_second", "waiting", "memory", "seconds"),
     "dry-run.json": ("seconds", "free_bytes"),
     "verify.json": ("seconds",),
 }
-# Lines of a text file, by their ends: the sum of a file of which a part is left out.
-LEFT_OUT_LINES = {"SHA256SUMS": "  dataset.json"}
+# Lines of a text file, by their ends: the sums of files of which a part is left out.
+LEFT_OUT_LINES = {"SHA256SUMS": ".json"}
 UNREAD = ("index.html",)  # of a run's folder: it shows the clock's part of metrics.jsonl
 FOLDER = "Adobe-licensed images"
 FAILED = "failed"  # in the place of a digest
@@ -544,10 +545,11 @@ def stable_bytes(path: Path) -> bytes:
     if path.name in LEFT_OUT_LINES:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         return "".join(line for line in lines if not line.rstrip().endswith(LEFT_OUT_LINES[path.name])).encode()
-    if path.name in LEFT_OUT:
+    left_out = next((keys for name, keys in LEFT_OUT.items() if fnmatch.fnmatchcase(path.name, name)), ())
+    if left_out:
         text = path.read_text(encoding="utf-8")
         parts = text.splitlines() if path.suffix == ".jsonl" else [text]
-        return "\n".join(without(part, LEFT_OUT[path.name]) for part in parts).encode()
+        return "\n".join(without(part, left_out) for part in parts).encode()
     return path.read_bytes()
 
 

@@ -15,11 +15,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
-import h5py
-import numpy as np
-import zstandard
-
 from ..base.errors import BuildError
 from ..base.files import TEMPORARY, disk_error
 from ..base.progress import OnProgress, ignore_progress
@@ -34,6 +29,7 @@ from ..sources.listings import CONTACT_SHEET
 from .contact_sheet import write_contact_sheet
 from .counters import watch_counters
 from .inputs import BuildInputs
+from .library_versions import join_versions
 from .plan import PLAN, Plan, ShardPlan
 from .render import render_shard
 from .resume import committed_sidecars, keep_plan, plan_build
@@ -259,12 +255,7 @@ def _write_index(plan: Plan, out: Path, sidecars: Sequence[Sidecar]) -> None:
         shards=[sidecar.record() for sidecar in sidecars if sidecar.composites],
         failures=[failure for sidecar in sidecars for failure in sidecar.failures],
         excluded=[ExcludedRecord(source=source, reason=reason) for source, reason in plan.excluded],
-        made_with={
-            "h5py": h5py.__version__,
-            "numpy": np.__version__,
-            "opencv": cv2.__version__,
-            "zstandard": zstandard.__version__,
-        },
+        made_with=join_versions(sidecar.made_with for sidecar in sidecars),
     )
     write_document(out / INDEX, index)
     small = [PLAN, INDEX, *(f"shards/{Path(sidecar.file).stem}.json" for sidecar in sidecars)]

@@ -35,7 +35,9 @@ PLAN = "plan.json"
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
-VERSION = 1  # of the rules below: another version means other pixels
+VERSION = (
+    2  # of the rules by which pictures are read, paired and composed: another version means other pixels; see format.md
+)
 
 
 SHUFFLE = 0x5F  # the stream of randomness that pairs backgrounds

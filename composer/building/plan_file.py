@@ -51,12 +51,15 @@ class PlanFile:
         As it is written.
     declared, computed : str
         The hash that the file states, and the one over what it says.
+    version : int
+        Of the rules that its pixels follow.
     """
 
     plan: Plan
     recipe: dict[str, Any]
     declared: str
     computed: str
+    version: int
 
 
 def load_plan(folder: Path) -> PlanFile:
@@ -65,14 +68,16 @@ def load_plan(folder: Path) -> PlanFile:
     Raises
     ------
     DatasetError
-        It is missing, damaged, or of another version of the plan's rules.
+        It is missing, damaged, or of a newer version of the plan's rules.
     """
     path = folder / PLAN
     way_out = "restore it from a copy, or build into another folder"
     document = read_json_object(path, way_out)
     found = parse_document(_PlanDocument, document, path, way_out)
-    if found.plan_version != PLAN_VERSION:
-        raise DatasetError(f"{path}: of plan version {found.plan_version}; this program knows version {PLAN_VERSION}")
+    if found.plan_version > PLAN_VERSION:
+        raise DatasetError(
+            f"{path}: of plan version {found.plan_version}; this program knows up to {PLAN_VERSION}: update it"
+        )
     content = {key: value for key, value in document.items() if key != "plan_sha256"}
     # Where pictures come from decides no draw and no pairing, so that any layout stands for the one that is written;
     # but trimaps may be supplied, which goes with some.
@@ -94,4 +99,4 @@ def load_plan(folder: Path) -> PlanFile:
         excluded=(),
         shape=(found.shape[0], found.shape[1]),
     )
-    return PlanFile(plan, found.recipe, found.plan_sha256, plan_sha256(content))
+    return PlanFile(plan, found.recipe, found.plan_sha256, plan_sha256(content), found.plan_version)

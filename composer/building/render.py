@@ -31,6 +31,7 @@ from ..sources.backgrounds import Background, BackgroundLayout
 from .counters import ShardCounters
 from .distractor_reader import DistractorReader
 from .inputs import Ledger
+from .library_versions import join_versions, library_versions
 from .look_reader import foreground_files
 from .plan import Cell, Strip
 from .shard_task import ShardTask
@@ -247,6 +248,7 @@ class _Shard:
             sha256=digest,
             inputs=self.ledger.select(self._input_names(rows)),
             failures=[self._failures[key] for key in map(task.key, task.cells) if key in self._failures],
+            made_with=join_versions([library_versions(), self.earlier.sidecar.made_with if self.earlier else {}]),
         )
 
     def _input_names(self, rows: list[Row]) -> list[str]:

@@ -15,7 +15,7 @@ from ..dataset.documents import Sidecar, load_sidecar
 from ..recipe import Recipe, rooted
 from .inputs import BuildInputs
 from .make_plan import make_plan
-from .plan import PLAN, Plan, ShardPlan
+from .plan import PLAN, VERSION, Plan, ShardPlan
 
 
 def plan_build(recipe: Recipe, out: Path) -> Plan:
@@ -79,11 +79,28 @@ def _is_foreign(name: str) -> bool:
 
 def _refuse_other_plan(plan: Plan, out: Path) -> None:
     old = _read_begun(out / PLAN)
+    refuse_other_rules(old.get("plan_version"), out)
     if old.pop("plan_sha256", None) != plan.sha256:
         difference = _first_difference(old, plan.document()) or "the hash of an unchanged plan"
         raise BuildError(
             f"{out} was begun with another plan: {difference}.\n"
             "Build with what it was begun with, or choose another --out"
+        )
+
+
+def refuse_other_rules(version: object, out: Path) -> None:
+    """Make sure that shards made from now on would follow the rules of those that are there.
+
+    Raises
+    ------
+    BuildError
+        With both versions, and the way out.
+    """
+    if version != VERSION:
+        raise BuildError(
+            f"{out}: its shards follow version {version} of the rules by which pixels are made, this program version"
+            f" {VERSION}: it would mix them. As it is, the dataset can be opened, verified, exported and trained from."
+            " To finish or mend it take the version of matting-compose that began it; or build into another --out"
         )
 
 

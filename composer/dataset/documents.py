@@ -118,6 +118,7 @@ class Sidecar(Document):
     sha256: Sha256
     inputs: dict[str, InputRecord]
     failures: list[FailureRecord]
+    made_with: dict[str, str] = {}  # libraries' versions; those of early builds do not say
 
     def record(self) -> ShardRecord:
         """Return what of it the index repeats."""

@@ -19,6 +19,7 @@ from ..base.text import list_briefly
 from ..base.workers import run_in_processes
 from ..building.plan import PLAN
 from ..building.plan_file import PlanFile, load_plan
+from ..building.resume import refuse_other_rules
 from ..building.shares import WHOLE_BUILD, lock_share
 from ..dataset.checksums import CHECKSUMS, read_checksums
 from ..dataset.documents import INDEX, Index, Sidecar, load_index, load_sidecar
@@ -52,6 +53,8 @@ class VerifyResult:
         How long it took.
     moved : tuple of str
         Shards that were moved aside.
+    plan_version : int or None
+        Of the rules that its pixels follow; None where the plan cannot be believed.
     """
 
     path: str
@@ -62,6 +65,7 @@ class VerifyResult:
     bytes: int
     seconds: float
     moved: tuple[str, ...] = ()
+    plan_version: int | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ def verify(folder: str | Path, *, jobs: int = -1, on_progress: OnProgress | None
         composites=sum(len(result.keys) for result in results),
         bytes=sum(result.bytes for result in results),
         seconds=round(time.monotonic() - start, 3),
+        plan_version=documents.plan.version if documents.plan else None,
     )
 
 
@@ -144,7 +149,7 @@ def move_aside(folder: Path, result: VerifyResult) -> VerifyResult:
     Raises
     ------
     BuildError
-        A build is running in the folder.
+        A build is running in the folder, or its shards follow other rules than those that would be made.
     DatasetError
         It cannot be written, or is no folder of this machine.
     """
@@ -154,6 +159,8 @@ def move_aside(folder: Path, result: VerifyResult) -> VerifyResult:
     found = (p for p in result.problems if p.file.startswith("shards/") and p.cause != NOT_OPENED)
     bad = sorted({Path(problem.file).stem for problem in found})
     aside = folder / DAMAGED
+    if bad and result.plan_version is not None:
+        refuse_other_rules(result.plan_version, folder)
     try:
         with lock_share(folder, WHOLE_BUILD):
             if bad and aside.is_symlink():
@@ -348,6 +355,9 @@ def _notes(documents: _Documents) -> Iterator[str]:
         yield f"without a sound {INDEX} composites were not decoded: run the same build again, then verify again"
     if index and index.failures:
         yield f"{len(index.failures):,} composites were never made; {INDEX} lists each with its cause"
+    for library, versions in (index.made_with if index else {}).items():
+        if "," in versions:
+            yield f"its shards were made with several versions of {library}: {versions}; their bytes may differ"
     packing = index.settings.shards.packing if index else ""
     if packing and load_packing(packing).lossy:
         yield f"packing {packing} is lossy: composites were not compared with the blend of their parts"

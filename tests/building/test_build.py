@@ -17,6 +17,7 @@ import pytest
 from conftest import COMMAND, Pictures, call, photograph, run, save, shard_bytes, soft_disc
 from matting_compose.composer import build, load_recipe, open_dataset
 from matting_compose.composer.base.errors import BuildError
+from matting_compose.composer.building import plan, resume
 from matting_compose.composer.building.inputs import Ledger
 from matting_compose.composer.building.make_plan import make_plan
 from matting_compose.composer.building.shares import WHOLE_BUILD, lock_share
@@ -355,3 +356,43 @@ def test_building_leaves_the_process_as_it_was(tmp_path: Path) -> None:
     result = build(plan, tmp_path / "d", jobs=1)
     assert (result.composites, result.failed, result.plan_sha256) == (4, (), plan.sha256)
     assert cv2.getNumThreads() == threads
+
+
+def test_a_dataset_of_earlier_rules_is_read_but_not_mixed(
+    pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is opened, verified and exported; going on with it and repairing it are refused, with the way out."""
+    arguments = pictures.arguments(tmp_path / "d", "-j", "1")
+    with monkeypatch.context() as patch:
+        for module in (plan, resume):
+            patch.setattr(module, "VERSION", 1)
+        assert call(*arguments).code == 0
+    for sidecar in (tmp_path / "d" / "shards").glob("*.json"):  # as early builds wrote them
+        sidecar.write_text(json.dumps({k: v for k, v in json.loads(sidecar.read_text()).items() if k != "made_with"}))
+    (tmp_path / "d" / "SHA256SUMS").unlink()
+    assert len(open_dataset(tmp_path / "d")) == 20
+    assert call("inspect", str(tmp_path / "d"), "--verify", "-j", "1").code == 0
+    assert call("export", str(tmp_path / "d"), str(tmp_path / "e"), "--to", "png", "-j", "1").code == 0
+    refused = call(*arguments)
+    assert refused.code == 1
+    assert "version 1 of the rules" in refused.err
+    assert "another --out" in refused.err
+    shard = tmp_path / "d" / "shards" / "shard-00000.h5"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert "version 1 of the rules" in call("inspect", str(tmp_path / "d"), "--verify", "--repair", "-j", "1").err
+    assert shard.exists()
+
+
+def test_versions_of_all_that_made_it_are_told(
+    pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build that goes on with another library says both versions; `--verify` notes it."""
+    arguments = pictures.arguments(tmp_path / "d", "-j", "1", "--set", "shards.megabytes=1")
+    with monkeypatch.context() as patch:
+        patch.setattr("zstandard.__version__", "0.1-other")
+        assert call(*arguments, "--shards", "1/2").code == 0
+    assert call(*arguments).code == 0
+    made_with = open_dataset(tmp_path / "d").metadata.made_with
+    assert "0.1-other, " in made_with["zstandard"]
+    assert ", " not in made_with["numpy"]
+    assert "several versions of zstandard: 0.1-other" in call("inspect", str(tmp_path / "d"), "--verify").out
