@@ -62,6 +62,9 @@ class ForegroundTable(BackgroundTable):
         description="false: the pictures are taken as they are, each with its alpha and as many trimaps as it has"
         " variants; nothing is laid over a background",
     )
+    split: Literal["train", "validation"] | None = Field(
+        default=None, description="which side all of them are on, as published sets have it; else [split] says it"
+    )
     role: Literal["any", "target", "distractor"] = Field(
         default="any",
         description="target: composites are of them, and they stand in no other's scene; distractor: the other way"
@@ -459,7 +462,7 @@ PLACES = {"foregrounds": ("root", "images", "alphas"), "backgrounds": ("root", "
 # Keys that came later: a recipe that does not use them is the plan that it was, to its hash.
 LATER_TABLES = ("looks", "scenes")
 LATER_KEYS = {
-    "foregrounds": ("name", "weight", "compose", "role", "transparency", "kinds", "licence", "attribution"),
+    "foregrounds": ("name", "weight", "compose", "split", "role", "transparency", "kinds", "licence", "attribution"),
     "backgrounds": ("min_side", "without", "licence", "attribution"),
     "scenes": ("distractors", "distractor_count", "distractor_size"),
 }

@@ -20,6 +20,7 @@ from conftest import COMMAND, Cluster, make_once, photograph, save, soft_disc
 from matting_compose.composer.compositing.blending import blend
 from matting_compose.composer.fetching.corpus import load_corpus
 from packages import write_corpus
+from portrait_trees import make_portrait_sets
 from structure import find_modules
 
 ROOT = Path(__file__).parent.parent
@@ -100,9 +101,7 @@ def make_shared(folder: Path) -> None:
         save(folder / "cutouts" / f"{i}.png", np.dstack([foreground, alpha]))
         save(folder / "fg" / f"{i}.jpg", foreground)
         save(folder / "alpha" / f"{i}.png", alpha)
-    for part in ("train", "validation/P3M-500-P"):
-        save(folder / "P3M-10k" / part / "blurred_image" / "p.jpg", photograph(80, 90, 0))
-        save(folder / "P3M-10k" / part / "mask" / "p.png", soft_disc(80, 90, 0)[1])
+    make_portrait_sets(folder, 1)
     for i in range(4):
         save(folder / "photos" / f"{i}.jpg", photograph(120, 160, i))
     for name in ("bench", "examples"):

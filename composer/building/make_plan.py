@@ -161,22 +161,28 @@ def _soft_share(layout: ForegroundLayout, settings: Trimap, entry: Entry) -> flo
 
 
 def _split(entries: list[Entry], counts: tuple[int, ...], recipe: Recipe) -> tuple[Split, ...]:
+    sides = [recipe.foreground_tables[entry.table].split for entry in entries]
+    free = [(entry.key, count) for entry, count, side in zip(entries, counts, sides, strict=True) if side is None]
     wanted = recipe.split.validation
-    targets = [entry.key for entry, count in zip(entries, counts, strict=True) if count]
     if isinstance(wanted, tuple):
-        unknown = sorted(set(wanted) - {entry.key for entry in entries})
+        unknown = sorted(set(wanted) - {key for key, _ in free})
         if unknown:
-            raise PlanError(f"split.validation names '{unknown[0]}', which is no foreground")
+            raise PlanError(
+                f"split.validation names '{unknown[0]}', which is no foreground, or of a table with a split"
+            )
         chosen = set(wanted)
     else:
         rng = np.random.default_rng(np.random.SeedSequence(recipe.seed, spawn_key=(SPLIT,)))
         chosen = set()
-        for keys in (targets, [entry.key for entry, count in zip(entries, counts, strict=True) if not count]):
+        for keys in ([key for key, count in free if count], [key for key, count in free if not count]):
             share = max(1, round(wanted * len(keys))) if wanted else 0
             chosen |= {keys[i] for i in rng.permutation(len(keys))[:share]}
-    if chosen.issuperset(targets):
+    found: list[Split] = [
+        side or ("validation" if entry.key in chosen else "train") for entry, side in zip(entries, sides, strict=True)
+    ]
+    if not any(count and side == "train" for count, side in zip(counts, found, strict=True)) and chosen:
         raise PlanError("split.validation takes every foreground; leave some to train on")
-    return tuple("validation" if entry.key in chosen else "train" for entry in entries)
+    return tuple(found)
 
 
 def _shape(
