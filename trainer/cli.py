@@ -172,12 +172,13 @@ def _train(
     as_json: bool,
 ) -> int:  # fmt: skip
     from .training.loop import train
-    from .training.plan import plan_training
+    from .training.plan import measured, plan_training
     from .training.runtime import open_runtime
 
     with open_runtime(device) as runtime:
         plan = plan_training(datasets, config, runtime, resume)
         if dry_run:
+            plan = measured(plan, config, runtime)
             if runtime.leads:
                 click.echo(json.dumps(asdict(plan)) if as_json else str(plan))
             return CLEAN

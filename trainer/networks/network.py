@@ -6,7 +6,7 @@ its path is taken with the same defaults.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -114,6 +114,15 @@ class MattingNetwork(nn.Module):
     def named_outputs(self, found: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
         """Name what ``forward`` gave."""
         return found if isinstance(found, dict) else {self.outputs[0]: found}
+
+    def blocks(self) -> Iterator[nn.Module]:
+        """Yield the parts whose features may be computed twice rather than kept; see `recompute`.
+
+        By default the members of the network's lists and sequences of modules.
+        """
+        for part in self.children():
+            if isinstance(part, (nn.ModuleList, nn.Sequential)):
+                yield from part
 
     def random_weights_warnings(self) -> list[str]:
         """Say what may waste a week where training starts from random weights, a line each."""

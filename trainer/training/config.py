@@ -55,6 +55,10 @@ class NetworkTable(Table):
     )
 
     init: str | None = Field(default=None, description="a file of weights to start from, by name and shape; or --init")
+    checkpointing: bool = Field(
+        default=False,
+        description="gradient checkpointing: features are computed twice rather than kept",
+    )
     freeze: list[str] = Field(
         default=[], description="parts that do not learn, by the beginnings of their names: encoder"
     )
@@ -145,7 +149,7 @@ class Config(Table):
 
     steps: PositiveInt = 100_000
     seed: NonNegativeInt = 431
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
     compile: bool = Field(default=False, description="torch.compile")
     channels_last: bool = True
     fuse: bool = Field(default=False, description="losses see F + U·α (SHM) rather than α as predicted")
@@ -209,7 +213,7 @@ class Config(Table):
 
 # What a run may change when it goes on: nothing that decides what the steps so far would have been.
 CHANGEABLE = ("steps", "save_every", "keep_every", "log_every", "trackers", "validation", "stream.workers",
-              "stream.prefetch", "compile")  # fmt: skip
+              "stream.prefetch", "compile", "network.checkpointing")  # fmt: skip
 
 
 def list_configs() -> list[str]:

@@ -19,10 +19,11 @@ from ..data.stream import Batch
 from ..networks.fine_tune import freeze, init_weights, is_in
 from ..networks.losses import LOSSES, Prediction
 from ..networks.network import Inputs, MattingNetwork, trimap_masks
+from ..networks.recompute import recompute_features
 from ..networks.registry import build_network, describe_network
 from ..networks.weights import load_encoder
 from .config import Config, NetworkTable, OptimiserTable
-from .runtime import Runtime
+from .runtime import Runtime, check_precision
 
 __all__ = ["Learner", "StepResult", "learning_rate"]
 
@@ -60,6 +61,7 @@ class Learner:
 
     def __init__(self, config: Config, runtime: Runtime, resume: bool = False) -> None:
         self._config, self._runtime = config, runtime
+        check_precision(runtime.device, config.precision)
         torch.manual_seed(config.seed)
         network = _build(config.network, resume)
         self._frozen = freeze(network, config.network.freeze)
@@ -71,6 +73,8 @@ class Learner:
         self.ema: MattingNetwork | None = None
         if config.optimiser.ema:
             self.ema = copy.deepcopy(self.network).requires_grad_(False).eval()
+        if config.network.checkpointing:
+            recompute_features(self.network)
         self._trained: nn.Module = self.network
         if config.compile:
             self._trained = torch.compile(self.network)  # type: ignore[assignment]
@@ -78,6 +82,8 @@ class Learner:
             devices = [runtime.device] if runtime.device.type == "cuda" else None
             self._trained = nn.parallel.DistributedDataParallel(self._trained, device_ids=devices)
         self._optimiser = _optimiser(self.network, config.optimiser, runtime.device)
+        # float16 has no room for small gradients: they are scaled, and a step in which they overflow is left out.
+        self._scaler = torch.amp.GradScaler(runtime.device.type, enabled=config.precision == "fp16")
         self.losses = [name for name, weight in config.losses.items() if weight]
 
     @property
@@ -109,8 +115,12 @@ class Learner:
             else:
                 numbers += self._backward(part, count, len(batches))
         limit = self._config.optimiser.clip or math.inf
+        self._scaler.unscale_(self._optimiser)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
-        self._optimiser.step()
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        if self._scaler.is_enabled():
+            norm = norm.nan_to_num(0, 0)  # of a step that was left out
         if self.ema is not None:
             self._update_ema(self.ema, number)
         self._runtime.mean(numbers)
@@ -128,8 +138,8 @@ class Learner:
             part.contiguous(memory_format=self._layout) if isinstance(part, Tensor) and part.ndim == 4 else part
             for part in given.inputs
         ]
-        bf16 = config.precision == "bf16"
-        with torch.autocast(self._runtime.device.type, torch.bfloat16, enabled=bf16):
+        kind = torch.float16 if config.precision == "fp16" else torch.bfloat16
+        with torch.autocast(self._runtime.device.type, kind, enabled=config.precision != "float32"):
             found = self.network.named_outputs(self._trained(*inputs))
         outputs = {name: output.float() for name, output in found.items()}  # losses: differences of near equals
         prediction = self._compare(given, outputs, count)
@@ -137,7 +147,7 @@ class Learner:
         weights = [config.losses[name] for name in self.losses]
         total = sum(weight * value for weight, value in zip(weights, values, strict=True))
         assert isinstance(total, Tensor)
-        total.backward()  # type: ignore[no-untyped-call]
+        self._scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         return torch.cat((total.detach().reshape(1), values.detach()))
 
     def _compare(self, given: _Given, outputs: Mapping[str, Tensor], count: Tensor) -> Prediction:
@@ -178,6 +188,7 @@ class Learner:
             "model": self.network.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
             "optimiser": self._optimiser.state_dict(),
+            **({"scaler": self._scaler.state_dict()} if self._scaler.is_enabled() else {}),
         }
 
     def load(self, state: Mapping[str, Any], path: Path) -> None:
@@ -193,6 +204,8 @@ class Learner:
             if self.ema is not None:
                 self.ema.load_state_dict(state["ema"])
             self._optimiser.load_state_dict(state["optimiser"])
+            if self._scaler.is_enabled():
+                self._scaler.load_state_dict(state["scaler"])
         except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             raise TrainingError(f"{path}: does not fit this configuration's network ({error})") from None
 

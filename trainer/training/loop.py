@@ -344,8 +344,8 @@ def _with_advice(out: Path) -> Iterator[None]:
     except torch.cuda.OutOfMemoryError as error:
         raise TrainingError(
             f"the GPU's memory is too small ({str(error).splitlines()[0]}). Halve stream.batch and double"
-            " optimiser.accumulate: a step sees as much; or take precision=bf16, a smaller network.width, or, if it"
-            " happened in a validation, a smaller validation.max_side"
+            " optimiser.accumulate: a step sees as much; or take network.checkpointing=true, precision=bf16, a smaller"
+            " network.width, or, if it happened in a validation, a smaller validation.max_side"
         ) from None
     except OSError as error:
         raise TrainingError(f"{out}: cannot be written ({error}); make room, then go on with --resume") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,11 +14,12 @@ from ..networks.fine_tune import compare_weights, freeze
 from ..networks.network import MattingNetwork
 from ..networks.registry import build_network
 from .config import Config, crops_per_step
-from .runtime import Runtime
+from .measure import StepMeasurement, measure_step
+from .runtime import Runtime, check_precision
 from .trackers import find_trackers
 from .validate import open_validation_sets
 
-__all__ = ["PlannedDataset", "TrainingPlan", "plan_training"]
+__all__ = ["PlannedDataset", "TrainingPlan", "measured", "plan_training"]
 
 LARGE = 6_500_000  # parameters: MNet at half its width
 
@@ -66,6 +67,8 @@ class TrainingPlan:
         What may waste a week, a line each.
     init : str or None
         What the weights of `network.init` do for the network.
+    step : StepMeasurement or None
+        What one takes, where it was measured.
     """
 
     datasets: list[PlannedDataset]
@@ -77,6 +80,7 @@ class TrainingPlan:
     device: str
     warnings: list[str]
     init: str | None = None
+    step: StepMeasurement | None = None
 
     def __str__(self) -> str:
         first, *others = self.datasets
@@ -86,6 +90,7 @@ class TrainingPlan:
             *(f"{one.share:.1%} of the crops from {one.path}: {one}" for one in self.datasets if others),
             f"validated on {', '.join(f'{count:,} of {name}' for name, count in self.validated.items()) or 'nothing'}",
             *([f"init: {self.init}"] if self.init else []),
+            *([str(self.step)] if self.step else []),
             *(f"warning: {warning}" for warning in self.warnings),
         ]
         return "\n".join(lines)
@@ -104,6 +109,7 @@ def plan_training(datasets: Datasets, config: Config, runtime: Runtime, resume: 
         A tracker is not there, or its package is not.
     """
     find_trackers(config.trackers)
+    check_precision(runtime.device, config.precision)
     mix = open_mix(datasets)
     table = config.stream
     open_stream(mix, crop=table.crop, sizes=table.sizes, colours=config.composes)  # raises where it cannot be
@@ -119,6 +125,18 @@ def plan_training(datasets: Datasets, config: Config, runtime: Runtime, resume: 
         _plan_datasets(mix, config.steps * crops), validated, parameters, crops, config.steps, runtime.world,
         str(runtime.device), _warnings(mix, config, runtime, network, bool(validated), parameters), init,
     )  # fmt: skip
+
+
+def measured(plan: TrainingPlan, config: Config, runtime: Runtime) -> TrainingPlan:
+    """Add what a step takes, or how it could fit."""
+    try:
+        return replace(plan, step=measure_step(config, runtime))
+    except torch.cuda.OutOfMemoryError:
+        advice = (
+            f"a step does not fit into the GPU's memory: take stream.batch={max(1, config.stream.batch // 2)} with"
+            f" optimiser.accumulate={2 * config.optimiser.accumulate}, network.checkpointing=true or precision=bf16"
+        )
+        return replace(plan, warnings=[*plan.warnings, advice])
 
 
 def _plan_datasets(mix: Mix, crops: int) -> list[PlannedDataset]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import resource
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -237,15 +235,9 @@ class Meter:
             rate=rate,
             crops_per_second=self.steps * self._crops / spent,
             waiting=min(1.0, self._waited / spent),
-            memory=_peak_memory(self._runtime),
+            memory=self._runtime.peak_memory(),
             seconds=seconds,
             left=(self._steps_in_all - step) * spent / self.steps,
         )
         self._begin()
         return line
-
-
-def _peak_memory(runtime: Runtime) -> int:
-    if runtime.device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(runtime.device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -15,7 +18,7 @@ import torch.distributed as dist
 from ...composer.base.errors import TrainingError
 from ..networks.devices import find_device
 
-__all__ = ["Runtime", "StopRequest", "StopRequested", "open_runtime", "stop_on_signals"]
+__all__ = ["Runtime", "StopRequest", "StopRequested", "check_precision", "open_runtime", "stop_on_signals"]
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,48 @@ class Runtime:
         dist.all_reduce(there)
         return there.to(value.device)
 
+    def peak_memory(self) -> int:
+        """Return the most bytes that were in use: the GPU's, or this process's on a CPU."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.device))
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
     def barrier(self) -> None:
         """Wait for all processes."""
         if self.world > 1:
             dist.barrier()
+
+
+Precision = Literal["float32", "bf16", "fp16"]
+
+
+def check_precision(device: torch.device, precision: Precision) -> None:
+    """See that a device computes in a precision.
+
+    Raises
+    ------
+    TrainingError
+        It does not, or not well.
+
+    Examples
+    --------
+    >>> check_precision(torch.device("cpu"), "bf16")
+    >>> check_precision(torch.device("cpu"), "fp16")
+    Traceback (most recent call last):
+        ...
+    TrainingError: precision=fp16 is for CUDA GPUs, and this is cpu: take float32, or bf16 where the processor has it
+    """
+    if precision == "fp16" and device.type != "cuda":
+        raise TrainingError(
+            f"precision=fp16 is for CUDA GPUs, and this is {device.type}: take float32, or bf16 where the processor has"
+            " it"
+        )
+    if precision == "bf16" and device.type == "mps":
+        raise TrainingError("precision=bf16 is not for MPS, which loses what it needs: take float32")
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise TrainingError(
+            f"precision=bf16: {torch.cuda.get_device_name(device)} has no bf16: take fp16, which scales the gradients"
+        )
 
 
 @contextmanager
