@@ -101,7 +101,10 @@ class WeightedDataset(DatasetPath):
     show_default="on what the datasets keep apart",
 )
 @click.option(
-    "--init", type=click.Path(path_type=Path, dir_okay=False), help="Start from a file's weights, where they fit."
+    "--init",
+    multiple=True,
+    metavar="[PART=]FILE",
+    help="Start from a file's weights, where they fit; of shm tnet=RUN and mnet=RUN.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
@@ -115,7 +118,7 @@ def train(
     overrides: tuple[str, ...],
     steps: int | None,
     validation: tuple[str, ...],
-    init: Path | None,
+    init: tuple[str, ...],
     resume: bool,
     device: str,
     dry_run: bool,
@@ -141,13 +144,23 @@ def train(
         _need_packages()
         if steps is not None:
             overrides = (*overrides, f"steps={steps}")
-        if init is not None:
-            overrides = (*overrides, f"network.init={json.dumps(str(init), ensure_ascii=False)}")
+        if init:
+            overrides = (*overrides, f"network.init={_init(init)}")
         if validation:
             overrides = (*overrides, f"validation.datasets={json.dumps(validation, ensure_ascii=False)}")
         config = _config(out, name, overrides, resume)
         code = _train(list(datasets), out, config, resume, device, dry_run, as_json)
     sys.exit(code)
+
+
+def _init(given: tuple[str, ...]) -> str:
+    """Write --init as TOML: a file, or a table of one for each part. What there is a file of is one, = or not."""
+    if len(given) == 1 and ("=" not in given[0] or Path(given[0]).exists()):
+        return json.dumps(given[0], ensure_ascii=False)
+    parts = dict(item.partition("=")[::2] for item in given)
+    if len(parts) < len(given) or not all(parts.values()):
+        raise click.UsageError("several --init are one for each part of the network: --init tnet=RUN --init mnet=RUN")
+    return "{" + ", ".join(f"{part} = {json.dumps(path, ensure_ascii=False)}" for part, path in parts.items()) + "}"
 
 
 def _need_packages() -> None:

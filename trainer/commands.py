@@ -106,13 +106,14 @@ def predict(
 ) -> None:
     """Make the alpha of pictures, at their own size, with a trained network or a rival of it.
 
-    IMAGE is a picture or a folder of them, with the folders in it; without --trimap and --mask the trimap is drawn
-    from its own alpha.
+    IMAGE is a picture or a folder of them, with the folders in it. Without --trimap and --mask a network that can (SHM)
+    finds the subject itself; for others the trimap is drawn from the picture's own alpha.
     CHECKPOINT comes first for network and for segmentation (its alpha, thresholded); the others have none.
 
     \b
     Examples:
       matting-predict last.pt photo.jpg --trimap trimap.png -o alpha.png
+      matting-predict shm-run photo.jpg -o alpha.png --cutout --background beach.jpg --panel --save-trimap
       matting-predict last.pt photos/ --mask masks/ -o mattes/ --cutout --background beach.jpg --panel
       matting-predict photo.jpg --trimap trimap.png --method closed-form -o alpha.png
 
@@ -341,10 +342,11 @@ def _name(folder: Path, folders: tuple[Path, ...]) -> str:
     show_default="beside the checkpoint",
     help="File to write: .onnx, .safetensors or .ts.",
 )
+@click.option("--mnet", type=A_PATH, help="CHECKPOINT is a T-Net: join it with this M-Net into SHM whole.")
 @click.option("--half", is_flag=True, help="Weights in float16: half the size.")
 @AS_JSON
 @shared_options
-def export(checkpoint: Path, kind: str | None, out: Path | None, half: bool, as_json: bool) -> None:
+def export(checkpoint: Path, kind: str | None, out: Path | None, mnet: Path | None, half: bool, as_json: bool) -> None:
     """Write a trained network for other programs, once its alphas there are torch's.
 
     CHECKPOINT is a file that training wrote, or a run's folder. ONNX and TorchScript take image and trimap as bytes,
@@ -355,6 +357,7 @@ def export(checkpoint: Path, kind: str | None, out: Path | None, half: bool, as_
     Examples:
       matting-export run --to onnx
       matting-export last.pt -o mnet.safetensors --half
+      matting-export run-tnet --mnet run-mnet -o shm.safetensors
     """
     if out is None and kind is None:
         raise click.UsageError("give --to onnx, safetensors or torchscript, or a file by --out")
@@ -367,6 +370,11 @@ def export(checkpoint: Path, kind: str | None, out: Path | None, half: bool, as_
 
         network = network_of(MatteOptions(checkpoint, "cpu"))
         from .networks.exports import export_network
+
+        if mnet is not None:
+            from .networks.shm import join
+
+            network = join(network, network_of(MatteOptions(mnet, "cpu")))
 
         if out is None:
             out = (checkpoint / "best" if checkpoint.is_dir() else checkpoint).with_suffix(ENDINGS[str(kind)])

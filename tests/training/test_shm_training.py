@@ -9,7 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the 'train' extra")
 
-from matting_compose.composer.base.errors import RecipeError  # noqa: E402
+from matting_compose.composer.base.errors import RecipeError, TrainingError  # noqa: E402
+from matting_compose.trainer import SHM, cli  # noqa: E402
+from matting_compose.trainer.networks.fine_tune import init_parts  # noqa: E402
+from matting_compose.trainer.networks.registry import build_network  # noqa: E402
 from matting_compose.trainer.training.config import Config, load_config  # noqa: E402
 from matting_compose.trainer.training.judges import trimap_errors  # noqa: E402
 from matting_compose.trainer.training.records import read_records  # noqa: E402
@@ -77,3 +80,25 @@ def test_errors_of_trimaps_are_counted() -> None:
     soft = [a for a, _, alpha in pairs if 0 < alpha < 255]
     assert found["soft_covered"] == pytest.approx(soft.count(128) / len(soft))
     assert trimap_errors(one, one, np.zeros_like(one))["trimap_error"] == 0
+
+
+def test_the_whole_starts_from_two_runs(tmp_path: Path) -> None:
+    """Each half from its file, all of it; a half that is built otherwise is refused."""
+    network = build_network("shm", {"tnet": {"encoder": "lite0"}, "mnet": {"width": 0.125}})
+    assert isinstance(network, SHM)
+    other = build_network("shm", {"tnet": {"encoder": "lite0"}, "mnet": {"width": 0.125}})
+    files = {}
+    for part in ("tnet", "mnet"):
+        files[part] = str(tmp_path / f"{part}.pth")
+        torch.save(network.get_submodule(part).state_dict(), files[part])
+    report = init_parts(other, files)
+    assert report.startswith("tnet: ")
+    assert "; mnet: " in report
+    assert same(dict(other.state_dict()), dict(network.state_dict()))
+    wide = build_network("shm", {"tnet": {"encoder": "lite0"}, "mnet": {"width": 0.25}})
+    with pytest.raises(TrainingError, match=r"does not fill mnet|none of its weights fits|of another shape"):
+        init_parts(wide, files)
+    with pytest.raises(TrainingError, match="has no part 'net'; there are tnet, mnet"):
+        init_parts(other, {"net": files["tnet"]})
+    assert cli._init(("a=b",)) == '{a = "b"}'
+    assert cli._init((files["tnet"],)).startswith('"')

@@ -18,7 +18,7 @@ from ...composer.base.progress import OnProgress, Progress, ignore_progress
 from ...composer.base.workers import run_in_processes
 from ...composer.sources.mattes import read_matte
 from ..inference.cutout import side_by_side
-from ..inference.methods import MatteOptions, make_matte, to_bytes
+from ..inference.methods import MatteOptions, finds_trimaps, make_automatic, make_matte, to_bytes
 from .cases import Case, CasePictures
 from .metric_sets import METRIC_SETS, MetricSet, SetName, find_set
 
@@ -197,7 +197,10 @@ def evaluate(
         A method has no images or trimaps to work on.
     """
     for competitor in competitors:
-        if competitor.method not in (None, PERFECT) and not all(case.has_image and case.has_trimap for case in cases):
+        if competitor.method in (None, PERFECT):
+            continue
+        alone = finds_trimaps(competitor.method, options)
+        if not all(case.has_image and (alone or case.has_trimap) for case in cases):
             raise FileError(f"{competitor.method} makes mattes of images and trimaps: give --images and --trimaps")
     set_name = find_set(metrics, cases[0].has_trimap)
     tasks = [_Task(case, competitor) for competitor in competitors for case in cases]
@@ -295,6 +298,8 @@ def _prediction(task: _Task, pictures: CasePictures, options: MatteOptions) -> U
         return read_matte(path, path.name, role="prediction")[0]
     if method == PERFECT:
         return np.where(pictures.truth >= 128, np.uint8(255), np.uint8(0))
+    if pictures.image is not None and finds_trimaps(method, options):
+        return to_bytes(make_automatic(method, pictures.image, options).alpha)
     if pictures.image is None or pictures.trimap is None:
         raise FileError(f"{method} needs an image and its trimap")
     return to_bytes(make_matte(method, pictures.image, pictures.trimap, options))

@@ -11,9 +11,11 @@ import numpy as np
 from ...composer.base.arrays import UInt8Array
 from ...composer.base.errors import FileError
 from ...composer.dataset.dataset import Dataset, Sample, open_dataset
+from ..inference.automatic import MAX_SIDE, find_matte
 from ..inference.tiled import predict_alpha
 from ..networks.checkpoint import load_network
 from ..networks.network import MattingNetwork
+from ..networks.shm import SHM
 from .evaluate import Score, Summary, summarise
 from .metric_sets import METRIC_SETS, SetName, find_set
 
@@ -82,7 +84,11 @@ def evaluate(
     scores = []
     for number in (int(numbers[int((i + 0.5) * len(numbers) / count)]) for i in range(count)):
         sample = opened[number]
-        if isinstance(network, MattingNetwork):
+        if isinstance(network, SHM):
+            alpha = np.rint(find_matte(network, sample.image, max_side=max_side or MAX_SIDE).alpha * 255).astype(
+                np.uint8
+            )
+        elif isinstance(network, MattingNetwork):
             matte = predict_alpha(network, sample.image, sample.trimap, max_side=max_side)
             alpha = np.rint(matte * 255).astype(np.uint8)
         else:

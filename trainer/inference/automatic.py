@@ -16,7 +16,7 @@ from ..networks.network import MASKS, MattingNetwork, normalised
 from ..networks.shm import SHM, sharpened
 from .tiled import TILE, Matte, Picture, blend_tiles, enlarged
 
-__all__ = ["MAX_SIDE", "FoundMatte", "find_matte", "find_trimap"]
+__all__ = ["MAX_SIDE", "FoundMatte", "find_matte", "find_trimap", "guess_matte"]
 
 MAX_SIDE: Final = 1500  # px: SHM tests with no longer edges
 
@@ -85,6 +85,15 @@ def find_matte(network: SHM, image: Picture, *, tile: int = TILE, max_side: int 
         empty = np.zeros(image.shape[:2], np.uint8)
         return FoundMatte(empty.astype(np.float32), empty)
     return FoundMatte(enlarged(alpha, image.shape[:2]), _resized(trimap, image.shape[:2]))
+
+
+def guess_matte(network: MattingNetwork, image: Picture, max_side: int | None = MAX_SIDE) -> FoundMatte:
+    """Guess a picture's alpha by a T-Net alone, F + U/2 of its probabilities, as `find_matte` does with both halves."""
+    with torch.inference_mode():
+        masks = network(_planes(network, _reduced(image, max_side))).softmax(dim=1)
+    foreground, unknown = (masks[0, MASKS.index(name)].float().cpu().numpy() for name in ("foreground", "unknown"))
+    size = image.shape[:2]
+    return FoundMatte(enlarged(foreground + unknown / 2, size), _resized(_classes(masks), size))
 
 
 def find_trimap(network: MattingNetwork, image: Picture, max_side: int | None = MAX_SIDE) -> Picture:

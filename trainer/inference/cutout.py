@@ -14,7 +14,7 @@ from ...composer.extraction.foreground import estimate_layers, extend_colours
 from ...composer.sources.image_io import composed_size
 from .methods import to_bytes
 
-__all__ = ["estimate_foreground", "on_background", "panel", "side_by_side"]
+__all__ = ["estimate_foreground", "on_background", "panel", "segmented", "side_by_side"]
 
 
 CELL: Final = 640  # px, the longer side of a panel's pictures
@@ -72,6 +72,17 @@ def on_background(foreground: UInt8Array, alpha: UInt8Array, background: UInt8Ar
     return blend(foreground, alpha, fit_background(background, size, placement))
 
 
+def segmented(image: UInt8Array, alpha: UInt8Array, background: UInt8Array | None) -> UInt8Array:
+    """Show what a segmentation would give: the image's own colours, cut hard at half, (H, W, 3) uint8 RGB.
+
+    The old background stays in the rim's colours, as a fringe on the new one; on a checkerboard, where there is none.
+    """
+    hard = np.where(alpha >= 128, np.uint8(255), np.uint8(0))
+    if background is None:
+        return blend(image, hard, _checkerboard(alpha.shape))
+    return on_background(image, hard, background)
+
+
 def panel(image: UInt8Array, trimap: UInt8Array, alpha: UInt8Array, *more: UInt8Array) -> UInt8Array:
     """Lay a result out side by side: image, trimap, alpha, the cut-out of the first of `more` on a checkerboard (or of
     the image itself), and the rest of `more` as they are. Large pictures are reduced.
@@ -85,7 +96,7 @@ def panel(image: UInt8Array, trimap: UInt8Array, alpha: UInt8Array, *more: UInt8
     alpha : (H, W) uint8
         0 clear .. 255 opaque.
     *more : (H, W, 3) uint8
-        RGB: the foreground's colours, then the composite.
+        RGB: the foreground's colours, then the composite, or what else is to be shown.
 
     Returns
     -------

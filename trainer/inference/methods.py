@@ -24,6 +24,7 @@ from .tiled import enlarged, known_from, reduced_trimap
 
 if TYPE_CHECKING:
     from ..networks.network import MattingNetwork
+    from .automatic import FoundMatte
 
 __all__ = [
     "CLASSICAL",
@@ -31,6 +32,8 @@ __all__ = [
     "NETWORK",
     "MatteError",
     "MatteOptions",
+    "finds_trimaps",
+    "make_automatic",
     "make_matte",
     "network_of",
     "prepare",
@@ -109,7 +112,7 @@ def make_matte(method: str, image: UInt8Array, trimap: UInt8Array, options: Matt
     if method in NETWORK:
         from .tiled import predict_alpha
 
-        network = network_of(options)
+        network = network_of(options).hinted
         alpha = predict_alpha(network, image, trimap, tile=options.tile, max_side=options.max_side)
         return alpha if method == "network" else (alpha >= 0.5).astype(np.float32)
     if method == "trimap":
@@ -117,6 +120,33 @@ def make_matte(method: str, image: UInt8Array, trimap: UInt8Array, options: Matt
     if method in CLASSICAL:
         return _classical(method, image, trimap, options.max_side)
     raise MatteError(f"no method is called '{method}'; there are {', '.join(METHODS)}")
+
+
+def finds_trimaps(method: str, options: MatteOptions) -> bool:
+    """Tell whether a method makes mattes of pictures alone. Raise MatteError as `network_of`."""
+    return method in NETWORK and not network_of(options).needs_trimap
+
+
+def make_automatic(method: str, image: UInt8Array, options: MatteOptions) -> FoundMatte:
+    """Make a matte of an image, (H, W, 3) uint8 RGB, alone, by a method of which `finds_trimaps` is true.
+
+    Raises
+    ------
+    MatteError
+        As `network_of`.
+    """
+    from ..networks.shm import SHM
+    from .automatic import MAX_SIDE, FoundMatte, find_matte, guess_matte
+
+    network = network_of(options)
+    max_side = options.max_side or MAX_SIDE
+    if isinstance(network, SHM):
+        found = find_matte(network, image, tile=options.tile, max_side=max_side)
+    else:
+        found = guess_matte(network, image, max_side)
+    if method == "segmentation":
+        return FoundMatte((found.alpha >= 0.5).astype(np.float32), found.trimap)
+    return found
 
 
 def prepare(method: str, options: MatteOptions) -> None:
@@ -128,6 +158,12 @@ def prepare(method: str, options: MatteOptions) -> None:
         As `make_matte`.
     """
     if method in NETWORK:
+        if method == "network" and "alpha" not in network_of(options).outputs:
+            raise MatteError(
+                f"{options.checkpoint}: holds a T-Net alone, which finds a trimap and no alpha. Join it with an M-Net:"
+                f" matting-export {options.checkpoint} --mnet MNET -o shm.safetensors, or train both by matting-train"
+                " --config shm-small --init tnet=... --init mnet=...; or cut the subject out by --method segmentation"
+            )
         network_of(options)
     elif method in CLASSICAL:
         pymatting()

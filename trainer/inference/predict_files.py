@@ -17,8 +17,8 @@ from ...composer.sources.image_io import read_image, read_image_alpha, write_pic
 from ...composer.sources.listings import Listing, list_place, log_passed_over
 from ...composer.sources.mattes import read_matte, read_trimap
 from ...composer.sources.pairing import ALPHA_SUFFIXES, TRIMAP_SUFFIXES, Pair, index_names, pair_alphas, stem
-from .cutout import estimate_foreground, on_background, panel
-from .methods import MatteOptions, make_matte, prepare, to_bytes
+from .cutout import estimate_foreground, on_background, panel, segmented
+from .methods import MatteOptions, finds_trimaps, make_automatic, make_matte, prepare, to_bytes
 from .user_trimaps import RADIUS, trimap_from_alpha
 
 __all__ = ["PRODUCTS", "PredictOptions", "PredictTask", "TaskResult", "plan_tasks", "prepare_all", "run_task"]
@@ -221,8 +221,15 @@ def _refuse_overwriting(tasks: Sequence[PredictTask], kinds: Sequence[Product], 
 
 
 def _run(task: PredictTask, options: PredictOptions) -> list[str]:
-    image, trimap, warnings = _read(task, options.radius)
-    matte = make_matte(options.method, image, trimap, options.matte)
+    if task.trimap is None and task.mask is None and finds_trimaps(options.method, options.matte):
+        image, warnings = read_image(task.image), []
+        found = make_automatic(options.method, image, options.matte)
+        matte, trimap = found.alpha, found.trimap
+        if found.is_empty:
+            warnings = [f"{task.image.name}: nobody was found in it; its matte is empty"]
+    else:
+        image, trimap, warnings = _read(task, options.radius)
+        matte = make_matte(options.method, image, trimap, options.matte)
     alpha = to_bytes(matte)
     deep = options.bits == 16
     write_picture(task.out, np.rint(matte * np.float32(65_535)).astype(np.uint16) if deep else alpha)
@@ -237,6 +244,7 @@ def _run(task: PredictTask, options: PredictOptions) -> list[str]:
         pictures.append(on_background(pictures[0], alpha, options.background))
         write_picture(task.product("composite"), pictures[1])
     if options.panel:
+        pictures.append(segmented(image, alpha, options.background))
         write_picture(task.product("panel"), panel(image, trimap, alpha, *pictures))
     return warnings
 
@@ -261,6 +269,7 @@ def _read(task: PredictTask, radius: float) -> tuple[UInt8Array, UInt8Array, lis
         if error.cause != "no-alpha":
             raise
         raise FileError(
-            f"{name}: a matte needs a hint of where the subject is: give --trimap, or --mask with a rough mask"
+            f"{name}: a matte needs a hint of where the subject is: give --trimap, or --mask with a rough mask,"
+            " or a network that finds it (SHM)"
         ) from None
     return own.image, trimap_from_alpha(own.alpha, name, radius), []

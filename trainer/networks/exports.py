@@ -41,7 +41,10 @@ HALF_TOLERANCE: Final = 0.02  # five levels: float16 has eleven bits, and errors
 SIZES: Final = ((1, 16, 16), (2, 64, 48), (1, 33, 95), (3, 1, 1), (2, 130, 17))
 
 
-Run = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]  # image and trimap to alpha
+Given = NDArray[np.uint8]
+
+
+Run = Callable[[Given, Given | None], NDArray[np.float32]]  # image and trimap, which not every network takes, to alpha
 
 
 @dataclass(frozen=True)
@@ -141,15 +144,16 @@ class _Matte(nn.Module):
         self.network = network
         self.eval()  # exporters leave all of it in the mode of the outermost
 
-    def forward(self, image: Tensor, trimap: Tensor) -> Tensor:
+    def forward(self, image: Tensor, trimap: Tensor | None = None) -> Tensor:
         """See `MattingNetwork.matte`."""
         return self.network.matte(image, trimap)
 
 
-def _example(network: MattingNetwork) -> tuple[Tensor, Tensor]:
+def _example(network: MattingNetwork) -> tuple[Tensor, ...]:
     side = 2 * network.stride
     shape = (2, side, side + network.stride)
-    return torch.zeros(2, 3, *shape[1:], dtype=torch.uint8), torch.full(shape, 128, dtype=torch.uint8)
+    image = torch.zeros(2, 3, *shape[1:], dtype=torch.uint8)
+    return (image, torch.full(shape, 128, dtype=torch.uint8)) if network.needs_trimap else (image,)
 
 
 def _traced_onnx(network: MattingNetwork) -> bytes:
@@ -205,18 +209,25 @@ def _run_onnx(data: bytes) -> Run:
     options.intra_op_num_threads = 1  # pictures are small, and threads that wait in loops take the cores from others
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    return lambda image, trimap: np.asarray(session.run(["alpha"], {"image": image, "trimap": trimap})[0], np.float32)
+
+    def run(image: Given, trimap: Given | None) -> NDArray[np.float32]:
+        given = {"image": image} | ({} if trimap is None else {"trimap": trimap})
+        return np.asarray(session.run(["alpha"], given)[0], np.float32)
+
+    return run
 
 
 def _run_torchscript(data: bytes) -> Run:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = torch.jit.load(io.BytesIO(data))  # type: ignore[no-untyped-call]
-    return lambda image, trimap: _as_array(module(torch.from_numpy(image), torch.from_numpy(trimap)))
+    return lambda *given: _as_array(module(*(torch.from_numpy(part) for part in given if part is not None)))
 
 
 def _run_network(network: MattingNetwork) -> Run:
-    return lambda image, trimap: _as_array(network.matte(torch.from_numpy(image), torch.from_numpy(trimap)))
+    return lambda image, trimap: _as_array(
+        network.matte(torch.from_numpy(image), None if trimap is None else torch.from_numpy(trimap))
+    )
 
 
 def _as_array(alpha: Tensor) -> NDArray[np.float32]:
@@ -236,10 +247,11 @@ def _compare(network: MattingNetwork, run: Run, tolerance: float) -> Parity:
     return parity
 
 
-def _pictures(network: MattingNetwork) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+def _pictures(network: MattingNetwork) -> Iterator[tuple[Given, Given | None]]:
     rng = np.random.default_rng(0)
     for count, *sides in SIZES:
         if not network.any_size:
             sides = [-(-side // network.stride) * network.stride for side in sides]
         image = rng.integers(0, 256, (count, 3, *sides), dtype=np.uint8)
-        yield image, rng.choice(np.array([0, 128, 128, 128, 255], np.uint8), (count, *sides))
+        trimap = rng.choice(np.array([0, 128, 128, 128, 255], np.uint8), (count, *sides))
+        yield image, trimap if network.needs_trimap else None

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from ...composer.base.errors import TrainingError
 from .network import MattingNetwork
+from .recognise import find_checkpoint
 from .weights import read_tensors
 
-__all__ = ["InitReport", "compare_weights", "freeze", "init_weights", "is_in"]
+__all__ = ["InitReport", "compare_parts", "compare_weights", "freeze", "init_parts", "init_weights", "is_in"]
 
 SHOWN = 5  # keys that a message names
 
@@ -67,7 +68,14 @@ def init_weights(network: MattingNetwork, path: Path) -> InitReport:
     return report
 
 
-def compare_weights(network: MattingNetwork, path: Path) -> tuple[dict[str, Tensor], InitReport]:
+def init_parts(network: MattingNetwork, files: str | Mapping[str, str]) -> str:
+    """Start a network, or each of its parts, from the weights of files; see `compare_parts`. Say what they did."""
+    fits, report = compare_parts(network, files)
+    network.load_state_dict(fits, strict=False)
+    return report
+
+
+def compare_weights(network: nn.Module, path: Path) -> tuple[dict[str, Tensor], InitReport]:
     """Find which weights of a file fit a network, by name and shape.
 
     Parameters
@@ -121,6 +129,49 @@ def _weights_in(document: Mapping[str, object]) -> dict[str, Tensor]:
         if tensors and all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
     return tensors
+
+
+def compare_parts(network: MattingNetwork, files: str | Mapping[str, str]) -> tuple[dict[str, Tensor], str]:
+    """Find which weights of one file for all of a network, or of one for each of its parts, fit.
+
+    Parameters
+    ----------
+    network : MattingNetwork
+    files : str or Mapping[str, str]
+        A path, or paths by the parts' names: ``{"tnet": "run-tnet", "mnet": "run-mnet"}``. A run's folder means its
+        best.pt.
+
+    Raises
+    ------
+    TrainingError
+        As `compare_weights`; or the network has no such part, or not all of a part fits.
+    """
+    if isinstance(files, str):
+        fits, report = compare_weights(network, Path(files))
+        return fits, str(report)
+    parts = dict(network.named_children())
+    found: dict[str, Tensor] = {}
+    told = []
+    for part, path in files.items():
+        if part not in parts:
+            raise TrainingError(f"--init {part}={path}: {type(network).__name__} has no part '{part}'; there are"
+                                f" {', '.join(parts)}")  # fmt: skip
+        fits, report = compare_weights(parts[part], _found(Path(path)))
+        if report.kept or report.misfits:
+            raise TrainingError(
+                f"--init {part}={path}: does not fill {part}: {report}. Both are built alike by the same arguments:"
+                f" --set 'network.arguments.{part}={{...}}' as in its config.json"
+            )
+        found |= {f"{part}.{key}": value for key, value in fits.items()}
+        told.append(f"{part}: {report}")
+    return found, "; ".join(told)
+
+
+def _found(path: Path) -> Path:
+    try:
+        return find_checkpoint(path) if path.is_dir() else path
+    except ValueError as error:
+        raise TrainingError(f"--init: {error}") from None
 
 
 def freeze(network: MattingNetwork, parts: Sequence[str]) -> list[nn.Module]:

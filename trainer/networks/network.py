@@ -102,8 +102,13 @@ class MattingNetwork(nn.Module):
         """Join alpha, (N, 1, H, W) in 0..1, with what the trimap, (N, H, W) uint8, knows; by default `fuse`."""
         return fuse(alpha, trimap)
 
-    def matte(self, image: Tensor, trimap: Tensor) -> Tensor:
-        """Predict the fused alpha, (N, 1, H, W) in 0..1, of an image and a trimap as `inputs` takes them."""
+    def matte(self, image: Tensor, trimap: Tensor | None) -> Tensor:
+        """Predict the fused alpha, (N, 1, H, W) in 0..1, of an image and a trimap as `inputs` takes them.
+
+        Only a network that needs no trimap does without one.
+        """
+        if trimap is None:
+            raise ValueError(f"{type(self).__name__} makes no matte without a trimap")
         return self.fuse(self.named_outputs(self(*self.inputs(image, trimap)))["alpha"], trimap)
 
     @property

@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...composer.base.errors import TrainingError
 from .mnet import MNet
 from .network import Inputs, MattingNetwork, normalised, trimap_masks
 from .tnet import TNet
 
-__all__ = ["SHM"]
+__all__ = ["SHM", "join", "sharpened"]
 
 TEMPERATURE: Final = 0.1  # of T-Net's softmax: near to a decision, and still with a gradient. From its authors' code
 
@@ -123,6 +124,22 @@ class SHM(MattingNetwork):
             "SHM whole is trained from two trained halves: --init tnet=RUN --init mnet=RUN. (Its matting network alone,"
             " which the configuration shm was before, is shm-mnet)"
         ]
+
+
+def join(tnet: MattingNetwork, mnet: MattingNetwork) -> SHM:
+    """Join two trained halves.
+
+    Raises
+    ------
+    TrainingError
+        One of them is another network.
+    """
+    if not isinstance(tnet, TNet) or not isinstance(mnet, MNet):
+        raise TrainingError(
+            f"SHM is a TNet and an MNet, but these are {type(tnet).__name__} and {type(mnet).__name__}: give the T-Net"
+            " first, and the M-Net by --mnet"
+        )
+    return SHM(tnet, mnet).eval()
 
 
 def sharpened(logits: Tensor) -> Tensor:

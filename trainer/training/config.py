@@ -54,7 +54,11 @@ class NetworkTable(Table):
         description="random, download (for mnet torchvision's vgg16_bn, by torch.hub), or a file's path",
     )
 
-    init: str | None = Field(default=None, description="a file of weights to start from, by name and shape; or --init")
+    init: str | dict[str, str] | None = Field(
+        default=None,
+        description="weights to start from, by name and shape: a file, or one for each part, {tnet = ..., mnet = ...};"
+        " or --init",
+    )
     checkpointing: bool = Field(
         default=False,
         description="gradient checkpointing: features are computed twice rather than kept",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...composer.base.errors import TrainingError
 from ..data.stream import Batch
-from ..networks.fine_tune import freeze, init_weights, is_in
+from ..networks.fine_tune import freeze, init_parts, is_in
 from ..networks.losses import LOSSES, Prediction
 from ..networks.network import Inputs, MattingNetwork, trimap_masks
 from ..networks.recompute import recompute_features
@@ -232,7 +232,7 @@ def _build(table: NetworkTable, resume: bool) -> MattingNetwork:
     if not resume:
         load_encoder(network, table.encoder)
         if table.init:
-            init_weights(network, Path(table.init))
+            init_parts(network, table.init)
     return network
 
 

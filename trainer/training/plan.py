@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
 from ...composer.base.errors import TrainingError
 from ..data.mix import Datasets, Mix, open_mix
 from ..data.stream import open_stream
-from ..networks.fine_tune import compare_weights, freeze
+from ..networks.fine_tune import compare_parts, freeze
 from ..networks.network import MattingNetwork
 from ..networks.registry import build_network
 from .config import Config, crops_per_step
@@ -119,7 +118,7 @@ def plan_training(datasets: Datasets, config: Config, runtime: Runtime, resume: 
     freeze(network, config.network.freeze)
     init = None
     if config.network.init and not resume:
-        init = str(compare_weights(network, Path(config.network.init))[1])
+        init = compare_parts(network, config.network.init)[1]
     crops = crops_per_step(config, runtime)
     return TrainingPlan(
         _plan_datasets(mix, config.steps * crops), validated, parameters, crops, config.steps, runtime.world,
