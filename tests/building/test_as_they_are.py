@@ -239,6 +239,21 @@ def test_crops_mix_and_losses_that_compose_refuse(tree: Path) -> None:
         open_stream(tree / "mixed", batch=4, crop=32, colours=True)
 
 
+def test_crops_of_them_are_not_composed_anew(tree: Path) -> None:
+    """Where crops get new backgrounds, those of pictures as they are stay; and they serve as backgrounds of others."""
+    pytest.importorskip("torch", reason="streams need the 'train' extra")
+    from matting_compose.trainer import open_stream
+    from matting_compose.trainer.data.remix import Remix
+
+    settings = {"batch": 4, "crop": 32, "sizes": [32, 48], "epochs": 1}
+    plain = open_stream(tree / "mixed", **settings)
+    anew = open_stream(tree / "mixed", **settings, remix=Remix(chance=1, combine=1))
+    composed = np.array([row.composed for row in open_dataset(tree / "mixed").rows()])
+    for before, after in zip(plain, anew, strict=True):
+        same = [bool((one == other).all()) for one, other in zip(before.image, after.image, strict=True)]
+        np.testing.assert_array_equal(same, ~composed[before.samples])
+
+
 def test_what_is_composed_needs_backgrounds() -> None:
     """Without backgrounds only pictures as they are can be built, and drawn foregrounds are none."""
     with pytest.raises(RecipeError, match=r"backgrounds: expected a table .* only pictures as they are"):

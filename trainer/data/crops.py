@@ -115,7 +115,7 @@ def cut_crop(
     else:
         side, corner = place_window(row, scenes, rng)
     flip = bool(rng.random() < augment.flip)
-    remixes = mixer is not None and rng.random() < mixer.settings.chance
+    remixes = mixer is not None and rng.random() < mixer.settings.chance and row.composed  # else it has no layers
     foreground = np.empty_like(out.image) if remixes and out.foreground is None else out.foreground
     _read_window(reader, row, side, corner, flip, replace(out, foreground=foreground))
     if mixer is not None:

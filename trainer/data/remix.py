@@ -90,7 +90,8 @@ class Mixer:
         """
         settings = self.settings
         if rng.random() < settings.combine:
-            layers = _combine(layers, self._cut(len(layers.alpha), rng)[1])
+            behind = self._cut(len(layers.alpha), rng)[1]
+            layers = layers if behind is None else _combine(layers, behind)
         background, _ = self._cut(len(layers.alpha), rng)
         foreground = _tint(layers.foreground, settings.tint, rng)
         background = _tint(background, settings.tint, rng)
@@ -116,8 +117,11 @@ class Mixer:
             drawn[cv2.distanceTransform(inside.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) > radius] = level
         return drawn if (drawn == UNKNOWN).any() else trimap
 
-    def _cut(self, side: int, rng: np.random.Generator) -> tuple[Array, Layers]:
-        """Draw a composite, and a window of it as large as fits: its picture and its layers, `side` px wide."""
+    def _cut(self, side: int, rng: np.random.Generator) -> tuple[Array, Layers | None]:
+        """Draw a composite, and a window of it as large as fits: its picture and its layers, `side` px wide.
+
+        A picture as it is has no layers.
+        """
         number = int(rng.integers(self._ends[-1]))
         which = int(np.searchsorted(self._ends, number, side="right"))
         dataset = self._datasets[which]
@@ -128,7 +132,7 @@ class Mixer:
         corner = int(rng.integers(row.height - window + 1)), int(rng.integers(row.width - window + 1))
         image, foreground = (np.empty((window, window, 3), np.uint8) for _ in range(2))
         trimap, alpha = (np.empty((window, window), np.uint8) for _ in range(2))
-        reader.read_into(row, corner, image, trimap, alpha, foreground, None)
+        reader.read_into(row, corner, image, trimap, alpha, foreground if row.composed else None, None)
         parts = [image, foreground, alpha, trimap]
         if window != side:
             parts = [
@@ -137,7 +141,7 @@ class Mixer:
             parts[3][(parts[3] != BACKGROUND) & (parts[3] != FOREGROUND)] = UNKNOWN
         if rng.random() < 0.5:
             parts = [np.ascontiguousarray(part[:, ::-1]) for part in parts]
-        return parts[0], Layers(*parts[1:])
+        return parts[0], Layers(*parts[1:]) if row.composed else None
 
 
 def _combine(front: Layers, behind: Layers) -> Layers:
