@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from .data.crop_dataset import CropDataset
     from .data.stream import open_stream
     from .evaluation.network_scores import evaluate
+    from .inference.predict import predict
     from .inference.tiled import predict_alpha
     from .networks.checkpoint import load_network
+    from .networks.exports import export_network
     from .networks.mnet import MNet
     from .networks.network import MattingNetwork
     from .networks.shm import SHM
@@ -26,10 +28,12 @@ __all__ = [
     "MattingNetwork",
     "TNet",
     "evaluate",
+    "export_network",
     "load_config",
     "load_network",
     "metrics",
     "open_stream",
+    "predict",
     "predict_alpha",
     "train",
 ]
@@ -41,9 +45,11 @@ _HOMES = {
     "MattingNetwork": ".networks.network",
     "TNet": ".networks.tnet",
     "evaluate": ".evaluation.network_scores",
+    "export_network": ".networks.exports",
     "load_config": ".training.config",
     "load_network": ".networks.checkpoint",
     "open_stream": ".data.stream",
+    "predict": ".inference.predict",
     "predict_alpha": ".inference.tiled",
     "train": ".training.loop",
 }

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from html import escape
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..base.arrays import UInt8Array
 from ..base.errors import DatasetError
+from ..base.packages import require_packages
 from ..base.progress import OnProgress, Progress
 from ..base.storage import cache_locally, list_sizes, resolve_path
 from .array_reader import Memory
 from .documents import INDEX, FailureRecord, Settings, ShardRecord, load_index
 from .reader import ShardReader
-from .rows import Row, Window
+from .rows import UNKNOWN, Row, Window
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHOWN = 240  # px, the longer side of a picture in a notebook
 
 OPEN_SHARDS = 32  # files held open at once, where no more are asked for: opening one takes as long as reading ten crops
 
@@ -75,6 +84,43 @@ class Sample(Mapping[str, UInt8Array]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def __repr__(self) -> str:
+        height, width = self.alpha.shape
+        return f"Sample({self.row.key!r}: {width} × {height} px, {np.mean(self.trimap == UNKNOWN):.0%} unknown)"
+
+    def plot(self) -> Figure:
+        """Draw image, trimap, alpha and foreground side by side: a figure of Matplotlib, to be shown or saved.
+
+        Raises
+        ------
+        MattingComposeError
+            Matplotlib is not installed.
+        """
+        require_packages("matplotlib", extra="notebook")
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(12, 3.4), layout="constrained")
+        for axes, (name, picture) in zip(figure.subplots(1, 4), self._views().items(), strict=True):
+            axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
+            axes.set_title(name)
+            axes.axis("off")
+        figure.suptitle(self.row.key)
+        return figure
+
+    def _repr_html_(self) -> str:
+        """Show the same in a notebook, as small pictures within the page."""
+        shown = [f"<p>{escape(repr(self))}</p>"]
+        for name, picture in self._views().items():
+            scale = min(1.0, SHOWN / max(picture.shape[:2]))
+            small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            data = cv2.imencode(".png", small[..., ::-1] if small.ndim == 3 else small)[1].tobytes()
+            code = base64.b64encode(data).decode()
+            shown.append(f'<img alt="{name}" title="{name}" src="data:image/png;base64,{code}">')
+        return "".join(shown)
+
+    def _views(self) -> dict[str, UInt8Array]:
+        return {"image": self.image, "trimap": self.trimap, "alpha": self.alpha, "foreground": self.colours}
+
 
 class Dataset(Sequence[Sample]):
     """A finished dataset: ``len``, numbers, slices, iteration, windows.
@@ -110,6 +156,10 @@ class Dataset(Sequence[Sample]):
         self._starts = [0, *accumulate(shard.composites for shard in self.shards)]
         self._readers: OrderedDict[int, ShardReader] = OrderedDict()
         self._process = os.getpid()
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{len(self.numbers(split)):,} {split}" for split in self.splits)
+        return f"Dataset({str(self.path)!r}: {len(self):,} composites in {len(self.shards):,} shards; {splits})"
 
     def __len__(self) -> int:
         return self._starts[-1]

@@ -68,6 +68,10 @@ class Batch:
     samples: NDArray[np.int64]
     datasets: NDArray[np.int64]
 
+    def __repr__(self) -> str:
+        count, _, height, width = self.image.shape
+        return f"Batch({count} crops of {width} × {height} px on {self.image.device})"
+
     def to(self, device: torch.device) -> Batch:
         """Copy to a device; where the memory is pinned, without waiting for it."""
 

@@ -73,7 +73,7 @@ def measure_step(config: Config, runtime: Runtime) -> StepMeasurement:
     """
     table = config.stream
     learner = Learner(config, runtime, resume=True)  # no weights are fetched
-    few = min(2, table.batch)
+    few = min(max(2, learner.network.least_batch), table.batch)
     if runtime.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(runtime.device)
     _timed(learner, config, runtime, few)  # what is done once: memory, kernels, compilation
