@@ -117,7 +117,8 @@ def cut_crop(
     flip = bool(rng.random() < augment.flip)
     remixes = mixer is not None and rng.random() < mixer.settings.chance and row.composed  # else it has no layers
     foreground = np.empty_like(out.image) if remixes and out.foreground is None else out.foreground
-    _read_window(reader, row, side, corner, flip, replace(out, foreground=foreground))
+    read = out if foreground is out.foreground else replace(out, foreground=foreground)
+    _read_window(reader, row, side, corner, flip, read)
     if mixer is not None:
         if remixes and foreground is not None:
             _put(out, *mixer.compose(Layers(foreground, out.alpha, out.trimap), rng))

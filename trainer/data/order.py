@@ -72,18 +72,23 @@ class Order:
             dataset, before = round_order(self._shares, self._seeds[0], number)[offset]
             place = number * self._shares[dataset] + before
         epoch, offset = divmod(place, len(self._numbers[dataset]))
-        return Place(dataset, epoch, int(self._numbers[dataset][self._epoch(dataset, epoch)[offset]]))
+        order = self._epochs.get((dataset, epoch))
+        if order is None:
+            order = self._shuffle(dataset, epoch)
+        return Place(dataset, epoch, int(self._numbers[dataset][order[offset]]))
 
     def rng(self, place: Place) -> np.random.Generator:
         """Return a place's own randomness: that of (seed, epoch, sample)."""
         return np.random.default_rng((self._seeds[place.dataset], place.epoch, place.sample))
 
-    def _epoch(self, dataset: int, epoch: int) -> NDArray[np.int64]:
-        key = dataset, epoch
-        if key not in self._epochs:
-            self._epochs = {k: v for k, v in self._epochs.items() if k[0] != dataset or abs(k[1] - epoch) == 1}
-            self._epochs[key] = epoch_order(self._sizes[dataset], self._seeds[dataset], epoch, self._open_shards)
-        return self._epochs[key]
+    def _shuffle(self, dataset: int, epoch: int) -> NDArray[np.int64]:
+        """Shuffle an epoch, and keep it and those beside it: a batch may lie in two."""
+        self._epochs = {
+            key: kept for key, kept in self._epochs.items() if key[0] != dataset or abs(key[1] - epoch) == 1
+        }
+        order = epoch_order(self._sizes[dataset], self._seeds[dataset], epoch, self._open_shards)
+        self._epochs[dataset, epoch] = order
+        return order
 
 
 def count_shares(weights: Sequence[float]) -> tuple[int, ...]:

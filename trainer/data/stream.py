@@ -131,10 +131,10 @@ class _Crops(IterableDataset[Any]):
         first = (k * s.world + s.rank) * s.batch
         data, slot = self.pool.take()
         parts = _split(data.numpy(), s.batch, s.crop, s.colours)
-        names = np.empty((2, s.batch), np.int64)
+        names: list[tuple[int, int]] = []
         for i in range(s.batch):
             place = self.order[first + i]
-            names[:, i] = place.dataset, place.sample
+            names.append((place.dataset, place.sample))
             out = CropBuffers(*(None if part is None else part[i] for part in parts))  # type: ignore[arg-type]
             rng = self.order.rng(place)
             cut_crop(
@@ -148,7 +148,7 @@ class _Crops(IterableDataset[Any]):
                 self.mixer,
                 s.scenes,
             )
-        return FilledBuffer(data, slot, names)
+        return FilledBuffer(data, slot, np.array(names).T)
 
 
 def _split(data: Any, batch: int, crop: int, colours: bool) -> list[Any]:
