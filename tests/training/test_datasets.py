@@ -9,9 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the 'train' extra")
 
-from conftest import call, make_once  # noqa: E402 (only once torch is known to be there)
-from matting_compose.composer.base.errors import TrainingError  # noqa: E402
-from matting_compose.trainer import load_config, train  # noqa: E402
+from conftest import call, make_once, save, soft_disc  # noqa: E402 (only once torch is known to be there)
+from matting_compose.composer import open_dataset  # noqa: E402
+from matting_compose.composer.base.errors import DatasetError, TrainingError  # noqa: E402
+from matting_compose.trainer import load_config, open_stream, train  # noqa: E402
 from matting_compose.trainer.training.loop import TrainResult  # noqa: E402
 from matting_compose.trainer.training.records import read_records  # noqa: E402
 from runs import CPU, TINY, arguments, asked_at, command, same, state  # noqa: E402
@@ -114,6 +115,26 @@ def bare(folder: Path) -> Path:
     more = ["--set=foregrounds.count=1", "--set=variants=1", "--set=backgrounds.count=1", "--set=split.validation=0"]
     assert call("build", "demo", "--out", str(folder / "bare"), "-j", "1", *more).code == 0
     return folder / "bare"
+
+
+def test_natural_pictures_mix_with_composed_ones(finished: Path, tmp_path: Path) -> None:
+    """Pictures as they are beside composites, by weight, in one stream; layers that only some have are refused."""
+    for number in range(2):
+        picture, alpha = soft_disc(90, 80, number)
+        save(tmp_path / "pictures" / f"{number}.png", picture)
+        save(tmp_path / "alphas" / f"{number}.png", alpha)
+    folders = ["--foregrounds", str(tmp_path / "pictures"), "--alphas", str(tmp_path / "alphas")]
+    natural = tmp_path / "natural"
+    assert call("build", *folders, "--set", "foregrounds.compose=false", "--out", str(natural), "-j", "1",
+                "--variants", "2").code == 0  # fmt: skip
+    options: dict[str, Any] = {"batch": 4, "crop": 32, "sizes": (32, 48)}
+    batch = next(iter(open_stream([finished, (natural, 3)], **options)))
+    assert sorted(batch.datasets.tolist()) == [0, 1, 1, 1]
+    rows = open_dataset(natural)
+    assert not any(rows.row(int(n)).composed for n, d in zip(batch.samples, batch.datasets, strict=True) if d)
+    with pytest.raises(DatasetError, match=r"natural: .*taken as they are.*leave it out"):
+        open_stream([finished, natural], colours=True, **options)
+    assert trained([finished, (natural, 0.5)], tmp_path / "run", "steps=1").step == 1
 
 
 def test_a_weight_is_not_a_name(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
