@@ -172,11 +172,11 @@ def _need_packages() -> None:
 
 def _config(out: Path, name: str | None, overrides: tuple[str, ...], resume: bool) -> Config:
     from .training.config import load_config
-    from .training.run_folder import CONFIG, check_folder
+    from .training.run_folder import begun_config, check_folder
 
     check_folder(out, resume)
     if name is None and resume:
-        return load_config(out / CONFIG, overrides)
+        return begun_config(out, overrides)
     return load_config(name or "modern", overrides)
 
 

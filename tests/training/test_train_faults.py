@@ -7,8 +7,9 @@ import pickle
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ from matting_compose.composer.base.progress import Progress  # noqa: E402
 from matting_compose.trainer.data.stream import open_stream  # noqa: E402
 from matting_compose.trainer.networks.losses import Loss  # noqa: E402
 from matting_compose.trainer.training import batches, learner, loop, validate  # noqa: E402
+from matting_compose.trainer.training.config import load_config  # noqa: E402
 from matting_compose.trainer.training.learner import Learner  # noqa: E402
-from runs import TINY, arguments, command, same, state, steps_of, tiny, together, train_in_process  # noqa: E402
+from runs import MODULE, TINY, arguments, command, same, state, steps_of, tiny, together, train_in_process  # noqa: E402
 
 
 def failing(act: Callable[[], None]) -> Any:
@@ -129,8 +131,8 @@ def test_folders_are_not_mixed(finished: Path, whole: Path, tmp_path: Path) -> N
     before = (whole / "last.pt").read_bytes()
     twice = command(*arguments(finished, whole))
     assert (twice.code, "go on with it by --resume" in twice.err) == (1, True)
-    other = command(*arguments(finished, whole, "--resume", "--set=optimiser.rate=1e-5"))
-    assert (other.code, "optimiser.rate was 0.001, is 1e-05" in other.err) == (1, True)
+    other = command(*arguments(finished, whole, "--resume", "--set=optimiser.decay=0.5"))
+    assert (other.code, "optimiser.decay was 0.0, is 0.5" in other.err) == (1, True)
     with FileLock(whole / ".lock"):
         second = command(*arguments(finished, whole, "--resume"))
     assert (second.code, "another training is running here" in second.err) == (1, True)
@@ -309,3 +311,76 @@ def test_a_full_disk_keeps_what_was_saved(finished: Path, whole: Path, tmp_path:
         subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
         train_in_process(finished, out, tiny(), resume=True)
         assert same(state(out / "last.pt"), state(whole / "last.pt"))
+
+
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
+    finished: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told, and the run ends as it did; neither config.json nor the records are needed for that."""
+    out = Path(shutil.copytree(whole, tmp_path / "run"))
+    assert state(out / "previous.pt")["step"] < 7
+    (out / "last.pt").write_bytes((whole / "last.pt").read_bytes()[:-900])
+    (out / "config.json").unlink()
+    (out / "metrics.jsonl").unlink()
+    (out / "metrics.jsonl").mkdir()
+    done = command(str(finished), "--out", str(out), "--resume", "--device=cpu")
+    assert done.code == 0, done.err
+    assert "going on from previous.pt, of step 0" in caplog.text
+    assert "the training goes on without" in caplog.text
+    assert same(state(out / "last.pt"), state(whole / "last.pt"))
+    assert load_config(out / "config.json") == tiny()
+
+
+def test_other_pixels_under_the_same_names_are_refused(copied: Path, whole: Path, tmp_path: Path) -> None:
+    """A run goes on with the shards that it was begun with; those that lacked composites may have been mended."""
+    out = Path(shutil.copytree(whole, tmp_path / "run"))
+    index = (copied / "dataset.json").read_text()
+    first = open_dataset(copied).shards[0]
+    (copied / "dataset.json").write_text(index.replace(first.sha256, "0" * 64))
+    done = command(str(copied), "--out", str(out), "--resume", "--device=cpu")
+    assert (done.code, "other pixels" in done.err, first.file in done.err) == (1, True, True)
+    (copied / "dataset.json").write_text(index)
+    saved = torch.load(out / "last.pt", weights_only=True)
+    (trained,) = saved["datasets"]
+    lacking = dict(trained, shards=trained["shards"] | {first.file: ["1" * 64, first.composites - 1]})
+    torch.save(saved | {"datasets": [lacking]}, out / "last.pt")
+    assert command(str(copied), "--out", str(out), "--resume", "--device=cpu").code == 0
+
+
+def test_a_run_that_was_not_finite_goes_on_otherwise(finished: Path, tmp_path: Path) -> None:
+    """A lower rate is taken from the last checkpoint on, told, and kept in all that follow."""
+    much = ("--set=optimiser.rate=1e19", "--set=optimiser.clip=0", "--set=optimiser.warmup=0")
+    failed = command(*arguments(finished, tmp_path / "run", *much))
+    assert (failed.code, "not finite" in failed.err) == (1, True)
+    resume = (str(finished), "--out", str(tmp_path / "run"), "--resume", "--device=cpu", "--set=optimiser.rate=1e-4")
+    assert command(*resume).code == 0
+    assert state(tmp_path / "run" / "last.pt")["retuned"] == ["from step 0: optimiser.rate was 1e+19, is 0.0001"]
+    assert load_config(tmp_path / "run" / "config.json").optimiser.rate == 1e-4
+
+
+def test_a_killed_training_leaves_nobody_behind(finished: Path, tmp_path: Path) -> None:
+    """Its reading processes, and the server that started them, end with it."""
+    more = ("--set=steps=100000", "--set=validation.every=99999", "--set=stream.workers=2")
+    with subprocess.Popen([*MODULE, *arguments(finished, tmp_path / "run", *more)], start_new_session=True) as training:
+        wait_until(lambda: steps_of(tmp_path / "run", "train"))
+        training.kill()
+    wait_until(lambda: not living(training.pid))
+
+
+def wait_until(met: Callable[[], Any], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def living(group: int) -> list[str]:
+    """List the processes of a group that have not ended."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            command, _, rest = path.read_text().rpartition(")")
+            state, _, its_group = rest.split()[:3]
+            if int(its_group) == group and state not in "ZX":
+                found.append(command)
+    return found

@@ -220,6 +220,10 @@ CHANGEABLE = ("steps", "save_every", "keep_every", "log_every", "trackers", "val
               "stream.prefetch", "compile", "network.checkpointing")  # fmt: skip
 
 
+# And what it may change where a step was not finite: recorded in its checkpoints, and told.
+RETUNABLE = ("optimiser.rate", "optimiser.clip", "optimiser.warmup", "precision")
+
+
 def list_configs() -> list[str]:
     """Name the configurations that come with the package, sorted."""
     return list_shipped(CONFIGS)
@@ -247,10 +251,14 @@ def load_config(name: str | Path | None = None, overrides: Sequence[str] = ()) -
     >>> config.optimiser.rate, config.network.arguments["width"], config.stream.crop
     (0.0001, 0.125, 160)
     """
-    data = _read(name)
+    return amend_config(_read(name), overrides, str(name or "the command line"))
+
+
+def amend_config(data: dict[str, Any], overrides: Sequence[str], origin: str) -> Config:
+    """Make a configuration of plain values and overrides; see `load_config`."""
     for item in sorted(overrides, key=lambda item: not item.startswith("network.name=")):
         _override(data, item)
-    return parse_config(data, str(name or "the command line"))
+    return parse_config(data, origin)
 
 
 def _read(name: str | Path | None, above: Sequence[str] = ()) -> dict[str, Any]:
@@ -335,18 +343,18 @@ def parse_config(data: dict[str, Any], origin: str) -> Config:
         raise RecipeError(join_findings(found, origin, "configuration")) from None
 
 
-def differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[str]:
-    """Name the keys in which two dumped configurations differ and a run that goes on may not."""
-    found = []
+def differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Tell by key how two dumped configurations differ, but for what any run may change that goes on."""
+    found: dict[str, str] = {}
     for key in sorted(before.keys() | after.keys()):
         path = f"{prefix}{key}"
         old, new = before.get(key), after.get(key)
         if path in CHANGEABLE or old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict) and path != "losses":
-            found += differences(old, new, f"{path}.")
+            found |= differences(old, new, f"{path}.")
         else:
-            found.append(f"{path} was {old}, is {new}")
+            found[path] = f"{path} was {old}, is {new}"
     return found
 
 

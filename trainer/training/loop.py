@@ -20,7 +20,16 @@ from ..networks.checkpoint import save_checkpoint
 from .batches import StepBatches, open_training_stream
 from .config import Config, crops_per_step, load_config
 from .learner import Learner, StepResult, learning_rate
-from .run_folder import BEST, CONFIG, LAST, check_folder, describe_datasets, previous_state, write_config
+from .run_folder import (
+    BEST,
+    LAST,
+    begun_config,
+    check_folder,
+    describe_datasets,
+    previous_state,
+    save_last,
+    write_config,
+)  # fmt: skip
 from .run_log import Meter, RunLog
 from .runtime import Runtime, StopRequest, open_runtime, stop_on_signals
 from .trackers import Trackers, find_trackers
@@ -107,7 +116,7 @@ def train(
     out = Path(out)
     check_folder(out, resume)
     if not isinstance(config, Config):
-        config = load_config(config or (out / CONFIG if resume else "modern"))
+        config = begun_config(out) if resume and config is None else load_config(config or "modern")
     find_trackers(config.trackers)  # before there is a folder: their packages may be missing
     with ExitStack() as stack:
         runtime = runtime or stack.enter_context(open_runtime())
@@ -143,6 +152,7 @@ class _Training:
         self._best: tuple[int, float] | None = None
         self._worse = 0
         self._loss: float | None = None
+        self._retuned: list[str] = []  # what a run that went on has changed
         self._failure = ""  # why this process cannot go on
         self._warnings: list[str] = []
         self._run_log: RunLog | None = None  # the leading process's
@@ -160,13 +170,19 @@ class _Training:
         elif state["best"] is not None:
             self._warnings.append("another score than before decides: the best network is sought anew from here on")
         self._began = time.perf_counter() - state["seconds"]
-        if state["datasets"] != describe_datasets(self._mix):
+        self._retuned = state["retuned"]
+        self._warnings += self._retuned
+        if [one["composites"] for one in state["datasets"]] != [
+            one["composites"] for one in describe_datasets(self._mix)
+        ]:
             self._warnings.append("a dataset was mended since the last step; from here on the order is another")
 
     def run(self, on_progress: OnProgress) -> TrainResult:
         """Train to the end, or until asked to stop."""
         if self._step == 0:
-            self._begin()
+            self._save(LAST)  # what cannot be written is found out now, and there is always a checkpoint
+        if self._runtime.leads:
+            write_config(self._out, self._config)
         with ExitStack() as stack:
             if self._runtime.leads:
                 config = self._config.model_dump(mode="json")
@@ -184,12 +200,6 @@ class _Training:
         return TrainResult(
             self._step, self._config.steps, not finished, self._elapsed(), self._loss, best_step, best_score
         )
-
-    def _begin(self) -> None:
-        """Save before the first step: what cannot be written is found out now, and there is always a last.pt."""
-        self._save(LAST)
-        if self._runtime.leads:
-            write_config(self._out, self._config)
 
     def _train(self) -> bool:
         """Take the steps; tell whether nothing is left to do."""
@@ -246,7 +256,8 @@ class _Training:
             values = dict(zip(("sum", "gradient", *self._learner.losses), result.numbers.tolist(), strict=True))
             raise TrainingError(
                 f"step {result.number + 1}: not finite: {values}. Its composites: {keys}. {self._out / LAST} is from"
-                " before. Train anew with a lower optimiser.rate, with optimiser.clip=1.0 or precision=float32"
+                " before: go on from it with --resume and a lower optimiser.rate, or optimiser.clip=1.0, or"
+                " precision=float32, by --set; the run keeps a record of it"
             )
 
     def _log(self, meter: Meter) -> None:
@@ -328,9 +339,12 @@ class _Training:
                 "step": self._step, "judged": self._validated, "seconds": self._elapsed(), "best": self._best,
                 "worse": self._worse, "decided_by": self._decided_by,
                 "config": self._config.model_dump(mode="json"), "datasets": describe_datasets(self._mix),
-                "crops": crops_per_step(self._config, self._runtime),
+                "crops": crops_per_step(self._config, self._runtime), "retuned": self._retuned,
             }  # fmt: skip
-            save_checkpoint(self._out / name, state)
+            if name == LAST:
+                save_last(self._out, state)
+            else:
+                save_checkpoint(self._out / name, state)
 
     def _elapsed(self) -> float:
         return time.perf_counter() - self._began

@@ -40,7 +40,7 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 def read_lines(folder: Path) -> list[dict[str, Any] | None]:
     """Read a run's records; None for each line that is none. A new run has no file yet."""
     path = folder / METRICS_FILE
-    data = path.read_bytes() if path.exists() else b""
+    data = path.read_bytes() if path.is_file() else b""
     return [_record(line) for line in data.splitlines() if line]
 
 

@@ -1,8 +1,14 @@
-"""Run folder: where one run lives: begun once, gone on with as it was begun."""
+"""Run folder: where one run lives: begun once, gone on with as it was begun.
+
+The last two checkpoints are kept, so that one that is damaged costs the steps between them.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +16,26 @@ from ...composer.base.errors import TrainingError
 from ...composer.base.files import write_json
 from ...composer.base.text import count_of
 from ..data.mix import Mix
-from ..networks.checkpoint import load_checkpoint
-from .config import Config, crops_per_step, differences, parse_config
+from ..networks.checkpoint import load_checkpoint, save_checkpoint
+from .config import RETUNABLE, Config, amend_config, crops_per_step, differences, parse_config
+from .run_page import warn_only
 from .runtime import Runtime
 
-__all__ = ["BEST", "CONFIG", "LAST", "check_folder", "describe_datasets", "previous_state", "write_config"]
+__all__ = [
+    "BEST",
+    "LAST",
+    "begun_config",
+    "check_folder",
+    "describe_datasets",
+    "previous_state",
+    "save_last",
+    "write_config",
+]
 
-LAST, BEST, CONFIG = "last.pt", "best.pt", "config.json"
+LAST, PREVIOUS, BEST, CONFIG = "last.pt", "previous.pt", "best.pt", "config.json"
+
+
+logger = logging.getLogger(__name__)
 
 
 def check_folder(out: Path, resume: bool) -> None:
@@ -27,25 +46,73 @@ def check_folder(out: Path, resume: bool) -> None:
     TrainingError
         With the way out.
     """
-    if resume and not (out / LAST).exists():
+    there = any((out / name).exists() for name in (LAST, PREVIOUS))
+    if resume and not there:
         raise TrainingError(f"{out}: holds no run to go on with ({LAST} is not there); begin one without --resume")
     if resume:
         return
-    if (out / LAST).exists():
+    if there:
         raise TrainingError(f"{out}: already holds a run; go on with it by --resume, or take another --out")
     if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise TrainingError(f"{out}: not empty, and no run is in it; take another --out, or empty it")
 
 
+def save_last(out: Path, state: dict[str, Any]) -> None:
+    """Write the last checkpoint; the one before becomes the previous one, and at no moment is there none.
+
+    Raises
+    ------
+    TrainingError
+        It cannot be written; those that are there stay.
+    """
+    last, aside = out / LAST, out / f".{PREVIOUS}"
+    with suppress(OSError):  # a disk without links, or a first checkpoint: there is one generation then
+        aside.unlink(missing_ok=True)
+        os.link(last, aside)
+        aside.replace(out / PREVIOUS)
+    save_checkpoint(last, state)
+
+
+def _load_last(out: Path) -> Mapping[str, Any]:
+    """Load the last checkpoint; where it is damaged or gone, the previous one, and say so."""
+    try:
+        return load_checkpoint(out / LAST)
+    except TrainingError as error:
+        if not (out / PREVIOUS).exists():
+            raise
+        state = load_checkpoint(out / PREVIOUS)
+        logger.warning("%s; going on from %s, of step %s", error, PREVIOUS, f"{state['step']:,}")
+        return state
+
+
+def begun_config(out: Path, overrides: Sequence[str] = ()) -> Config:
+    """Return what a run was begun with, as its last checkpoint says: config.json is for people.
+
+    Raises
+    ------
+    TrainingError
+        There is no checkpoint that can be read.
+    RecipeError
+        An override cannot be used.
+    """
+    return amend_config(dict(_load_last(out)["config"]), overrides, str(out / LAST))
+
+
 def write_config(out: Path, config: Config) -> None:
-    """Record what a run is begun with."""
-    write_json(out / CONFIG, config.model_dump(mode="json"))
+    """Write down for people how a run goes on; one that cannot be written ends nothing."""
+    with warn_only():
+        write_json(out / CONFIG, config.model_dump(mode="json"))
 
 
 def describe_datasets(mix: Mix) -> list[dict[str, Any]]:
-    """Say what is trained on, as checkpoints keep it: each dataset's plan, composites, and share of the crops."""
+    """Say what is trained on, as checkpoints keep it: each dataset's plan, size, shards, and share of the crops."""
     return [
-        {"plan_sha256": dataset.plan_sha256, "composites": len(dataset.numbers("train")), "share": share}
+        {
+            "plan_sha256": dataset.plan_sha256,
+            "composites": len(dataset.numbers("train")),
+            "share": share,
+            "shards": {shard.file: [shard.sha256, shard.composites] for shard in dataset.shards},
+        }
         for dataset, share in zip(mix.datasets, mix.shares, strict=True)
     ]
 
@@ -59,10 +126,11 @@ def previous_state(out: Path, mix: Mix, config: Config, runtime: Runtime) -> Map
         It is not, or cannot be read.
     """
     last = out / LAST
-    state = load_checkpoint(last)
+    state = dict(_load_last(out))
     _check_datasets(state["datasets"], mix, last)
     before = parse_config(state["config"], str(last))  # one of an older version may say the same otherwise
-    changed = differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
+    found = differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
+    changed = [text for key, text in found.items() if key not in RETUNABLE]
     if not changed and state["crops"] != crops_per_step(config, runtime):
         changed = [
             f"crops a step were {state['crops']}, are {crops_per_step(config, runtime)}: stream.batch is a process's"
@@ -72,6 +140,7 @@ def previous_state(out: Path, mix: Mix, config: Config, runtime: Runtime) -> Map
             f"{out}: belongs to another configuration: {'; '.join(changed)}. Leave --config and --set out to go on"
             " as it was begun, or take another --out"
         )
+    state["retuned"] = [*state.get("retuned", []), *(f"from step {state['step']}: {text}" for text in found.values())]
     return state
 
 
@@ -84,6 +153,21 @@ def _check_datasets(before: Sequence[Mapping[str, Any]], mix: Mix, last: Path) -
     for old, new, dataset in zip(before, now, mix.datasets, strict=True):
         if old["plan_sha256"] != new["plan_sha256"]:
             raise TrainingError(f"{last}: was trained on another dataset than {dataset.path}; go on with that one")
+        _check_shards(old.get("shards", {}), new["shards"], dataset.path, last)
     shares = [":".join(str(one["share"]) for one in several) for several in (before, now)]
     if shares[0] != shares[1]:
         raise TrainingError(f"{last}: the datasets' weights were as {shares[0]}, are {shares[1]}; go on with those")
+
+
+def _check_shards(
+    before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any]], dataset: Path, last: Path
+) -> None:
+    """Compare what is in the shards: those that lacked composites may have been mended, others stay as they are."""
+    for file, (digest, composites) in before.items():
+        found = now.get(file, ("", composites))
+        if found[0] != digest and found[1] <= composites:
+            raise TrainingError(
+                f"{last}: was trained on other pixels than those of {dataset / 'shards' / file} (SHA-256"
+                f" {digest[:12]}…, now {found[0][:12] or 'missing'}…). Restore the dataset that it was trained on; or"
+                f" train anew on this one, from the weights that are there: --init {last}"
+            )

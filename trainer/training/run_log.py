@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -101,8 +101,14 @@ class RunLog:
         self._page = RunPage(folder, config)
         self._path = folder / METRICS_FILE
         self._tracker = tracker
-        kept = {"train": step, "validation": judged}
-        lines = read_lines(folder)
+        self._file: IO[bytes] | None = None
+        with warn_only():
+            self._file = self._open({"train": step, "validation": judged})
+        self._broken = False  # the last line was not written whole
+
+    def _open(self, kept: Mapping[str, int]) -> IO[bytes]:
+        """Open the records, without lines that will be written again, and without damaged ones."""
+        lines = read_lines(self._folder)
         damaged = sum(record is None for record in lines[:-1])  # the last one may be what a stop has cut
         if damaged:
             aside = self._path.with_suffix(".damaged.jsonl")
@@ -111,8 +117,7 @@ class RunLog:
             logger.warning("%s: %s; the file as it was is kept as %s", self._path, left_out, aside.name)
         records = [record for record in lines if record is not None and record["step"] <= kept[record["kind"]]]
         write_text(self._path, "".join(json.dumps(record) + "\n" for record in records))
-        self._file = self._path.open("ab", buffering=0)
-        self._broken = False  # the last line was not written whole
+        return self._path.open("ab", buffering=0)
 
     def train(self, line: Line) -> None:
         """Record a line."""
@@ -148,7 +153,8 @@ class RunLog:
 
     def close(self) -> None:
         """Finish the files."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._tracker is not None:
             self._tracker.close()
 
@@ -159,6 +165,8 @@ class RunLog:
             self._tracker.log_numbers(int(numbers.pop(f"{kind}/step")), numbers)
 
     def _write(self, line: bytes) -> None:
+        if self._file is None:  # which was told
+            return
         line = b"\n" + line if self._broken else line
         reason = "No space left on device"
         try:

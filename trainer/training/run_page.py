@@ -76,11 +76,11 @@ class RunPage:
 
 @contextmanager
 def warn_only() -> Iterator[None]:
-    """Go on without a picture or a page that cannot be written."""
+    """Go on without what is there to be looked at, where it cannot be written or read."""
     try:
         yield
-    except BuildError as error:
-        logger.warning("%s", error)
+    except (BuildError, OSError) as error:
+        logger.warning("%s; the training goes on without", error)
 
 
 def _charts(records: Sequence[Mapping[str, Any]], best: Mapping[str, Any] | None, error: str) -> list[dict[str, Any]]:
