@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TORCH := $(if $(shell command -v nvidia-smi),,--constraint constraints.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check clean
+.PHONY: demo shm-demo test check clean
 
 ## demo: set up, then build the demo dataset of drawn pictures into ./demo, and train a slim network on it in ./demo-run
 demo: $(VENV)/composing
@@ -16,6 +16,16 @@ demo: $(VENV)/composing
 	$(MAKE) $(VENV)/training
 	$(BIN)/matting-train demo --out demo-run --config demo $$(test -e demo-run/last.pt && echo --resume)
 	@echo 'Look at demo-run/index.html (mattes and curves) and demo-report.html (the dataset) in a browser'
+
+## shm-demo: drawn portraits, T-Net, M-Net, and both end to end, small: a matte without a trimap. Stop it and go on at will
+shm-demo: $(VENV)/training
+	$(PIP) install --editable '.[lite0]'
+	$(BIN)/matting-compose build portrait-demo --out portraits
+	$(BIN)/matting-train portraits --out shm-tnet-run --config shm-tnet-small $$(test -e shm-tnet-run/last.pt && echo --resume)
+	$(BIN)/matting-train portraits --out shm-mnet-run --config shm-mnet-small $$(test -e shm-mnet-run/last.pt && echo --resume)
+	$(BIN)/matting-train portraits --out shm-run --config shm-small --init tnet=shm-tnet-run --init mnet=shm-mnet-run \
+	  $$(test -e shm-run/last.pt && echo --resume)
+	@echo 'Look at shm-run/index.html in a browser; and: $(BIN)/matting-predict shm-run photo.jpg -o alpha.png'
 
 ## test: set up, then check style and types and run every test, JOBS at a time
 test: check
@@ -43,4 +53,4 @@ $(VENV)/developing: pyproject.toml constraints.txt $(VENV)/composing
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo demo-run demo-report.html
+	rm -rf $(VENV) demo demo-run demo-report.html portraits shm-tnet-run shm-mnet-run shm-run

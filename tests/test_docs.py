@@ -54,6 +54,12 @@ SHORTER = {
     "--out run-two": "--out run-two --steps 1 --set stream.batch=2 --set validation.limit=1 --set network.width=0.1",
     "--out tuned": "--out tuned --steps 1 --set stream.batch=2 --set validation.limit=1 --set network.width=0.1",
     "--resume --steps 2500": "--resume --steps 2",
+    "build portrait-demo --out portraits": "build portrait-demo --out portraits --variants 1"
+    " --set foregrounds.0.count=8 --set foregrounds.1.count=2 --set backgrounds.count=4",
+    "--config shm-tnet-small": "--config shm-tnet-small --steps 1 --set stream.batch=2 --set stream.crop=64"
+    " --set network.encoder=random --set validation.limit=1",
+    "--config shm-mnet-small": "--config shm-mnet-small --steps 1 --set stream.batch=2 --set validation.limit=1",
+    "--config shm-small": "--config shm-small --steps 1 --set stream.batch=2 --set validation.limit=1",
     "--nproc-per-node 8": "--local-addr 127.0.0.1 --nproc-per-node 2",
     "--out run8": "--out run8 --config cpu-small --steps 1 --set network.width=0.03 --set stream.crop=64 --device cpu",
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,8 +14,10 @@ from torch import nn  # noqa: E402
 
 from matting_compose.trainer import SHM, MNet, TNet  # noqa: E402
 from matting_compose.trainer.networks import shm as module  # noqa: E402
+from matting_compose.trainer.networks.exports import export_network  # noqa: E402
 from matting_compose.trainer.networks.network import MASKS, normalised, trimap_masks  # noqa: E402
 from matting_compose.trainer.networks.registry import describe_network, rebuild_network  # noqa: E402
+from small_networks import lively  # noqa: E402
 
 
 class Known(nn.Module):
@@ -124,3 +128,20 @@ def test_large_pictures_are_reduced_for_tnet_alone() -> None:
     assert tnet(torch.zeros(1, 3, 80, 80)).shape == (1, 3, 80, 80)
     assert tnet(torch.zeros(1, 3, 40, 38)).shape == (1, 3, 40, 38)
     assert seen == [(40, 40), (40, 38)]
+
+
+@pytest.mark.parametrize("decoder", ["unpool", "resize"])
+def test_one_onnx_graph_is_torchs_whole(decoder: str, tmp_path: Path) -> None:
+    """From a picture's bytes alone, at sizes odd and even, below and above T-Net's sight."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    torch.manual_seed(0)
+    network = SHM(TNet(encoder="lite0", sight=40), lively(decoder=decoder)).eval()
+    assert export_network(network, tmp_path / "shm.onnx").largest < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "shm.onnx", providers=["CPUExecutionProvider"])
+    assert [given.name for given in session.get_inputs()] == ["image"]
+    image = np.random.default_rng(1).integers(0, 256, (1, 3, 61, 90), dtype=np.uint8)
+    with torch.no_grad():
+        np.testing.assert_allclose(
+            session.run(None, {"image": image})[0], network.matte(torch.from_numpy(image)), atol=1e-4
+        )

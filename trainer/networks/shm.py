@@ -12,6 +12,7 @@ from torch import Tensor
 from ...composer.base.errors import TrainingError
 from .mnet import MNet
 from .network import Inputs, MattingNetwork, normalised, trimap_masks
+from .onnx_shm import shm_model
 from .tnet import TNet
 
 __all__ = ["SHM", "join", "sharpened"]
@@ -117,6 +118,10 @@ class SHM(MattingNetwork):
     def hinted(self) -> MattingNetwork:
         """M-Net: a trimap that is given is not sought."""
         return self.mnet
+
+    def onnx_model(self) -> bytes:
+        """Write an ONNX file of both halves; see `exports.export_network`."""
+        return shm_model(self.tnet, self.mnet, TEMPERATURE)
 
     def random_weights_warnings(self) -> list[str]:
         """See `MattingNetwork`."""
