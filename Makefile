@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TORCH := $(if $(shell command -v nvidia-smi),,--constraint constraints.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo shm-demo test check clean
+.PHONY: demo shm-demo test check model clean
 
 ## demo: set up, then build the demo dataset of drawn pictures into ./demo, and train a slim network on it in ./demo-run
 demo: $(VENV)/composing
@@ -31,6 +31,17 @@ shm-demo: $(VENV)/training
 test: check
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
+## model: make the network that comes with the package again, in ./model: an hour and more, resumed by the same command
+model: $(VENV)/composing
+	$(MAKE) $(VENV)/training
+	$(BIN)/matting-compose fetch open431
+	$(BIN)/matting-compose build open431 --out model/open431 --variants 10 --set shards.background=unknown
+	$(BIN)/matting-compose build demo --out model/drawn --variants 4 --set foregrounds.count=480 \
+	  --set 'trimap.erode=[1,16]' --set 'trimap.dilate=[1,20]' --set shards.background=unknown
+	$(BIN)/matting-train model/open431 model/drawn=0.6 --out model/run --config default \
+	  $$(test -e model/run/last.pt && echo --resume)
+	$(BIN)/matting-export model/run/last.pt -o model/default.safetensors --half
+
 check: $(VENV)/developing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -53,4 +64,4 @@ $(VENV)/developing: pyproject.toml constraints.txt $(VENV)/composing
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo demo-run demo-report.html portraits shm-tnet-run shm-mnet-run shm-run
+	rm -rf $(VENV) demo demo-run demo-report.html portraits shm-tnet-run shm-mnet-run shm-run model open431-pictures

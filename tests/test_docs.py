@@ -53,6 +53,8 @@ SHORTER = {
     "--out run-own": "--out run-own --steps 1 --set stream.batch=2 --set validation.limit=1",
     "--out run-two": "--out run-two --steps 1 --set stream.batch=2 --set validation.limit=1 --set network.width=0.1",
     "--out tuned": "--out tuned --steps 1 --set stream.batch=2 --set validation.limit=1 --set network.width=0.1",
+    "--out own --config default": "--out own --config default --set stream.batch=2 --set validation.limit=1",
+    "--steps 500 --set optimiser": "--steps 1 --set optimiser",
     "--resume --steps 2500": "--resume --steps 2",
     "build portrait-demo --out portraits": "build portrait-demo --out portraits --variants 1"
     " --set foregrounds.0.count=8 --set foregrounds.1.count=2 --set backgrounds.count=4",

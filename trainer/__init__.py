@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .networks.exports import export_network
     from .networks.mnet import MNet
     from .networks.network import MattingNetwork
+    from .networks.shipped import default_network
     from .networks.shm import SHM
     from .networks.tnet import TNet
     from .training.config import load_config
@@ -27,6 +28,7 @@ __all__ = [
     "MNet",
     "MattingNetwork",
     "TNet",
+    "default_network",
     "evaluate",
     "export_network",
     "load_config",
@@ -44,6 +46,7 @@ _HOMES = {
     "MNet": ".networks.mnet",
     "MattingNetwork": ".networks.network",
     "TNet": ".networks.tnet",
+    "default_network": ".networks.shipped",
     "evaluate": ".evaluation.network_scores",
     "export_network": ".networks.exports",
     "load_config": ".training.config",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = """\b
 Exit codes: 0 trained; 1 failed; 2 wrong usage or configuration; 130 stopped, and saved."""
-KNOWN_CONFIGS = "cpu-small, demo, dim, modern, shm, shm-mnet, shm-tnet (and each shm with -small)"
+KNOWN_CONFIGS = "cpu-small, default, demo, dim, modern, shm, shm-mnet, shm-tnet (and each shm with -small)"
 
 
 def _list_configs(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -104,7 +104,7 @@ class WeightedDataset(DatasetPath):
     "--init",
     multiple=True,
     metavar="[PART=]FILE",
-    help="Start from a file's weights, where they fit; of shm tnet=RUN and mnet=RUN.",
+    help="Start from a file's weights, where they fit; default: the package's; of shm tnet=RUN and mnet=RUN.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")

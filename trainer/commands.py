@@ -23,8 +23,11 @@ from ..composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, handle_err
 WHOLE = "What is written is whole"  # said where a command is interrupted
 
 # Names only: the modules that know more import NumPy, and help must not wait for that. A test compares.
+CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 NETWORK = ("network", "segmentation")
 METHODS = (
+    "default",
+    "refined",
     *NETWORK,
     "closed-form",
     "knn",
@@ -78,7 +81,12 @@ def _making(command: Command) -> Command:
     help="Width of the unknown region on either side of a mask's edge, thousandths of the subject's size.",
 )
 @click.option("-o", "--out", type=A_PATH, required=True, help="The alpha's PNG, or a folder for several.")
-@click.option("--method", type=MethodName(METHODS), default="network", show_default=True, help="How to matte.")
+@click.option(
+    "--method",
+    type=MethodName(METHODS),
+    show_default="network where a checkpoint is given, else default",
+    help="How to matte.",
+)
 @click.option("--bits", type=click.Choice(["8", "16"]), default="8", show_default=True, help="Of the alpha.")
 @click.option("--save-trimap", is_flag=True, help="Also write the trimap that was used.")
 @click.option("--cutout", is_flag=True, help="Also an RGBA PNG with the foreground's estimated colours.")
@@ -93,7 +101,7 @@ def predict(
     mask: Path | None,
     radius: float,
     out: Path,
-    method: str,
+    method: str | None,
     bits: str,
     save_trimap: bool,
     cutout: bool,
@@ -104,15 +112,19 @@ def predict(
     max_side: int | None,
     as_json: bool,
 ) -> None:
-    """Make the alpha of pictures, at their own size, with a trained network or a rival of it.
+    """Make the alpha of pictures, at their own size, with the network that comes with the package.
+
+    Or with one of your own, or a rival of it: see --method.
 
     IMAGE is a picture or a folder of them, with the folders in it. Without --trimap and --mask a network that can (SHM)
     finds the subject itself; for others the trimap is drawn from the picture's own alpha.
-    CHECKPOINT comes first for network and for segmentation (its alpha, thresholded); the others have none.
+    CHECKPOINT comes first: the file or the folder that training wrote, for network and for segmentation (its alpha,
+    thresholded). refined is closed form that trusts default a little: slower, and better on photographs.
 
     \b
     Examples:
-      matting-predict last.pt photo.jpg --trimap trimap.png -o alpha.png
+      matting-predict photo.jpg --trimap trimap.png -o alpha.png
+      matting-predict photo.jpg --trimap trimap.png -o alpha.png --method refined
       matting-predict shm-run photo.jpg -o alpha.png --cutout --background beach.jpg --panel --save-trimap
       matting-predict last.pt photos/ --mask masks/ -o mattes/ --cutout --background beach.jpg --panel
       matting-predict photo.jpg --trimap trimap.png --method closed-form -o alpha.png
@@ -122,6 +134,7 @@ def predict(
     3 finished, but some pictures failed; 130 interrupted.
     """
     checkpoint, images = _split(inputs, method)
+    method = method or ("network" if checkpoint else "default")
     if trimap and mask:
         raise click.UsageError("--trimap and --mask exclude each other: one of them says what is unknown")
     if tile % 16:
@@ -166,8 +179,10 @@ def _check_device(device: str) -> None:
         find_device(device)
 
 
-def _split(inputs: tuple[Path, ...], method: str) -> tuple[Path | None, list[Path]]:
+def _split(inputs: tuple[Path, ...], method: str | None) -> tuple[Path | None, list[Path]]:
     """Tell the checkpoint from the images."""
+    if method is None and len(inputs) > 1 and _is_checkpoint(inputs[0]):
+        return inputs[0], list(inputs[1:])
     if method not in NETWORK:
         return None, list(inputs)
     if len(inputs) < 2:
@@ -175,6 +190,13 @@ def _split(inputs: tuple[Path, ...], method: str) -> tuple[Path | None, list[Pat
             f"--method {method} takes a checkpoint and then images: matting-predict CHECKPOINT IMAGE..."
         )
     return inputs[0], list(inputs[1:])
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Tell what training wrote, a file by its suffix and a run's folder by its files, from pictures."""
+    if path.is_dir():
+        return any((path / name).is_file() for name in ("best.pt", "last.pt"))
+    return path.suffix.lower() in CHECKPOINTS
 
 
 @click.command(context_settings=HELP)
@@ -315,8 +337,8 @@ def _check_usage(
         raise click.UsageError("--predictions go with --truths; a dataset is graded with --checkpoint or --method")
     if not predictions and not methods:
         raise click.UsageError("nothing to grade: give --predictions, --checkpoint or --method")
-    if set(methods) & set(NETWORK) and not checkpoint:
-        raise click.UsageError(f"--method {' and '.join(NETWORK)} need a --checkpoint")
+    if "network" in methods and not checkpoint:
+        raise click.UsageError("--method network needs a --checkpoint; default is what comes with the package")
 
 
 def _name(folder: Path, folders: tuple[Path, ...]) -> str:
@@ -349,9 +371,9 @@ def _name(folder: Path, folders: tuple[Path, ...]) -> str:
 def export(checkpoint: Path, kind: str | None, out: Path | None, mnet: Path | None, half: bool, as_json: bool) -> None:
     """Write a trained network for other programs, once its alphas there are torch's.
 
-    CHECKPOINT is a file that training wrote, or a run's folder. ONNX and TorchScript take image and trimap as bytes,
-    any number of any size, and give the fused alpha. Safetensors holds the weights; matting-predict and
-    matting-evaluate take it in place of a checkpoint.
+    CHECKPOINT is a file that training wrote, a run's folder, or default: the package's own network. ONNX and
+    TorchScript take image and trimap as bytes, any number of any size, and give the fused alpha. Safetensors holds the
+    weights; matting-predict and matting-evaluate take it in place of a checkpoint.
 
     \b
     Examples:

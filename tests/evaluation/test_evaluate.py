@@ -226,7 +226,7 @@ def test_a_method_that_fails_has_no_means(tree: Path) -> None:
         ([], "either --dataset, or --truths"),
         (["--truths", "a", "--dataset", "b"], "either --dataset, or --truths"),
         (["--truths", "a"], "nothing to grade"),
-        (["--truths", "a", "--method", "mnet"], "need a --checkpoint"),
+        (["--truths", "a", "--method", "mnet"], "needs a --checkpoint"),
         (["--truths", "a", "--method", "magic"], "Invalid value for '--method'"),
         (["--dataset", "b", "--predictions", "a"], "--predictions go with --truths"),
         (["--truths", "a", "--predictions", "b", "--jobs", "0"], "--jobs takes"),

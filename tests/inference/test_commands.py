@@ -84,7 +84,7 @@ def test_a_network_mattes_a_picture_to_16_bits(tree: Path) -> None:
     assert np.abs(deep / 257 - plain).max() <= 0.51
     assert predict(*given, "-o", tree / "c.png", "--method", "segmentation").exit_code == 0
     np.testing.assert_array_equal(read(tree / "c.png"), np.where(deep >= 32768, 255, 0))
-    broken = predict(tree / "images" / "0.png", *given[1:], "-o", tree / "d.png")
+    broken = predict(tree / "images" / "0.png", *given[1:], "-o", tree / "d.png", "--method", "network")
     assert broken.exit_code == 1
     assert "0.png: no checkpoint" in broken.stderr
 
@@ -135,7 +135,7 @@ def test_one_bad_picture_does_not_stop_the_others(tree: Path) -> None:
     ("arguments", "code", "text"),
     [
         ("last.pt images/0.png --trimap trimaps/0.png -o a.png", 1, "last.pt: cannot be read"),
-        ("images/0.png --trimap trimaps/0.png -o a.png", 2, "takes a checkpoint and then images"),
+        ("images/0.png --trimap trimaps/0.png --method network -o a.png", 2, "takes a checkpoint and then images"),
         ("images/0.png --trimap a --mask b -o a.png --method trimap", 2, "exclude each other"),
         ("images/0.png -o a.png --method trimap", 1, "give --trimap, or --mask"),
         ("images --trimap trimaps/0.png -o a --method trimap", 1, "2 images need a folder of them"),

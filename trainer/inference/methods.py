@@ -6,7 +6,7 @@ segmentation, and the trimap itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 
-NETWORK: Final = ("network", "segmentation")  # these need a checkpoint
+NETWORK: Final = ("network", "segmentation")  # of a checkpoint; of the network that comes with the package without
 
 
 CLASSICAL: Final = {
@@ -54,7 +54,10 @@ CLASSICAL: Final = {
 }
 
 
-METHODS: Final = (*NETWORK, *CLASSICAL, "trimap")
+DEFAULT: Final = "default"  # the network that comes with the package
+
+
+METHODS: Final = (DEFAULT, "refined", *NETWORK, *CLASSICAL, "trimap")
 
 
 class MatteError(MattingComposeError):
@@ -68,7 +71,7 @@ class MatteOptions:
     Attributes
     ----------
     checkpoint : Path, optional
-        The network's file, for the methods in `NETWORK`.
+        The network's file, for the methods in `NETWORK`; ``default``, and None, is what comes with the package.
     device : str
         ``cpu``, ``cuda`` …, or ``auto``: a GPU where there is one.
     tile : int
@@ -109,12 +112,15 @@ def make_matte(method: str, image: UInt8Array, trimap: UInt8Array, options: Matt
     MattingComposeError
         pymatting is not installed.
     """
-    if method in NETWORK:
+    if method == "refined":
+        return _refined(image, trimap, options)
+    if method in (DEFAULT, *NETWORK):
         from .tiled import predict_alpha
 
-        network = network_of(options).hinted
+        own = options if method in NETWORK else replace(options, checkpoint=None)
+        network = network_of(own).hinted
         alpha = predict_alpha(network, image, trimap, tile=options.tile, max_side=options.max_side)
-        return alpha if method == "network" else (alpha >= 0.5).astype(np.float32)
+        return (alpha >= 0.5).astype(np.float32) if method == "segmentation" else alpha
     if method == "trimap":
         return np.where(trimap == BACKGROUND, 0, np.where(trimap == FOREGROUND, 1, 0.5)).astype(np.float32)
     if method in CLASSICAL:
@@ -165,6 +171,11 @@ def prepare(method: str, options: MatteOptions) -> None:
                 " --config shm-small --init tnet=... --init mnet=...; or cut the subject out by --method segmentation"
             )
         network_of(options)
+    elif method == DEFAULT:
+        network_of(replace(options, checkpoint=None))
+    elif method == "refined":
+        prepare(DEFAULT, options)
+        pymatting()
     elif method in CLASSICAL:
         pymatting()
 
@@ -180,30 +191,45 @@ def network_of(options: MatteOptions) -> MattingNetwork:
     Raises
     ------
     MatteError
-        There is no checkpoint, PyTorch, or such a device, or the file is not what it should be.
+        There is no PyTorch or no such device, or the file is not what it should be.
     """
-    if options.checkpoint is None:
-        raise MatteError(f"{' and '.join(NETWORK)} need a checkpoint: the file that training wrote")
-    return _load(options.checkpoint, options.device)
+    return _load(options.checkpoint or Path(DEFAULT), options.device)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _load(path: Path, device: str) -> MattingNetwork:
     try:
         from ..networks.checkpoint import load_network
         from ..networks.devices import find_device
+        from ..networks.shipped import find_weights
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise MatteError(f"a network needs PyTorch, which is not installed: {install_command('train')}") from None
     place = find_device(device)
     try:
-        network = load_network(path)
+        network = load_network(find_weights(path))
     except OSError as error:
         raise MatteError(f"{path}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise MatteError(str(error)) from None
     return network.to(place)
+
+
+def _refined(image: UInt8Array, trimap: UInt8Array, options: MatteOptions) -> FloatArray:
+    from .refine import refine_alpha
+
+    first = make_matte(DEFAULT, image, trimap, options)
+    size = composed_size(trimap.shape, options.max_side)
+    if size != trimap.shape:
+        image = np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+        first = np.asarray(cv2.resize(first, size[::-1], interpolation=cv2.INTER_AREA), np.float32)
+    hint = trimap if size == trimap.shape else reduced_trimap(trimap, size)
+    try:
+        alpha = refine_alpha(image, hint, first)
+    except (ValueError, AssertionError) as error:  # a solver that does not converge, a picture too small
+        raise MatteError(f"refined failed: {error or 'the picture is too small for it'}") from None
+    return known_from(trimap, enlarged(alpha, trimap.shape))
 
 
 def _classical(method: str, image: UInt8Array, trimap: UInt8Array, max_side: int | None) -> FloatArray:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...composer.base.errors import TrainingError
 from .network import MattingNetwork
 from .recognise import find_checkpoint
+from .shipped import find_weights
 from .weights import read_tensors
 
 __all__ = ["InitReport", "compare_parts", "compare_weights", "freeze", "init_parts", "init_weights", "is_in"]
@@ -147,7 +148,7 @@ def compare_parts(network: MattingNetwork, files: str | Mapping[str, str]) -> tu
         As `compare_weights`; or the network has no such part, or not all of a part fits.
     """
     if isinstance(files, str):
-        fits, report = compare_weights(network, Path(files))
+        fits, report = compare_weights(network, find_weights(files))
         return fits, str(report)
     parts = dict(network.named_children())
     found: dict[str, Tensor] = {}

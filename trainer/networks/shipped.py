@@ -1,0 +1,56 @@
+"""Shipped: the network that comes with the package, ready to matte."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from .checkpoint import load_network
+from .network import MattingNetwork
+
+__all__ = ["DEFAULT", "DIGEST", "default_network", "find_weights"]
+
+DEFAULT: Final = "default"  # what stands for it where a checkpoint is asked for
+
+
+WEIGHTS: Final = Path(__file__).parent.parent / "weights" / "default.safetensors"
+
+
+DIGEST: Final = "0aa8e854760f7b340fc92ddf9a1dfcb1132da5ccea6223f18c8a7ecb05d4a668"  # SHA-256
+
+
+def default_network() -> MattingNetwork:
+    """Build the network that comes with the package, on the CPU, in evaluation mode.
+
+    ``docs/model-card.md`` says what it was trained on and what it can do. Each call gives a network of its own.
+
+    Raises
+    ------
+    ValueError
+        The file is not the one that was packaged.
+
+    Examples
+    --------
+    >>> import torch
+    >>> image, trimap = torch.zeros(1, 3, 64, 64, dtype=torch.uint8), torch.full((1, 64, 64), 255, dtype=torch.uint8)
+    >>> default_network().matte(image, trimap).mean()  # the trimap knows it all
+    tensor(1., grad_fn=<MeanBackward0>)
+    """
+    return load_network(find_weights(DEFAULT))
+
+
+def find_weights(name: str | Path) -> Path:
+    """Return the file that is meant: ``default`` is the one that comes with the package, anything else a path."""
+    if str(name) != DEFAULT:
+        return Path(name)
+    _check()
+    return WEIGHTS
+
+
+@cache
+def _check() -> None:
+    found = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+    if found != DIGEST:
+        raise ValueError(f"{WEIGHTS}: expected SHA-256 {DIGEST}, found {found}; install the package again")
