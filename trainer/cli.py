@@ -147,7 +147,8 @@ def train(
         if init:
             overrides = (*overrides, f"network.init={_init(init)}")
         if validation:
-            overrides = (*overrides, f"validation.datasets={json.dumps(validation, ensure_ascii=False)}")
+            found = [where if "://" in where else str(Path(where).absolute()) for where in validation]  # for a resume
+            overrides = (*overrides, f"validation.datasets={json.dumps(found, ensure_ascii=False)}")
         config = _config(out, name, overrides, resume)
         code = _train(list(datasets), out, config, resume, device, dry_run, as_json)
     sys.exit(code)

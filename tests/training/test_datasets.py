@@ -58,11 +58,14 @@ def test_two_datasets_resume_exactly(
     assert lines[0] == lines[1]
 
 
-def test_each_dataset_has_its_scores(finished: Path, other: Path, tmp_path: Path) -> None:
+def test_each_dataset_has_its_scores(
+    finished: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Trained on one, validated on that one's split and on another whole; the best is by the error that is named."""
     out = tmp_path / "run"
+    monkeypatch.chdir(other.parent)
     done = command(
-        *arguments(finished, out, "--validation", str(other), "--validation", str(finished),
+        *arguments(finished, out, "--validation", "other", "--validation", str(finished),
                    "--set=validation.best=dataset.mse", "--set=validation.every=2"))  # fmt: skip
     assert done.code == 0, done.err
     records = [r for r in read_records(out) if r["kind"] == "validation"]
@@ -74,6 +77,8 @@ def test_each_dataset_has_its_scores(finished: Path, other: Path, tmp_path: Path
     assert next(r["step"] for r in reversed(records) if r.get("best")) == best["step"]
     assert f"best dataset.mse {best['best'][1]:.4g} at step {best['step']}" in done.err
     assert "validation on other, network" in done.err
+    monkeypatch.chdir(tmp_path)  # a resume finds them again from anywhere
+    assert command(str(finished), "--out", str(out), "--device=cpu", "--resume").code == 0
     page = (out / "index.html").read_text()
     assert "other: network" in page
     assert "dataset: network" in page
