@@ -14,22 +14,27 @@ from matting_compose.composer.base.errors import TrainingError  # noqa: E402 (on
 from matting_compose.trainer.networks.network import MattingNetwork  # noqa: E402
 from matting_compose.trainer.networks.recompute import recompute_features  # noqa: E402
 from matting_compose.trainer.training import learner, measure, plan  # noqa: E402
+from matting_compose.trainer.training.config import load_config  # noqa: E402
 from matting_compose.trainer.training.measure import _noise, measure_step  # noqa: E402
-from runs import CPU, arguments, command, same, tiny  # noqa: E402
+from runs import CPU, TINY, arguments, command, same, tiny  # noqa: E402
 
 
 def steps(count: int, *more: str) -> dict[str, Any]:
     """Take steps on noise; return the state, with the numbers of each."""
-    config = tiny("stream.crop=64", "network.norm=batch", *more)
+    own = any(item.startswith("network.name") for item in more)
+    items = [item for item in TINY if not (own and item.startswith("network."))]
+    config = load_config(None, [*items, "stream.crop=64", *(() if own else ("network.norm=batch",)), *more])
     taken = learner.Learner(config, CPU)
     numbers = [taken.step(i, [_noise(2, 64, False)]).numbers for i in range(count)]
     return taken.state() | {"numbers": numbers}
 
 
-@pytest.mark.parametrize("decoder", ["unpool", "resize"])
-def test_checkpointing_changes_nothing_but_memory(decoder: str) -> None:
+@pytest.mark.parametrize(
+    "network", [("network.decoder=unpool",), ("network.decoder=resize",), ("network.name=colournet",)]
+)
+def test_checkpointing_changes_nothing_but_memory(network: tuple[str, ...]) -> None:
     """Weights, averages and the statistics of normalisation, to the last bit."""
-    one, other = (steps(2, f"network.decoder={decoder}", *more) for more in ((), ("network.checkpointing=true",)))
+    one, other = (steps(2, *network, *more) for more in ((), ("network.checkpointing=true",)))
     assert same(one, other)
 
 

@@ -123,10 +123,12 @@ class MattingNetwork(nn.Module):
     def blocks(self) -> Iterator[nn.Module]:
         """Yield the parts whose features may be computed twice rather than kept; see `recompute`.
 
-        By default the members of the network's lists and sequences of modules.
+        By default the members of the network's lists and sequences of modules; a sequence of bare layers is one.
         """
         for part in self.children():
-            if isinstance(part, (nn.ModuleList, nn.Sequential)):
+            if isinstance(part, nn.Sequential) and not any(list(member.children()) for member in part):
+                yield part
+            elif isinstance(part, (nn.ModuleList, nn.Sequential)):
                 yield from part
 
     def random_weights_warnings(self) -> list[str]:

@@ -43,6 +43,9 @@ def recompute_features(network: MattingNetwork) -> None:
             f"network.checkpointing: {type(network).__name__} has no blocks: a ModuleList, a Sequential, or its own"
             " blocks()"
         )
+    for module in network.modules():
+        if getattr(module, "inplace", False):  # what a block is given again must be what it was given
+            vars(module)["inplace"] = False
     for block in blocks:
         block.forward = _Recomputed(block, block.forward)
 
