@@ -144,6 +144,7 @@ def write_matting(folder: Path) -> None:
         for name, part in (("images", image), ("alphas", alpha), ("masks", alpha), ("trimaps", trimap)):
             save(folder / name / f"{i}.png", part)
     save(folder / "photo.jpg", image)
+    save(folder / "mask.png", alpha)
     save(folder / "trimap.png", trimap)
     save(folder / "beach.jpg", photograph(100, 90, 7))
 
