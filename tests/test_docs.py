@@ -134,9 +134,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_matting(folder: Path) -> None:
     """Make a trained network, and what it is used and graded on."""
     pytest.importorskip("torch", reason="the pages on training need the 'train' extra")
+    from matting_compose.trainer import SHM, TNet
+    from matting_compose.trainer.networks.checkpoint import export_safetensors
     from small_networks import checkpoint, lively
 
     checkpoint(folder / "best.pt", lively(width=0.03, decoder="resize"))
+    tnet, mnet = TNet(encoder="lite0").eval(), lively()
+    for name, network in (("tnet", tnet), ("mnet", mnet), ("shm", SHM(tnet, mnet))):
+        export_safetensors(network, folder / f"{name}.safetensors")
     for i in range(2):
         foreground, alpha = soft_disc(60, 70, i)
         image = blend(foreground, alpha, photograph(60, 70, i))
