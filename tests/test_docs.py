@@ -45,6 +45,7 @@ SHORTER = {
     "build open431": "build open431 --variants 1",
     "--set shards.packing=solid --out mine": "--set shards.packing=solid --set variants=4 --out mine",
     "--rounds 15 --steps 10": "--rounds 3 --steps 1",
+    "--config my-training.toml --dry-run": "--config my-training.toml --dry-run --set network.width=0.1",
     "bench/networks.py --crop 160 --batch 8": "bench/networks.py mnet:width=0.03 --crop 32",
     "--megapixels 2 --rounds 5": "--megapixels 0.1 --rounds 1",
     "--out demo-run": "--out demo-run --steps 2 --set validation.limit=1",

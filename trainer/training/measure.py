@@ -76,8 +76,9 @@ def measure_step(config: Config, runtime: Runtime) -> StepMeasurement:
     few = min(max(2, learner.network.least_batch), table.batch)
     if runtime.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(runtime.device)
-    _timed(learner, config, runtime, few)  # what is done once: memory, kernels, compilation
-    seconds, memory = _timed(learner, config, runtime, few) / few * table.batch, runtime.peak_memory()
+    first = _timed(learner, config, runtime, few)  # with what is done once: memory, kernels, compilation
+    again = first if first > PATIENCE / 5 and runtime.device.type != "cuda" else _timed(learner, config, runtime, few)
+    seconds, memory = again / few * table.batch, runtime.peak_memory()
     estimated = runtime.device.type != "cuda" and seconds * config.optimiser.accumulate > PATIENCE
     largest = None
     if not estimated:
