@@ -131,7 +131,7 @@ def test_tensorboard_is_told(finished: Path, tmp_path: Path) -> None:
     losses = {r["step"]: r["losses"] for r in read_records(tmp_path / "run") if r["kind"] == "train"}
     found = {event.step: event.value for event in events.Scalars("train/losses/alpha_prediction")}
     assert found == {step: pytest.approx(value["alpha_prediction"]) for step, value in losses.items()}
-    assert {event.step for event in events.Scalars("validation/trimap-alone/sad")} == {0}
+    assert {event.step for event in events.Scalars("validation/dataset/trimap-alone/sad")} == {0}
     assert [event.step for event in events.Images("panel")] == [4]
 
 
@@ -176,5 +176,5 @@ def test_mlflow_is_told(finished: Path, tmp_path: Path) -> None:
     (run,) = client.search_runs(["0"])
     steps = [found.step for found in client.get_metric_history(run.info.run_id, "train/losses/alpha_prediction")]
     assert (run.info.status, steps) == ("FINISHED", [1, 2, 3, 4])
-    assert "validation/unknown-0.5/sad" in run.data.metrics
+    assert "validation/dataset/unknown-0.5/sad" in run.data.metrics
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"config.json", "panel-0000004.png"}
