@@ -22,7 +22,7 @@ from ..recipe import ListBackgrounds, Recipe
 from ..sources.backgrounds import Photographs, background_layout, select_backgrounds
 from ..sources.coco import coco_names
 from ..sources.foregrounds import Cutouts, Dim, Entry, ForegroundLayout, Pairs, Several, foreground_layout
-from ..sources.listings import document_name, list_pictures
+from ..sources.listings import document_name, list_pictures, say_once
 from ..sources.probe import ENDINGS
 from ..sources.trimap_files import supplied_trimaps
 from .check_background import background_error
@@ -93,6 +93,7 @@ class Diagnosis:
         return not any(finding.problem for finding in self.findings)
 
 
+@say_once()
 def examine(recipe: Recipe, *, jobs: int = -1, on_progress: OnProgress | None = None) -> Diagnosis:
     """Look at everything that a build would read.
 

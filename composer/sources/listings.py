@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -139,6 +140,23 @@ def log_passed_over(*listings: Listing) -> None:
     for listing in listings:
         if listing.passed_over:
             logger.warning("%s: %s", document_name(str(listing.root)), describe_passed_over([listing]))
+
+
+@contextmanager
+def say_once() -> Iterator[None]:
+    """Log what a folder holds that is not used once, however often the folder is listed meanwhile."""
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        before = len(said)
+        said.add(record.getMessage())
+        return len(said) > before
+
+    logger.addFilter(is_new)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_new)
 
 
 def document_name(name: str) -> str:

@@ -241,3 +241,11 @@ def test_doctor_dry_run_and_build_agree(tmp_path: Path) -> None:
     problems = " ".join(text for finding in found["findings"] if finding["problem"] for text in finding["names"])
     assert all(source in problems for source in sources)
     assert sources == {"torn.png", "opaque.png", "clear.png", "flat.png", "empty.png", "1.jpg", "2.jpg"}
+
+
+def test_what_is_passed_over_is_said_once(pictures: Pictures, caplog: pytest.LogCaptureFixture) -> None:
+    """The doctor lists the folders, and asks the plan, which lists them again."""
+    for folder in (pictures.cutouts, pictures.photos):
+        (folder / "a.psd").touch()
+    examine(load_recipe(None, foregrounds=pictures.cutouts, backgrounds=pictures.photos), jobs=1)
+    assert caplog.text.count("1 file passed over") == 2
