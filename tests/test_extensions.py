@@ -64,7 +64,7 @@ def trained(site: Path, dataset: Path) -> Path:
     """Train the package's network by its loss."""
     pytest.importorskip("torch", reason="training needs the 'train' extra")
     settings = ("network.name=tiny", "network.width=4", "losses={huber=1}", "stream.crop=32", "stream.sizes=[32]",
-                "stream.batch=2", "validation.limit=2", "log_every=1")  # fmt: skip
+                "stream.batch=2", "validation.limit=2", "log_every=1", 'trackers=["lines"]')  # fmt: skip
     out = dataset.parent / "run"
     more = [f"--set={setting}" for setting in settings]
     run(site, "matting-train", str(dataset), "--out", str(out), "--steps=2", "--device=cpu", *more)
@@ -113,6 +113,13 @@ def test_a_network_and_a_loss(trained: Path) -> None:
 
     assert "huber" in (trained / "metrics.jsonl").read_text()
     assert torch.load(trained / "last.pt", weights_only=True)["network"]["name"] == "tiny"
+
+
+def test_a_tracker(trained: Path) -> None:
+    """It is told each line, and the panels."""
+    text = (trained / "lines.txt").read_text()
+    assert "1 train/losses/huber " in text
+    assert " panel (" in text
 
 
 def test_a_metric(site: Path, dataset: Path, trained: Path, tmp_path: Path) -> None:

@@ -410,7 +410,7 @@ def test_a_full_disk_costs_lines_of_metrics_only(tmp_path: Path, caplog: pytest.
     log = RunLog(tmp_path, 0, 0, ignore_progress)
     file, disk = log._file, Disk()
     log._file = disk  # type: ignore[assignment]
-    scores = {"sad": 1.0, "mse": 1.0, "gradient": 1.0, "connectivity": 1.0}
+    scores = {"d": {"sad": 1.0, "mse": 1.0, "gradient": 1.0, "connectivity": 1.0}}
     for step, room in enumerate([10**6, 20, 0, 0, 10**6, 10**6]):
         disk.room = room
         log.validation(step, scores)

@@ -35,7 +35,7 @@ def recompute_features(network: MattingNetwork) -> None:
     >>> from matting_compose.trainer import MNet
     >>> network = MNet(width=0.125)
     >>> recompute_features(network)
-    >>> network(torch.zeros(1, 6, 16, 16)).mean().backward()
+    >>> network(torch.zeros(1, 6, 32, 32)).mean().backward()
     """
     blocks = list(network.blocks())
     if not blocks:

@@ -154,10 +154,10 @@ def trimap_errors(predicted: Array, truth: Array, alpha: Array) -> dict[str, flo
     for name, level in SEEN.items():
         one, other = predicted == level, truth == level
         union = np.count_nonzero(one | other)
-        ious[f"iou_{name}"] = np.count_nonzero(one & other) / union if union else 1.0
+        ious[f"iou_{name}"] = float(np.count_nonzero(one & other) / union) if union else 1.0
     soft = (alpha > 0) & (alpha < 255)
     count = np.count_nonzero(soft)
-    covered = np.count_nonzero(soft & (predicted == UNKNOWN)) / count if count else 1.0
+    covered = float(np.count_nonzero(soft & (predicted == UNKNOWN)) / count) if count else 1.0
     return {
         "trimap_error": 1 - sum(ious.values()) / len(ious),
         "accuracy": float((predicted == truth).mean()),
