@@ -12,7 +12,7 @@ from conftest import soft_disc
 pytest.importorskip("torch", reason="streams need the 'train' extra")
 
 from matting_compose.trainer.data.stream import open_stream
-from matting_compose.trainer.data.whole_scenes import WholeScenes, true_trimap, turn
+from matting_compose.trainer.data.whole_scenes import WholeScenes, place_beside, true_trimap, turn
 
 
 def test_crops_show_scenes_and_their_own_trimaps(finished: Path) -> None:
@@ -53,3 +53,33 @@ def test_turning_turns_all_alike() -> None:
     turn([picture, mask], 90)
     np.testing.assert_array_equal(picture, expected[0])
     np.testing.assert_array_equal(mask, expected[1])
+
+
+def test_crops_beside_the_subject_show_nobody(finished: Path) -> None:
+    """Where a composite has room, such a crop's alpha and trimap are background; where it has none, it is a scene."""
+    scenes = WholeScenes(share=(0.9, 1.0), rotate=0, nobody=1.0)
+    shown = next(iter(open_stream(finished, batch=12, crop=24, sizes=(32,), scenes=scenes)))
+    empty = [not alpha.any() for alpha in shown.alpha]
+    assert any(empty)
+    assert all(not trimap.any() for trimap, nobody in zip(shown.trimap, empty, strict=True) if nobody)
+    without = next(iter(open_stream(finished, batch=12, crop=24, sizes=(32,), scenes=WholeScenes(share=(0.9, 1.0)))))
+    assert all(alpha.any() for alpha in without.alpha)
+
+
+@pytest.mark.parametrize(
+    ("subject", "side"),
+    [((0, 30, 60, 60), 40), ((20, 0, 60, 100), 20), ((0, 0, 60, 89), None), ((0, 0, 60, 100), None)],
+)
+def test_the_largest_square_beside_a_subject(subject: tuple[int, int, int, int], side: int | None) -> None:
+    """Above, below, left or right of it, wherever most room is; none where that is too little."""
+    top, left, bottom, right = subject
+    alpha = np.zeros((60, 100), np.uint8)
+    alpha[top:bottom, left:right] = 1
+    found = {place_beside(alpha, np.random.default_rng(seed)) for seed in range(9)}
+    if side is None:
+        assert found == {None}
+        return
+    for length, (y, x) in filter(None, found):
+        assert length == side
+        assert not alpha[y : y + length, x : x + length].any()
+        assert (np.array([y + length, x + length]) <= alpha.shape).all()

@@ -20,7 +20,7 @@ from ...composer.dataset.dataset import Dataset
 from ...composer.dataset.reader import ShardReader
 from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN, Row
 from .remix import Layers, Mixer
-from .whole_scenes import WholeScenes, place_window, true_trimap, turn
+from .whole_scenes import WholeScenes, place_beside, place_window, true_trimap, turn
 
 __all__ = ["Augment", "CropBuffers", "Transform", "cut_crop", "unknown_pixel"]
 
@@ -113,7 +113,7 @@ def cut_crop(
     if scenes is None:
         side, corner = _unknown_window(reader, row, sizes, rng)
     else:
-        side, corner = place_window(row, scenes, rng)
+        side, corner = _scene_window(reader, row, scenes, rng)
     flip = bool(rng.random() < augment.flip)
     remixes = mixer is not None and rng.random() < mixer.settings.chance and row.composed  # else it has no layers
     foreground = np.empty_like(out.image) if remixes and out.foreground is None else out.foreground
@@ -172,6 +172,15 @@ def _unknown_window(
     side = min(sizes[int(rng.integers(len(sizes)))], row.height, row.width)
     y, x = unknown_pixel(reader, row, rng)
     return side, (min(max(y - side // 2, 0), row.height - side), min(max(x - side // 2, 0), row.width - side))
+
+
+def _scene_window(
+    reader: ShardReader, row: Row, scenes: WholeScenes, rng: np.random.Generator
+) -> tuple[int, tuple[int, int]]:
+    """Draw a window of most of a composite, or of a part of it where nobody is."""
+    if scenes.nobody and rng.random() < scenes.nobody and (beside := place_beside(reader.read(row).alpha, rng)):
+        return beside
+    return place_window(row, scenes, rng)
 
 
 def unknown_pixel(reader: ShardReader, row: Row, rng: np.random.Generator) -> tuple[int, int]:

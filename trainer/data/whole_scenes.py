@@ -15,12 +15,15 @@ from ...composer.base.settings import Range, Table
 from ...composer.compositing.trimaps import Trimap, trimap_strategy
 from ...composer.dataset.rows import Row
 
-__all__ = ["WholeScenes", "place_window", "true_trimap", "turn"]
+__all__ = ["WholeScenes", "place_beside", "place_window", "true_trimap", "turn"]
 
 Array = NDArray[np.uint8]
 
 
 OPAQUE, CLEAR = 250, 5  # what resampling leaves of 255 and 0
+
+
+LEAST_BESIDE = 0.25  # of a composite's shorter side: a smaller window beside the subject would be enlarged too far
 
 
 class WholeScenes(Table):
@@ -32,6 +35,12 @@ class WholeScenes(Table):
         default=(10, 20),
         description="thousandths of the subject's size: how far the true trimap is unknown on either side of an edge",
     )
+    nobody: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of crops beside the subject, where a composite has room: nobody there",
+    )
 
 
 def place_window(row: Row, settings: WholeScenes, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
@@ -39,6 +48,42 @@ def place_window(row: Row, settings: WholeScenes, rng: np.random.Generator) -> t
     shorter = min(row.height, row.width)
     side = min(shorter, max(1, round(shorter * rng.uniform(*settings.share))))
     return side, (int(rng.integers(row.height - side + 1)), int(rng.integers(row.width - side + 1)))
+
+
+def place_beside(alpha: Array, rng: np.random.Generator) -> tuple[int, tuple[int, int]] | None:
+    """Draw a window in which nothing of the subject is: its side, px, and its corner (y, x).
+
+    Parameters
+    ----------
+    alpha : (H, W) uint8
+        Of the whole composite.
+    rng : np.random.Generator
+
+    Returns
+    -------
+    tuple or None
+        The largest square above, below, left or right of all that is not background, somewhere along that strip; None
+        where it would be smaller than a quarter of the shorter side.
+
+    Examples
+    --------
+    >>> alpha = np.zeros((60, 90), np.uint8)
+    >>> alpha[:, 10:50] = 255
+    >>> side, (y, x) = place_beside(alpha, np.random.default_rng(0))
+    >>> side, x
+    (40, 50)
+    """
+    height, width = alpha.shape
+    x, y, across, down = cv2.boundingRect(alpha)
+    strips = (
+        (0, 0, y, width), (y + down, 0, height - y - down, width),
+        (0, 0, height, x), (0, x + across, height, width - x - across),
+    )  # fmt: skip
+    top, left, tall, wide = max(strips, key=lambda strip: min(strip[2:]))
+    side = min(tall, wide)
+    if side < LEAST_BESIDE * min(height, width):
+        return None
+    return side, (top + int(rng.integers(tall - side + 1)), left + int(rng.integers(wide - side + 1)))
 
 
 def turn(parts: list[Array], degrees: float) -> None:

