@@ -62,7 +62,15 @@ def _resize(x: str, size: str, add: Graph, antialias: int = 0) -> str:
     """Resample bilinearly to (height, width), as ``interpolate`` does without aligned corners."""
     whole = add("Concat", add("Shape", x, start=0, end=2), size, axis=0)
     return add(
-        "Resize", x, "", "", whole, mode="linear", coordinate_transformation_mode="half_pixel", antialias=antialias
+        "Resize",
+        x,
+        "",
+        "",
+        whole,
+        mode="linear",
+        coordinate_transformation_mode="half_pixel",
+        antialias=antialias,
+        exclude_outside=antialias,
     )
 
 
