@@ -45,7 +45,7 @@ def _write_tnet(tnet: TNet, x: str, add: Graph) -> str:
     found = _chain(body, _write_pyramid(tnet.pyramid, deep, add), add)
     for detail, skip in zip(tnet.details or (), reversed(fine), strict=True):
         larger = _resize(found, add("Shape", skip, start=2, end=4), add)
-        found = _chain(list(detail.layers), add("Concat", larger, skip, axis=1), add)
+        found = _chain(list(detail.get_submodule("layers").children()), add("Concat", larger, skip, axis=1), add)
     return _resize(write_layer(classes, found, add), size, add)
 
 
