@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from . import __version__
-from .composer.base.errors import RecipeError
+from .composer.base.errors import FileError, RecipeError
 from .composer.base.text import count_of, format_duration, format_size
 from .composer.console.options import A_FOLDER, A_PATH, AS_JSON, HELP, JOBS, Command, DatasetPath, shared_options
 from .composer.console.progress_bar import show_progress
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Names only: the module that knows more imports NumPy, and help must not wait for that. A test compares.
 LAYOUTS = ("aim500", "am2k", "p3m10k", "ppm100")
+
+DEMO = "demo"  # the recipe of who names neither a recipe nor foregrounds
 
 EXIT_CODES = """\b
 Exit codes: 0 all is well; 1 failed; 2 wrong usage or recipe;
@@ -106,20 +108,42 @@ def build(
     """
     with handle_errors():
         from .composer.base.storage import resolve_path
-        from .composer.recipe import load_recipe
 
         if cluster and jobs != -1:
             raise click.UsageError("--jobs is for this machine; with --cluster, its workers decide")
         if dry_run and (share or cluster):
             raise click.UsageError("--dry-run looks at the whole, on this machine; leave --shards and --cluster out")
         part = _share(share)
-        recipe = recipe or (None if foregrounds else "demo")
         if variants is not None:
             overrides = (f"variants={variants}", *overrides)
-        loaded = load_recipe(recipe, overrides, foregrounds=foregrounds, alphas=alphas, backgrounds=backgrounds)
-        out = resolve_path(out or Path(Path(recipe).stem if recipe else "dataset"))
+        loaded = _load(recipe, overrides, foregrounds, alphas, backgrounds)
+        out = resolve_path(out or Path(Path(recipe).stem if recipe else "dataset" if foregrounds else DEMO))
         code = _dry_run(loaded, out, jobs, as_json) if dry_run else _build(loaded, out, jobs, part, cluster, as_json)
     sys.exit(code)
+
+
+def _load(
+    name: str | None,
+    overrides: tuple[str, ...],
+    foregrounds: Path | None,
+    alphas: Path | None,
+    backgrounds: Path | None,
+) -> Recipe:
+    """Read the recipe that is meant: with no name and no folders the demo."""
+    from .composer.fetching.corpus import list_corpora
+    from .composer.recipe import load_recipe
+
+    if name is None and foregrounds is None and alphas is None and backgrounds is not None:
+        raise click.UsageError(
+            f"--backgrounds says what lies behind; say by --foregrounds, or by a recipe, what stands before it:"
+            f" '{DEMO} --backgrounds {backgrounds}' lays drawn pictures over yours"
+        )
+    name = name or (None if foregrounds else DEMO)
+    recipe = load_recipe(name, overrides, foregrounds=foregrounds, alphas=alphas, backgrounds=backgrounds)
+    root = getattr(recipe.foreground_tables[0], "root", None)
+    if name in list_corpora() and not (root and root.exists()):
+        raise FileError(f"{root}: no such folder; its pictures are brought by: matting-compose fetch {name}")
+    return recipe
 
 
 def _share(text: str | None) -> Share:
@@ -207,10 +231,8 @@ def doctor(
     with handle_errors("Nothing was written"):
         from .composer.building.doctor import examine
         from .composer.console.printing import print_diagnosis
-        from .composer.recipe import load_recipe
 
-        recipe = recipe or (None if foregrounds else "demo")
-        loaded = load_recipe(recipe, overrides, foregrounds=foregrounds, alphas=alphas, backgrounds=backgrounds)
+        loaded = _load(recipe, overrides, foregrounds, alphas, backgrounds)
         with show_progress() as report:
             found = examine(loaded, jobs=jobs, on_progress=report)
         if as_json:
@@ -241,7 +263,11 @@ def recipes(name: str | None) -> None:
             click.echo(read_shipped(name, MANIFESTS, "recipe", RecipeError), nl=False)
 
 
-@compose.command(epilog=EXIT_CODES)
+@compose.command(
+    epilog="""\b
+    Exit codes: 0 all is there; 1 failed; 2 wrong usage;
+    3 finished, but some pictures are missing; 130 interrupted."""
+)
 @click.argument("corpus")
 @click.option(
     "--out",

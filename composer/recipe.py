@@ -210,8 +210,10 @@ class Shards(Table):
 class Split(Table):
     """Which foregrounds are kept for validation; no foreground is on both sides."""
 
-    validation: Fraction | tuple[str, ...] = Field(
-        default=0.0, description="a share of the foregrounds, or their names"
+    validation: Fraction | tuple[str, ...] | Literal["auto"] = Field(
+        default=0.0,
+        description="a share of the foregrounds, or their names; auto, as of folders without a recipe: a tenth where"
+        " there are 20 or more, else none",
     )
 
 
@@ -401,8 +403,9 @@ def load_recipe(
     Parameters
     ----------
     name : str, Path or None
-        A shipped recipe's name, the path of a TOML file, or None for the defaults. Relative paths inside a file are
-        relative to the file, all others to the working directory.
+        A shipped recipe's name, the path of a TOML file, or None for the defaults, and ``split.validation = "auto"``
+        if there are `foregrounds`. Relative paths inside a file are relative to the file, all others to the working
+        directory.
     overrides : Sequence[str]
         ``key=value``, the key dotted (``trimap.erode=[2,30]``); values are TOML, else plain text.
     foregrounds, alphas, backgrounds : Path, optional
@@ -421,6 +424,8 @@ def load_recipe(
     (4, (2.0, 30.0))
     """
     data, folder = read_toml(name, MANIFESTS, "recipe", RecipeError)
+    if name is None and foregrounds is not None:
+        data["split"] = {"validation": "auto"}
     _anchor(data, folder)
     _place_foregrounds(data, foregrounds, alphas)
     if backgrounds is not None:

@@ -53,6 +53,8 @@ SHORTER = {
     "--out run --config modern": "--out run --config demo --steps 2 --set validation.limit=1",
     "--out run-own": "--out run-own --steps 1 --set stream.batch=2 --set validation.limit=1",
     "--out run-two": "--out run-two --steps 1 --set stream.batch=2 --set validation.limit=1 --set network.width=0.1",
+    "--out dim-run": "--out dim-run --steps 1 --set validation.limit=1 --set network.width=0.1 --set stream.batch=2"
+    " --set network.encoder=random --set stream.workers=0 --set stream.crop=32 --set stream.sizes=[32]",
     "--out tuned": "--out tuned --steps 1 --set stream.batch=2 --set validation.limit=1 --set network.width=0.1",
     "--out own --config default": "--out own --config default --set stream.batch=2 --set validation.limit=1",
     "--steps 500 --set optimiser": "--steps 1 --set optimiser",

@@ -17,6 +17,7 @@ from ..compositing.trimaps import Trimap, soft_share
 from ..dataset.documents import Split
 from ..dataset.packings import load_packing
 from ..recipe import ForegroundTable, Recipe
+from ..recipe import Split as SplitTable
 from ..sources.backgrounds import select_backgrounds
 from ..sources.foregrounds import Entry, ForegroundLayout, foreground_layout
 from .plan import Plan, composed_counts, median_pixels
@@ -28,6 +29,9 @@ FEWEST_ROWS = 8  # of shards, where there are foregrounds enough: a small datase
 
 
 MANY = 512  # alphas that are worth more than one process
+
+
+ENOUGH, KEPT = 20, 0.1  # foregrounds from which split.validation = auto keeps a share, and which
 
 
 AS_IT_IS_COSTS = 2  # composites: what a picture as it is takes with all its trimaps
@@ -75,6 +79,7 @@ def make_plan(recipe: Recipe, shape: tuple[int, int] | None = None) -> Plan:
             f"{name}: {reason}; without it, pairing listed would give later foregrounds other backgrounds than theirs."
             " Lower foregrounds.min_side, leave foregrounds.transparency out, or use pairing.order = shuffled"
         )
+    recipe = _settle_split(recipe, entries, counts)
     return Plan(
         recipe,
         tuple(entries),
@@ -160,10 +165,22 @@ def _soft_share(layout: ForegroundLayout, settings: Trimap, entry: Entry) -> flo
         return None  # it stays in the plan, fails when it is rendered, and is listed there
 
 
+def _settle_split(recipe: Recipe, entries: list[Entry], counts: tuple[int, ...]) -> Recipe:
+    """Put the share that ``auto`` stands for in its place: a plan says what it does."""
+    if recipe.split.validation != "auto":
+        return recipe
+    free = sum(
+        count > 0 and recipe.foreground_tables[entry.table].split is None
+        for entry, count in zip(entries, counts, strict=True)
+    )
+    return recipe.model_copy(update={"split": SplitTable(validation=KEPT if free >= ENOUGH else 0.0)})
+
+
 def _split(entries: list[Entry], counts: tuple[int, ...], recipe: Recipe) -> tuple[Split, ...]:
     sides = [recipe.foreground_tables[entry.table].split for entry in entries]
     free = [(entry.key, count) for entry, count, side in zip(entries, counts, sides, strict=True) if side is None]
     wanted = recipe.split.validation
+    assert wanted != "auto"
     if isinstance(wanted, tuple):
         unknown = sorted(set(wanted) - {key for key, _ in free})
         if unknown:

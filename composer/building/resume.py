@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from ..base.errors import BuildError, DatasetError
 from ..base.files import LOCK, TEMPORARY, file_sha256, write_json
 from ..base.storage import is_remote, list_sizes
 from ..dataset.checksums import read_checksums
 from ..dataset.documents import Sidecar, load_sidecar
-from ..recipe import Recipe, rooted
+from ..recipe import Recipe, Split, rooted
 from .inputs import BuildInputs
 from .make_plan import make_plan
 from .plan import PLAN, VERSION, Plan, ShardPlan
@@ -39,7 +41,13 @@ def plan_build(recipe: Recipe, out: Path) -> Plan:
     begun = path.exists()
     if not begun:
         _refuse_foreign(out)
-    plan = make_plan(rooted(recipe), shape=_begun_shape(path) if begun else None)
+    recipe, shape = rooted(recipe), None
+    if begun:
+        old = _read_begun(path)
+        shape = tuple(old["shape"])
+        if recipe.split.validation == "auto":
+            recipe = recipe.model_copy(update={"split": _begun_split(old, path)})
+    plan = make_plan(recipe, shape)
     if begun:
         _refuse_other_plan(plan, out)
     return plan
@@ -110,14 +118,18 @@ def _read_begun(path: Path) -> dict[str, Any]:
         height, width = (int(side) for side in old["shape"])
         if min(height, width) < 1:
             raise ValueError(f"shape is {old['shape']}")
+        old["shape"] = [height, width]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BuildError(f"{path}: damaged ({error}); move the folder aside, or restore the file") from None
     return dict(old)
 
 
-def _begun_shape(path: Path) -> tuple[int, int]:
-    height, width = _read_begun(path)["shape"]
-    return int(height), int(width)
+def _begun_split(old: dict[str, Any], path: Path) -> Split:
+    """Return what a build kept for validation when it was begun: other defaults since are no other plan."""
+    try:
+        return Split.model_validate(old["recipe"]["split"])
+    except (KeyError, TypeError, ValidationError) as error:
+        raise BuildError(f"{path}: damaged ({error}); move the folder aside, or restore the file") from None
 
 
 def committed_sidecars(

@@ -57,15 +57,21 @@ def headline(plan: Plan) -> str:
     return (
         f"{count_of(len(plan), 'composite')}: {count_of(len(counts), 'foreground')} × {variants}"
         f" {'variant' if variants == '1' else 'variants'} {over},"
-        f" in {count_of(len(plan.shards), 'shard')}"
+        f" in {count_of(len(plan.shards), 'shard')}; {kept_apart(plan.splits.count('validation'))}"
     )
+
+
+def kept_apart(foregrounds: int) -> str:
+    """Say how many foregrounds a training would be validated on."""
+    return f"{count_of(foregrounds, 'foreground')} kept for validation" if foregrounds else "none kept for validation"
 
 
 def print_dry_run(found: DryRun) -> None:
     """Print what a build would make, cost and stumble over."""
     smallest, median, largest = (f"{width}×{height}" for width, height in (found.smallest, found.median, found.largest))
     free = "" if found.free_bytes is None else f", of {format_size(found.free_bytes)} free"
-    print(f"  validation   {count_of(found.validation, 'foreground')}, kept apart")
+    ways = "" if found.validation else ": --set split.validation=0.1 keeps a tenth, or train with --validation DATASET"
+    print(f"  validation   {kept_apart(found.validation)}{ways}")
     print(f"  sizes        {smallest} to {largest} px, median {median}")
     print(f"  disk         about {format_size(found.bytes)}{free}")
     print(f"  time         about {format_duration(found.seconds)}")

@@ -10,10 +10,11 @@ import pytest
 
 from conftest import Pictures, call, photograph, save
 from matting_compose.composer import open_dataset
-from matting_compose.composer.base.errors import PlanError
+from matting_compose.composer.base.errors import BuildError, PlanError
 from matting_compose.composer.building.make_plan import make_plan
-from matting_compose.composer.building.plan import Plan
-from matting_compose.composer.recipe import load_recipe
+from matting_compose.composer.building.plan import PLAN, Plan
+from matting_compose.composer.building.resume import plan_build
+from matting_compose.composer.recipe import Recipe, Split, load_recipe
 
 
 def plan(pictures: Pictures, *overrides: str) -> Plan:
@@ -187,3 +188,36 @@ def test_foregrounds_are_chosen_by_their_transparency(tmp_path: Path) -> None:
         assert opaque.startswith("opaque.png")
         assert " 0.0 % soft" in opaque.replace("(", " ")
     assert [row.key for row in open_dataset(tmp_path / "d").rows()] == ["hair_0", "hair_1"]
+
+
+def many(pictures: Pictures, count: int) -> Recipe:
+    """Return the recipe of two folders, of so many cut-outs, none of whose keys is given."""
+    for number in range(len(list(pictures.cutouts.iterdir())), count):
+        (pictures.cutouts / f"disc {number}.png").hardlink_to(pictures.cutouts / "disc 0.png")
+    return load_recipe(None, ["variants=1"], foregrounds=pictures.cutouts, backgrounds=pictures.photos)
+
+
+def test_folders_without_a_recipe_keep_a_tenth_for_validation(pictures: Pictures) -> None:
+    """Of 20 foregrounds and more; fewer are all trained on. A recipe keeps what it says."""
+    few = make_plan(many(pictures, 19))
+    assert (few.splits.count("validation"), few.recipe.split.validation) == (0, 0.0)
+    enough = make_plan(many(pictures, 20))
+    assert (enough.splits.count("validation"), enough.recipe.split.validation) == (2, 0.1)
+    assert enough.sha256 == make_plan(load_recipe(
+        None, ["variants=1", "split.validation=0.1"], foregrounds=pictures.cutouts, backgrounds=pictures.photos
+    )).sha256  # fmt: skip
+    assert drawn(40, 5, "split.validation=0").splits.count("validation") == 0
+
+
+def test_a_build_that_was_begun_keeps_its_split(pictures: Pictures, tmp_path: Path) -> None:
+    """Also where folders without a recipe would keep another share today; a damaged plan is named."""
+    recipe, out = many(pictures, 20), tmp_path / "dataset"
+    begun = make_plan(recipe.model_copy(update={"split": Split(validation=0.0)}))
+    out.mkdir()
+    document = {"plan_sha256": begun.sha256, **begun.document()}
+    (out / PLAN).write_text(json.dumps(document))
+    assert plan_build(recipe, out).sha256 == begun.sha256
+    document["recipe"]["split"] = {"validation": 7}
+    (out / PLAN).write_text(json.dumps(document))
+    with pytest.raises(BuildError, match=r"plan\.json: damaged"):
+        plan_build(recipe, out)

@@ -11,7 +11,7 @@ import click
 import numpy as np
 import pytest
 
-from conftest import Pictures, run, save
+from conftest import Pictures, call, run, save
 from matting_compose.cli import compose
 
 
@@ -148,3 +148,31 @@ with handle_errors():
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
         found = done.returncode, done.stderr.count("KeyError"), "Interrupted." in done.stderr
         assert found == (130, complaints, True)
+
+
+def test_what_is_kept_for_validation_is_said(pictures: Pictures, tmp_path: Path) -> None:
+    """In the first line, and in a dry run with the way to keep some."""
+    none = call(*pictures.arguments(tmp_path / "d", "--dry-run", "-j", "1"))
+    assert "; none kept for validation" in none.out.splitlines()[0]
+    assert "--set split.validation=0.1 keeps a tenth" in none.out
+    some = call(*pictures.arguments(tmp_path / "d", "--dry-run", "-j", "1", "--set", "split.validation=0.4"))
+    assert some.out.count("2 foregrounds kept for validation") == 2
+
+
+def test_nobody_composes_drawings_over_photographs_unasked(pictures: Pictures, tmp_path: Path) -> None:
+    """Backgrounds alone are half an order; the demo's foregrounds are asked for by its name."""
+    for command in ("build", "doctor"):
+        done = call(command, "--backgrounds", str(pictures.photos), cwd=tmp_path)
+        assert (done.code, "--foregrounds" in done.err, "'demo --backgrounds" in done.err) == (2, True, True)
+    assert not list(tmp_path.glob("d*"))
+    one = ("--set", "foregrounds.count=2", "-j", "1")
+    asked = call("build", "demo", "--backgrounds", str(pictures.photos), "--dry-run", *one, cwd=tmp_path)
+    assert (asked.code, "over 7 backgrounds" in asked.out) == (0, True)
+
+
+def test_a_corpus_that_is_not_there_names_what_fetches_it(tmp_path: Path) -> None:
+    """Also before a dry run and by the doctor; fetch has exit codes of its own."""
+    for arguments in (["build"], ["build", "--dry-run"], ["doctor"]):
+        done = call(*arguments, "open431", cwd=tmp_path)
+        assert (done.code, "matting-compose fetch open431" in done.err) == (1, True)
+    assert "some pictures are missing" in call("fetch", "--help").out
