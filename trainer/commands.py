@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,14 @@ def _is_checkpoint(path: Path) -> bool:
     help="Which composites of the dataset.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Only so many pictures, spread evenly over all.")
-@click.option("--checkpoint", type=A_PATH, help="A trained network; adds the method network where none is given.")
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    type=A_PATH,
+    multiple=True,
+    help="A trained network; adds the method network where none is given. Repeatable; of several, a T-Net alone is"
+    " graded by its segmentation.",
+)
 @click.option(
     "--method",
     "methods",
@@ -245,7 +253,7 @@ def evaluate(
     dataset: Path | None,
     split: str,
     limit: int | None,
-    checkpoint: Path | None,
+    checkpoints: tuple[Path, ...],
     methods: tuple[str, ...],
     metrics: str | None,
     whole: bool,
@@ -267,6 +275,7 @@ def evaluate(
     Examples:
       matting-evaluate --predictions mattes/ --truths alpha/ --trimaps trimaps/
       matting-evaluate --checkpoint last.pt --dataset dataset -o scores
+      matting-evaluate --checkpoint run --checkpoint other-run --dataset dataset
       matting-evaluate --images photos/ --trimaps trimaps/ --truths alpha/ --checkpoint last.pt
           --method network --method closed-form --method knn --method perfect-mask --method trimap
 
@@ -274,9 +283,9 @@ def evaluate(
     Exit codes: 0 all is well; 1 failed; 2 wrong usage;
     3 finished, but a method failed on some pictures; 130 interrupted.
     """
-    if checkpoint and not methods:
+    if len(checkpoints) == 1 and not methods:
         methods = ("network",)
-    _check_usage(predictions, truths, dataset, methods, checkpoint)
+    _check_usage(predictions, truths, dataset, methods, checkpoints)
     if tile % 16:
         raise click.UsageError(f"--tile takes a multiple of 16, such as {tile // 16 * 16}")
     with handle_errors(WHOLE):
@@ -284,12 +293,12 @@ def evaluate(
         from .evaluation.evaluate import Competitor
         from .evaluation.evaluate import evaluate as grade
         from .evaluation.scoresheet import as_document, as_table, open_scores, write_scoresheet
-        from .inference.methods import MatteOptions, prepare
+        from .inference.methods import MatteOptions, prepare, usual_method
 
         if out:
             require_packages("jinja2", extra="report")  # now, not when everything is graded
         _check_device(device)
-        matte = MatteOptions(checkpoint, device, tile, max_side)
+        matte = MatteOptions(None, device, tile, max_side)
         cases: list[Any] = (
             dataset_cases(dataset, split)  # type: ignore[arg-type]  # click has checked the choice
             if dataset
@@ -300,9 +309,12 @@ def evaluate(
         competitors = [
             Competitor(_name(folder, predictions), prediction=number) for number, folder in enumerate(predictions)
         ]
-        for method in dict.fromkeys(methods):
-            prepare(method, matte)
-            competitors.append(Competitor(method, method=method))
+        for method, path in _methods(methods, checkpoints):
+            own = replace(matte, checkpoint=path)
+            chosen = method or usual_method(own)
+            prepare(chosen, own)
+            network = _name(path, checkpoints) if path and len(checkpoints) > 1 else ""
+            competitors.append(Competitor(f"{network} {method or ''}".strip(), chosen, checkpoint=path))
         with open_scores(out) if out else nullcontext() as on_score, show_progress() as report:
             result = grade(
                 cases,
@@ -329,16 +341,24 @@ def _check_usage(
     truths: Path | None,
     dataset: Path | None,
     methods: tuple[str, ...],
-    checkpoint: Path | None,
+    checkpoints: tuple[Path, ...],
 ) -> None:
     if (dataset is None) == (truths is None):
         raise click.UsageError("give either --dataset, or --truths and what goes with them")
     if dataset and predictions:
         raise click.UsageError("--predictions go with --truths; a dataset is graded with --checkpoint or --method")
-    if not predictions and not methods:
+    if not (predictions or methods or checkpoints):
         raise click.UsageError("nothing to grade: give --predictions, --checkpoint or --method")
-    if "network" in methods and not checkpoint:
+    if "network" in methods and not checkpoints:
         raise click.UsageError("--method network needs a --checkpoint; default is what comes with the package")
+
+
+def _methods(methods: tuple[str, ...], checkpoints: tuple[Path, ...]) -> list[tuple[str | None, Path | None]]:
+    """Pair those methods that a network has with each checkpoint; no method is the checkpoint's usual one."""
+    if not methods:
+        return [(None, path) for path in checkpoints]
+    networks = checkpoints or (None,)
+    return [(m, path) for m in dict.fromkeys(methods) for path in (networks if m in NETWORK else (None,))]
 
 
 def _name(folder: Path, folders: tuple[Path, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,16 @@ def test_the_whole_network_is_used_as_any_other(tmp_path: Path) -> None:
     graded = ran(commands.evaluate, "--images", tmp_path / "images", "--truths", tmp_path / "truths", "--checkpoint",
                  joined, "-j", "1", "--json")  # fmt: skip
     assert graded.exit_code == 0, graded.output
+    both = ran(commands.evaluate, "--images", tmp_path / "images", "--truths", tmp_path / "truths", "--checkpoint",
+               tnet, "--checkpoint", joined, "--method", "segmentation", "-j", "1", "--json")  # fmt: skip
+    names = [summary["competitor"] for summary in json.loads(both.stdout)["summaries"]]
+    assert names == ["tnet.safetensors segmentation", "shm.safetensors segmentation"]
+    usual = ran(commands.evaluate, "--images", tmp_path / "images", "--truths", tmp_path / "truths", "--checkpoint",
+                tnet, "--checkpoint", joined, "-j", "1", "--json")  # fmt: skip
+    means = {s["competitor"]: s["means"]["sad"]["mean"] for s in json.loads(usual.stdout)["summaries"]}
+    first = json.loads(both.stdout)["summaries"][0]["means"]["sad"]["mean"]
+    assert means["tnet.safetensors"] == first
+    assert means["shm.safetensors"] == json.loads(graded.stdout)["summaries"][0]["means"]["sad"]["mean"]
 
 
 def test_half_of_it_is_told_as_that(tmp_path: Path) -> None:

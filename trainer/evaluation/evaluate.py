@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import cv2
@@ -60,11 +61,18 @@ class Competitor:
         One of `methods.METHODS`, or `PERFECT`; or
     prediction : int
         Which of the cases' predictions.
+    checkpoint : Path, optional
+        The method's, where it is not that of the `MatteOptions`.
     """
 
     name: str
     method: str | None = None
     prediction: int = 0
+    checkpoint: Path | None = None
+
+    def own(self, options: MatteOptions) -> MatteOptions:
+        """Give the options of its mattes."""
+        return replace(options, checkpoint=self.checkpoint) if self.checkpoint else options
 
 
 @dataclass(frozen=True)
@@ -199,7 +207,7 @@ def evaluate(
     for competitor in competitors:
         if competitor.method in (None, PERFECT):
             continue
-        alone = finds_trimaps(competitor.method, options)
+        alone = finds_trimaps(competitor.method, competitor.own(options))
         if not all(case.has_image and (alone or case.has_trimap) for case in cases):
             raise FileError(f"{competitor.method} makes mattes of images and trimaps: give --images and --trimaps")
     set_name = find_set(metrics, cases[0].has_trimap)
@@ -292,7 +300,7 @@ def _grade(options: MatteOptions, set_name: SetName, with_picture: bool, task: _
 
 
 def _prediction(task: _Task, pictures: CasePictures, options: MatteOptions) -> UInt8Array:
-    method = task.competitor.method
+    method, options = task.competitor.method, task.competitor.own(options)
     if method is None:
         path = task.case.predictions[task.competitor.prediction]
         return read_matte(path, path.name, role="prediction")[0]

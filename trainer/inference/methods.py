@@ -38,6 +38,7 @@ __all__ = [
     "network_of",
     "prepare",
     "to_bytes",
+    "usual_method",
 ]
 
 
@@ -155,6 +156,11 @@ def make_automatic(method: str, image: UInt8Array, options: MatteOptions) -> Fou
     return found
 
 
+def usual_method(options: MatteOptions) -> str:
+    """Choose how a checkpoint is used unasked: ``segmentation`` of a T-Net alone, else ``network``. Raise as it."""
+    return "network" if "alpha" in network_of(options).outputs else "segmentation"
+
+
 def prepare(method: str, options: MatteOptions) -> None:
     """Load what a method needs, so that what is not there is said once, and before any picture is read.
 
@@ -196,7 +202,7 @@ def network_of(options: MatteOptions) -> MattingNetwork:
     return _load(options.checkpoint or Path(DEFAULT), options.device)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=2)  # one after the other is graded
 def _load(path: Path, device: str) -> MattingNetwork:
     try:
         from ..networks.checkpoint import load_network
