@@ -326,11 +326,11 @@ def evaluate(
                 on_score=on_score,
                 on_progress=report,
             )
-            if out:
-                write_scoresheet(result, out)
-    click.echo(json.dumps(as_document(result)) if as_json else as_table(result))
-    for failure in result.failures:
-        write_error(f"{failure.competitor} on {failure.image}: {failure.reason}")
+        click.echo(json.dumps(as_document(result)) if as_json else as_table(result))
+        for failure in result.failures:
+            write_error(f"{failure.competitor} on {failure.image}: {failure.reason}")
+        if out:  # once they are shown: a disk that refuses them costs no score
+            write_scoresheet(result, out)
     if out:
         tell(f"Look at {out / 'worst.html'}")
     sys.exit(CLEAN if not result.failures else WITH_FAILURES if result.scores else FAILED)

@@ -292,15 +292,8 @@ def test_a_part_of_a_test_set_is_never_graded_in_silence(tree: Path) -> None:
 
 
 def test_scores_are_kept_as_they_come(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An output that cannot be written is found before the first; what was graded stays, and goes when all is."""
-    (tmp_path / "file").write_text("mine")
+    """What was graded before an interruption stays, and goes when all is."""
     given = ["--predictions", tree / "blurred", *folders(tree, "truths"), "-o"]
-    graded: list[object] = []
-    monkeypatch.setattr(evaluate, "summarise", lambda *_: graded.append(1))
-    done = grade(*given, tmp_path / "file")
-    assert (done.exit_code, graded) == (1, [])
-    assert "file: cannot be written" in done.stderr
-    assert (tmp_path / "file").read_text() == "mine"
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -313,6 +306,23 @@ def test_scores_are_kept_as_they_come(tree: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.undo()
     assert grade(*given, tmp_path / "out").exit_code == 0
     assert not (tmp_path / "out" / "scores.partial.csv").exists()
+
+
+def test_scores_that_cannot_be_written_are_shown(tree: Path, tmp_path: Path) -> None:
+    """An output that is no folder is told before the first; a disk that is full in between ends no grading."""
+    given = ["--predictions", tree / "blurred", *folders(tree, "truths"), "-o"]
+    shown = grade(*given[:-1]).stdout
+    (tmp_path / "file").write_text("mine")
+    done = grade(*given, tmp_path / "file")
+    assert (done.exit_code, done.stdout) == (1, shown)
+    assert "file: cannot be written" in done.stderr.splitlines()[0]
+    assert (tmp_path / "file").read_text() == "mine"
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "scores.partial.csv").symlink_to("/dev/full")
+    done = grade(*given, tmp_path / "out")
+    assert (done.exit_code, done.stdout) == (0, shown)
+    assert "the disk is full" in done.stderr
+    assert len((tmp_path / "out" / "scores.csv").read_text().splitlines()) == 4
 
 
 @dataclass(frozen=True)

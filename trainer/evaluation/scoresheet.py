@@ -6,8 +6,9 @@ import base64
 import csv
 import io
 import json
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -21,6 +22,9 @@ from .metric_sets import TITLES
 __all__ = ["as_document", "as_table", "open_scores", "write_scoresheet"]
 
 PARTIAL: Final = "scores.partial.csv"
+
+
+logger = logging.getLogger(__name__)
 
 
 def as_document(evaluation: Evaluation) -> dict[str, Any]:
@@ -40,40 +44,60 @@ def as_document(evaluation: Evaluation) -> dict[str, Any]:
 def open_scores(folder: Path) -> Iterator[Callable[[Score], None]]:
     """Write scores as they come to `scores.partial.csv`, which stays if the body does not end well.
 
+    What cannot be written is warned of at once, and ends no grading: the scores can still be shown.
+
     Yields
     ------
     callable
         Takes one score.
-
-    Raises
-    ------
-    BuildError
-        The folder cannot be written.
     """
     path = folder / PARTIAL
+    partial = _PartialScores(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("w", encoding="utf-8", newline="", buffering=1)
-    except OSError as error:
-        raise disk_error(error, folder) from None
-    with file:
-        yield lambda score: _write_row(file, score, folder)
-    path.unlink(missing_ok=True)
+        yield partial.write
+    finally:
+        partial.close()
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+class _PartialScores:
+    """A table that grows, as long as the disk takes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._folder = path.parent
+        self._file: TextIO | None = None
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w", encoding="utf-8", newline="", buffering=1)
+        except OSError as error:
+            self._warn(error)
+
+    def write(self, score: Score) -> None:
+        if self._file is None:
+            return
+        row = score.as_row()
+        writer = csv.DictWriter(self._file, row, lineterminator="\n")
+        try:
+            if not self._file.tell():
+                writer.writeheader()
+            writer.writerow(_cells(row))
+        except OSError as error:
+            self._warn(error)
+            self.close()
+
+    def close(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+        self._file = None
+
+    def _warn(self, error: OSError) -> None:
+        logger.warning("%s. Grading goes on, and shows its scores at the end", disk_error(error, self._folder))
 
 
 def _cells(row: dict[str, Any]) -> dict[str, Any]:
     return {key: escape_cell(value) if isinstance(value, str) else value for key, value in row.items()}
-
-
-def _write_row(file: TextIO, score: Score, folder: Path) -> None:
-    row = score.as_row()
-    writer = csv.DictWriter(file, row, lineterminator="\n")
-    try:
-        if not file.tell():
-            writer.writeheader()
-        writer.writerow(_cells(row))
-    except OSError as error:
-        raise disk_error(error, folder) from None
 
 
 def as_table(evaluation: Evaluation) -> str:
