@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +23,39 @@ FLAGS = (
 def find_browser() -> str | None:
     """Return a browser's path; None where there is none."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+LOOKS = ((1280, "light"), (1280, "dark"), (390, "light"), (390, "dark"))  # px wide, and in which colours
+
+
+def find_axe() -> Path | None:
+    """Return the script that finds what keeps people from using a page; None where its package is not installed."""
+    spec = find_spec("axe_core_python")
+    return Path(spec.origin).with_name("axe.min.js") if spec and spec.origin else None
+
+
+def find_faults(page: Browser, address: str, prepare: str = "") -> list[str]:
+    """Open a page on a desk and on a phone, in light and in dark colours, and list what is wrong with it.
+
+    Errors and refused requests, what is wider than the screen, and what axe finds, where that is installed.
+    `prepare` is run in the page first.
+    """
+    axe, faults = find_axe(), []
+    for width, scheme in LOOKS:
+        page.resize(width, 844, mobile=width < 500)
+        page.prefer(scheme)
+        page.open(address)
+        if prepare:
+            page.evaluate(prepare)
+        found = list(page.errors)
+        page.errors.clear()
+        if (wide := page.evaluate("document.documentElement.scrollWidth")) > width:
+            found.append(f"{wide} px wide")
+        if axe and (width > 500) == (scheme == "dark"):  # both widths, both schemes; it takes its time
+            page.evaluate(axe.read_text(encoding="utf-8") + ";0")
+            found += page.evaluate("axe.run().then(r => r.violations.map(v => v.help + ': ' + v.nodes[0].html))")
+        faults += [f"{width} px, {scheme}: {fault}" for fault in found]
+    return faults
 
 
 class Browser:
@@ -113,6 +147,10 @@ class Browser:
         self.command(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=mobile
         )
+
+    def prefer(self, scheme: str) -> None:
+        """Say which colours the reader likes: light or dark."""
+        self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def screenshot(self, path: Path) -> None:
         """Write what is seen as PNG."""

@@ -148,13 +148,25 @@ def whole(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_once(tmp_path_factory, "whole", make) / "run"
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Browser:
-    """Start a browser; without one, the test is skipped."""
+@pytest.fixture(scope="session")
+def one_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Start a browser for all tests; without one, they are skipped."""
     executable = find_browser()
     if executable is None:
         pytest.skip("no Chromium or Chrome is installed (apt-get install chromium): pages are not opened")
-    return Browser(executable, tmp_path / "profile")
+    with Browser(executable, tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(one_browser: Browser) -> Browser:
+    """Give an empty page of 1280 px in light colours, of which nothing is known yet."""
+    one_browser.open("about:blank")
+    one_browser.resize(1280, 900)
+    one_browser.prefer("light")
+    one_browser.requests.clear()
+    one_browser.errors.clear()
+    return one_browser
 
 
 @dataclass(frozen=True)

@@ -239,8 +239,14 @@ def _is_checkpoint(path: Path) -> bool:
     help="Whose errors: over the unknown region, over whole pictures, or those of automatic matting.",
 )
 @click.option("--whole", is_flag=True, help="Short for --metrics shm.")
-@click.option("-o", "--out", type=A_PATH, help="Folder for scores.csv, scores.json and worst.html.")
-@click.option("--worst", type=click.IntRange(0), default=12, show_default=True, help="Cases on the page, each method.")
+@click.option("-o", "--out", type=A_PATH, help="Folder for a page, index.html, and the scores as CSV and JSON.")
+@click.option(
+    "--worst",
+    type=click.IntRange(0),
+    default=240,
+    show_default=True,
+    help="Show so many pictures on the page, each method's worst; of the others it has the errors alone.",
+)
 @JOBS
 @_making
 @AS_JSON
@@ -292,7 +298,7 @@ def evaluate(
         from .evaluation.cases import dataset_cases, folder_cases
         from .evaluation.evaluate import Competitor
         from .evaluation.evaluate import evaluate as grade
-        from .evaluation.scoresheet import as_document, as_table, open_scores, write_scoresheet
+        from .evaluation.scoresheet import PAGE, as_document, as_table, open_scores, write_scoresheet
         from .inference.methods import MatteOptions, prepare, usual_method
 
         if out:
@@ -332,7 +338,7 @@ def evaluate(
         if out:  # once they are shown: a disk that refuses them costs no score
             write_scoresheet(result, out)
     if out:
-        tell(f"Look at {out / 'worst.html'}")
+        tell(f"Look at {out / PAGE}")
     sys.exit(CLEAN if not result.failures else WITH_FAILURES if result.scores else FAILED)
 
 

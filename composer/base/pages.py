@@ -17,6 +17,9 @@ __all__ = ["render_page"]
 FRAME = "page.html.j2"
 
 
+SHARED_SCRIPT = "pages.js"
+
+
 def render_page(package: str, template: str, *, script: str | None = None, **values: object) -> str:
     """Fill in a template that comes in a package.
 
@@ -27,7 +30,7 @@ def render_page(package: str, template: str, *, script: str | None = None, **val
     template : str
         The file's name. It extends ``page.html.j2`` and fills its block ``body``.
     script : str, optional
-        The name of the JavaScript file beside it.
+        The name of the JavaScript file beside it, which comes after ``pages.js``.
     **values : object
         What the template names; all of it is escaped. ``title`` is the page's; ``data`` is given to the script, as
         JSON; ``images`` is where pictures may come from, in the policy's words, if not only from within the page.
@@ -54,7 +57,8 @@ def render_page(package: str, template: str, *, script: str | None = None, **val
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         loader=jinja2.DictLoader(sources),
     )  # fmt: skip
-    style, code = read(__package__, "pages.css"), read(package, script) if script else ""
+    style = read(__package__, "pages.css")
+    code = read(__package__, SHARED_SCRIPT) + read(package, script) if script else ""
     text = environment.get_template(template).render(
         **values,
         style=Markup(style),

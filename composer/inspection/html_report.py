@@ -6,8 +6,6 @@ page's own policy allows no script and no style but the two that are shipped, an
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -18,7 +16,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from ..base.arrays import UInt8Array
 from ..base.files import write_text
@@ -26,9 +23,11 @@ from ..base.packages import require_packages
 from ..base.pages import render_page
 from ..base.progress import OnProgress, Progress
 from ..base.text import escape
+from ..base.thumbnails import embed, reduce
 from ..dataset.dataset import Dataset, Sample, open_dataset
 from ..dataset.documents import FailureRecord
 from ..dataset.rows import Row
+from .panel import find_detail
 from .summary import Distribution, MaskFigures, Summary, make_summary, measure_masks
 from .summary_text import describe, list_lines
 
@@ -38,7 +37,7 @@ CELLS = 480  # composites in the contact sheet, about: some 10 MB, which a phone
 WORST = 16  # of each kind
 
 
-THUMBNAIL = 208  # px, the longer side
+THUMBNAIL = 208  # px, the longer side; and a side of what is shown of the finest detail, 1:1
 
 
 QUALITY = 72  # of the thumbnails' WebP
@@ -48,6 +47,9 @@ MOST_FAILURES = 500  # pictures in the table
 
 
 PLOT_HEIGHT, PLOT_WIDTH = 100, 320
+
+
+Window = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
@@ -165,28 +167,31 @@ def choose_cells(rows: dict[int, Row], masks: MaskFigures) -> dict[int, list[str
 
 def _cells(
     dataset: Dataset, rows: dict[int, Row], masks: MaskFigures, on_progress: OnProgress | None
-) -> tuple[list[dict[str, Any]], dict[str, dict[str, str]]]:
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, dict[str, str]]]]:
     """Make the contact sheet's data: a cell per composite, and what all cells of a group share."""
     chosen = choose_cells(rows, masks)
     unknown = dict(zip((int(number) for number in masks.numbers), masks.unknown, strict=True))
     cells: dict[int, dict[str, Any]] = {}
-    foregrounds: dict[str, dict[str, str]] = {}
+    foregrounds: dict[str, dict[str, dict[str, str]]] = {}
+    details: dict[str, Window] = {}
     for done, number in enumerate(sorted(chosen), 1):  # in the order of the shards, each opened once
         sample = dataset[number]
         row = sample.row
-        if str(row.group) not in foregrounds:
-            foregrounds[str(row.group)] = _shared_pictures(sample)
+        group = str(row.group)
+        if group not in foregrounds:
+            y, x, side = find_detail(sample.alpha, min(THUMBNAIL, *sample.alpha.shape))
+            details[group] = np.s_[y : y + side, x : x + side]
+            foregrounds[group] = _shared_pictures(sample, details[group])
         split = dataset.shard_of(number).split
         cells[number] = {
             "key": row.key,
             "foreground": row.foreground,
-            "group": str(row.group),
+            "group": group,
             "index": number,
             "why": chosen[number],
             "unknown": round(float(unknown[number]), 5),
             "scale": row.scale,
-            "composite": _embed(_reduce(sample.image), quality=QUALITY),
-            "trimap": _embed(_reduce(sample.trimap, cv2.INTER_NEAREST), lossless=True),
+            **_own_pictures(sample, details[group]),
             "facts": _facts(row, number, split, float(unknown[number])),
         }
         if on_progress:
@@ -209,32 +214,34 @@ def _facts(row: Row, number: int, split: str, unknown: float) -> list[tuple[str,
     return [*facts, ("drawn", ", ".join(drawn))] if row.changes() else facts
 
 
-def _shared_pictures(sample: Sample) -> dict[str, str]:
-    cutout = _reduce(_blacken_hidden(np.dstack([sample.colours, sample.alpha])))
+def _own_pictures(sample: Sample, detail: Window) -> dict[str, dict[str, str]]:
+    trimap = reduce(sample.trimap, THUMBNAIL, cv2.INTER_NEAREST)
+    pairs = {
+        "whole": (reduce(sample.image, THUMBNAIL), trimap),
+        "detail": (sample.image[detail], sample.trimap[detail]),
+    }
     return {
-        "alpha": _embed(_reduce(sample.alpha), quality=QUALITY),
-        "cutout": _embed(cutout, quality=QUALITY, alpha_quality=QUALITY),
+        what: {"composite": embed(image, quality=QUALITY), "trimap": embed(trimap, lossless=True)}
+        for what, (image, trimap) in pairs.items()
+    }
+
+
+def _shared_pictures(sample: Sample, detail: Window) -> dict[str, dict[str, str]]:
+    cutout = _blacken_hidden(np.dstack([sample.colours, sample.alpha]))
+    whole, part = reduce(cutout, THUMBNAIL), cutout[detail]
+    pairs = {"whole": (reduce(sample.alpha, THUMBNAIL), whole), "detail": (sample.alpha[detail], part)}
+    return {
+        what: {
+            "alpha": embed(alpha, quality=QUALITY),
+            "cutout": embed(cutout, quality=QUALITY, alpha_quality=QUALITY),
+        }
+        for what, (alpha, cutout) in pairs.items()
     }
 
 
 def _blacken_hidden(cutout: UInt8Array) -> UInt8Array:
     """Blacken what nobody sees, so that it is neither mixed into the rim nor paid for."""
     return np.asarray(np.where(cutout[..., 3:] > 0, cutout, 0), np.uint8)
-
-
-def _reduce(picture: UInt8Array, method: int = cv2.INTER_AREA) -> UInt8Array:
-    scale = THUMBNAIL / max(picture.shape[:2])
-    if scale >= 1:
-        return picture
-    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    return np.asarray(cv2.resize(picture, size, interpolation=method), np.uint8)
-
-
-def _embed(picture: UInt8Array, **how: Any) -> str:
-    """Encode a picture, grey, RGB or RGBA, as WebP in base64."""
-    file = io.BytesIO()  # Pillow's encoder: OpenCV's stores every alpha losslessly, which doubles the report
-    Image.fromarray(np.ascontiguousarray(picture)).save(file, "WEBP", **how)
-    return base64.b64encode(file.getvalue()).decode()
 
 
 def _failures(failures: Sequence[FailureRecord]) -> tuple[list[dict[str, Any]], int]:

@@ -104,13 +104,15 @@ def draw_panel(sample: Sample) -> UInt8Array:
     return draw_sheet(captioned, 3, GAP)
 
 
-def find_detail(alpha: UInt8Array) -> tuple[int, int, int]:
+def find_detail(alpha: UInt8Array, side: int | None = None) -> tuple[int, int, int]:
     """Find the square with the most hair-like detail: where alpha changes most often.
 
     Parameters
     ----------
     alpha : (H, W) uint8
         0 clear .. 255 opaque.
+    side : int, optional
+        The square's, px, at most the picture's shorter one; by default a ninth of its longer one.
 
     Returns
     -------
@@ -118,7 +120,7 @@ def find_detail(alpha: UInt8Array) -> tuple[int, int, int]:
         Its corner (y, x) and its side, px; inside the picture.
     """
     height, width = alpha.shape
-    side = min(height, width, max(SMALLEST_DETAIL, max(height, width) // DETAIL))
+    side = side or min(height, width, max(SMALLEST_DETAIL, max(height, width) // DETAIL))
     # A second derivative is strong at strands and weak along a soft but straight edge; a hard edge is no strand.
     change = np.abs(cv2.Laplacian(alpha, cv2.CV_32F))
     change[(alpha == 0) | (alpha == 255)] *= HARD

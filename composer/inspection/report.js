@@ -1,6 +1,3 @@
-"use strict";
-// Names are text nodes only: nothing in a dataset is ever parsed as HTML.
-const data = JSON.parse(document.getElementById("data").textContent);
 const form = document.getElementById("controls");
 const sheet = document.getElementById("sheet");
 const status = document.getElementById("status");
@@ -17,42 +14,19 @@ const ORDERS = {
   foreground: (a, b) => a.index - b.index,
 };
 
-function source(cell, view) {
-  const shared = data.foregrounds[cell.group];
-  const picture = { composite: cell.composite, trimap: cell.trimap, alpha: shared.alpha, cutout: shared.cutout }[view];
-  return "data:image/webp;base64," + picture;
-}
-
-function picture(cell, view) {
-  const img = document.createElement("img");
-  img.decoding = "async";
-  show(img, cell, view);
-  return img;
-}
-
-function show(img, cell, view) {
-  img.src = source(cell, view);
-  img.alt = view;
-  img.className = view;
-}
-
-function line(text, name) {
-  const span = document.createElement("span");
-  span.textContent = text;
-  if (name) span.className = name;
-  return span;
+// What composites of one look of a foreground share is stored once.
+function source(cell, what, view) {
+  return { ...data.foregrounds[cell.group][what], ...cell[what] }[view];
 }
 
 const items = data.cells.map((cell, number) => {
   cell.number = number;
-  const item = document.createElement("li");
-  const button = document.createElement("button");
+  const image = picture(source(cell, "whole", VIEWS[0]), VIEWS[0], VIEWS[0]);
+  const button = make("button", "", image, make("span", "", cell.key));
   button.type = "button";
-  button.append(picture(cell, VIEWS[0]), line(cell.key));
-  if (cell.why.length) button.append(line(cell.why.join(", "), "why"));
+  if (cell.why.length) button.append(make("span", "why", cell.why.join(", ")));
   button.addEventListener("click", () => openCell(visible.indexOf(cell)));
-  item.append(button);
-  return item;
+  return make("li", "", button);
 });
 
 function arrange() {
@@ -65,7 +39,11 @@ function arrange() {
 
 function switchView() {
   const view = form.elements.view.value;
-  data.cells.forEach((cell, number) => show(items[number].querySelector("img"), cell, view));
+  data.cells.forEach((cell, number) => {
+    const image = items[number].querySelector("img");
+    show(image, source(cell, "whole", view), view);
+    image.className = view;
+  });
 }
 
 function openCell(place) {
@@ -73,21 +51,13 @@ function openCell(place) {
   const cell = visible[open];
   document.getElementById("key").textContent = cell.key;
   document.getElementById("views").replaceChildren(...VIEWS.map((view) => {
-    const figure = document.createElement("figure");
-    const caption = document.createElement("figcaption");
-    caption.textContent = view === "cutout" ? "cut-out" : view;
-    figure.append(picture(cell, view), caption);
-    return figure;
+    const title = view === "cutout" ? "cut-out" : view;
+    const whole = picture(source(cell, "whole", view), title, view);
+    const detail = picture(source(cell, "detail", view), `${title}, finest detail 1:1`, `detail ${view}`);
+    return make("figure", "", make("figcaption", "", title), whole, detail);
   }));
-  const facts = document.getElementById("facts");
-  facts.replaceChildren();
-  for (const [name, value] of cell.facts) {
-    const term = document.createElement("dt");
-    const text = document.createElement("dd");
-    term.textContent = name;
-    text.textContent = value;
-    facts.append(term, text);
-  }
+  const facts = cell.facts.flatMap(([name, value]) => [make("dt", "", name), make("dd", "", value)]);
+  document.getElementById("facts").replaceChildren(...facts);
   if (!dialog.open) dialog.showModal();
 }
 

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import base64
 import csv
+import io
 import json
 import os
 import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from browser import Browser, find_faults
 from click.testing import CliRunner, Result
+from PIL import Image
 
-from conftest import Pictures, run, save, soft_disc
+from conftest import Array, Pictures, run, save, soft_disc
 from matting_compose.trainer import commands
 from matting_compose.trainer.evaluation import evaluate
 from matting_compose.trainer.evaluation.cases import CasePictures, FolderCase, folder_cases
 from matting_compose.trainer.evaluation.evaluate import Competitor, bootstrap
 from matting_compose.trainer.evaluation.evaluate import evaluate as grade_all
+from matting_compose.trainer.evaluation.gallery import CELL, Gallery, draw_preview
 from matting_compose.trainer.inference import methods
 from matting_compose.trainer.metrics import METRICS, sad
 
@@ -126,20 +131,100 @@ def test_any_number_of_processes_gives_the_same(tree: Path) -> None:
     assert one.stdout == two.stdout
 
 
-def test_the_page_shows_the_worst_cases_first(tree: Path, tmp_path: Path) -> None:
-    """As pictures within the page, so that it can be sent; names are text, whatever they hold."""
+def page_data(folder: Path) -> dict[str, Any]:
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])  # type: ignore[index, no-any-return]
+
+
+def decode(webp: str) -> Array:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(webp))))
+
+
+def test_the_page_shows_the_worst_cases(tree: Path, tmp_path: Path) -> None:
+    """As pictures within the page, so that it can be sent; all others with their errors alone; names are text."""
     for folder in ("images", "trimaps", "truths"):
         (tree / folder / "disc 0.png").rename(tree / folder / "<b>&.png")
-    arguments = ["--method", "trimap", "-o", tmp_path / "out", "--worst", 2, "--json"]
+    arguments = ["--method", "trimap", "--method", "perfect-mask", "-o", tmp_path / "out", "--worst", 2, "--json"]
     result = json.loads(grade(*folders(tree, "images", "trimaps", "truths"), *arguments).stdout)
-    page = (tmp_path / "out" / "worst.html").read_text(encoding="utf-8")
-    worst = sorted(result["scores"], key=lambda score: -score["sad"])[:2]
-    shown = re.findall(r"<figcaption><b>(.*?)</b>", page)
-    assert shown == [score["image"].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") for score in worst]
-    assert "<b>&.png" not in page
-    data = base64.b64decode(re.findall(r"base64,([^\"]+)", page)[0])
-    height, width = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape[:2]
-    assert width > 4 * height * 0.5
+    data = page_data(tmp_path / "out")
+    assert [case["name"] for case in data["cases"]] == ["<b>&", "disc 1", "disc 2"]
+    own = {name: [s for s in result["scores"] if s["competitor"] == name] for name in data["competitors"]}
+    worst = {max(scores, key=lambda score: score["sad"])["image"] for scores in own.values()}
+    shown = {case["name"] for case in data["cases"] if case["preview"]}
+    assert len(shown) == 2
+    assert worst <= shown
+    for case in data["cases"]:
+        for name, errors in case["errors"].items():
+            score = next(s for s in own[name] if s["image"] == case["name"])
+            assert errors == pytest.approx([score[metric] for metric in result["units"]], rel=1e-3)
+    assert "<b>&" not in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_place_of_the_largest_error_is_shown_as_it_is() -> None:
+    """Pixel by pixel, of truth and of all mattes; errors are amplified, and what is not graded has none."""
+    truth = np.zeros((400, 500), np.uint8)
+    near, far = truth.copy(), truth.copy()
+    near[300:320, 420:440] = 30
+    far[10:200, 10:200] = 255  # known: not graded
+    trimap = np.where(np.arange(500) >= 250, np.uint8(128), np.uint8(0))[None].repeat(400, axis=0)
+    found = draw_preview(CasePictures(truth, trimap, None), {"near": near, "far": far}, masked=True)
+    assert (found.width, found.height, found.image) == (500, 400, None)
+    assert found.y <= 300 <= 320 <= found.y + found.side
+    assert found.x <= 420 <= 440 <= found.x + found.side
+    inside = np.s_[300 - found.y + 4 : 320 - found.y - 4, 420 - found.x + 4 : 440 - found.x - 4]
+    assert decode(found.alphas["near"].detail).shape[:2] == (found.side, found.side) == (CELL, CELL)
+    assert np.abs(decode(found.errors["near"].detail)[inside].astype(int) - 120).max() <= 3
+    assert decode(found.errors["far"].whole).max() <= 3
+    assert max(decode(found.truth.whole).shape[:2]) == CELL
+    whole = draw_preview(CasePictures(truth, trimap, None), {"near": near, "far": far}, masked=False)
+    assert whole.x + whole.side <= 200
+
+
+def test_the_gallery_is_bounded() -> None:
+    """The worst of each method in equal parts, then the worst on average; never more than are wanted."""
+    preview = draw_preview(CasePictures(np.zeros((9, 9), np.uint8), None, None), {}, False)
+    gallery = Gallery(3, 2)
+    for number, (case, errors) in enumerate({"a": (9, 0), "b": (8, 8), "c": (0, 9), "d": (1, 1), "e": (7, 7)}.items()):
+        gallery.add(case, number, dict(zip(("one", "two"), errors, strict=True)), preview)
+    assert list(gallery.previews()) == ["a", "c", "b"]
+
+
+def test_the_page_in_a_browser(tmp_path: Path, page: Browser) -> None:
+    """Sorted by each error of each method, by foreground, and filtered; errors for alphas; on every screen."""
+    for i in range(2):
+        image, alpha = soft_disc(60, 70, i)
+        save(tmp_path / "truths" / f"<i>{i}.png", alpha)
+        for k in range(17):
+            blurred = cv2.GaussianBlur(alpha, (0, 0), 1 + k / 4)
+            for folder, picture in {"images": image, "blurred": blurred, "ä" * 60: alpha}.items():
+                save(tmp_path / folder / f"<i>{i}_{k}.png", np.asarray(picture, np.uint8))
+    given = ["--images", tmp_path / "images", "--truths", tmp_path / "truths", "-o", tmp_path / "out", "--worst", 33]
+    done = grade("--predictions", tmp_path / "blurred", "--predictions", tmp_path / ("ä" * 60), *given)
+    assert done.exit_code == 0, done.stderr
+    address = (tmp_path / "out" / "index.html").as_uri()
+    page.open(address)
+    names = "[...document.querySelectorAll('#cases h3')].map(h => h.firstChild.data)"
+    data = page_data(tmp_path / "out")
+    assert [error["title"] for error in data["errors"]] == ["SAD", "MSE", "Grad", "Conn"]
+    for error in range(4):
+        page.evaluate(f"form.elements.error.value = {error}; form.dispatchEvent(new Event('input'))")
+        expected = sorted(data["cases"], key=lambda case: -case["errors"]["blurred"][error])
+        assert page.evaluate(names) == [case["name"] for case in expected[:30]]
+    assert page.evaluate("document.getElementById('status').textContent").startswith("34 of 34 pictures; 33 of them")
+    page.evaluate("document.getElementById('more').click()")
+    assert page.evaluate("document.querySelectorAll('.case').length") == 34
+    titles = "[...document.querySelector('.cells').children].map(f => f.firstChild.textContent)"
+    assert page.evaluate(titles) == ["image", "blurred", "ä" * 60, "truth"]
+    page.press("2")
+    assert page.evaluate("document.querySelectorAll('.cells img')[2].alt") == "blurred: error, whole"
+    assert page.evaluate("document.querySelectorAll('.case i').length") == 0  # names are no HTML
+    page.evaluate("document.forms[0].elements.grouped.click()")
+    assert page.evaluate("document.querySelectorAll('.group').length") == 2
+    page.evaluate("document.querySelector('.group').open = true")
+    assert page.becomes("document.querySelectorAll('.case').length === 17")
+    page.evaluate("form.elements.filter.value = '1_3'; form.dispatchEvent(new Event('input'))")
+    assert page.evaluate("document.getElementById('status').textContent").startswith("1 of 34")
+    assert find_faults(page, address) == []
 
 
 def test_the_interval_resamples_foregrounds() -> None:

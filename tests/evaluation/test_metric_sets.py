@@ -121,4 +121,4 @@ def test_the_command_compares_and_says_units(tmp_path: Path) -> None:
     assert difference["mean"] == pytest.approx(means["trimap"] - means["blurred"])
     with (tmp_path / "out" / "differences.csv").open(encoding="utf-8") as file:
         assert float(next(csv.DictReader(file))["low"]) == difference["low"]
-    assert "trimap less blurred" in (tmp_path / "out" / "worst.html").read_text(encoding="utf-8")
+    assert "Paired differences from blurred" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import re
@@ -10,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import Browser
+from browser import Browser, find_faults
+from PIL import Image
 
 from conftest import Pictures, call, save, soft_disc
 from matting_compose.composer import open_dataset
-from matting_compose.composer.inspection.html_report import WORST, write_report
+from matting_compose.composer.inspection.html_report import THUMBNAIL, WORST, write_report
+from matting_compose.composer.inspection.panel import find_detail
 
 HOSTILE = """x"'><img src=x onerror=document.title=1> </script><!-- ü \u202e""".replace("/", "\u2215")
 
@@ -78,6 +82,35 @@ def test_worst_cases_come_first(finished: Path, tmp_path: Path, monkeypatch: pyt
     assert WORST > 2
 
 
+def test_the_finest_detail_is_shown_as_it_is(tmp_path: Path) -> None:
+    """Of a picture that is larger than its thumbnail: where hair is, pixel by pixel, in all four views."""
+    pictures = Pictures.make(tmp_path / "pictures")
+    for path in pictures.cutouts.iterdir():
+        path.unlink()
+    colours = np.full((600, 800, 3), 90, np.uint8)
+    alpha = np.zeros((600, 800), np.uint8)
+    alpha[100:300, 100:300] = 255
+    alpha[400:500:3, 600:700] = 128
+    save(pictures.cutouts / "hairy.png", np.dstack([colours, alpha]))
+    out = tmp_path / "dataset"
+    assert call(*pictures.arguments(out, "-j", "1")).code == 0
+    write_report(out, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])  # type: ignore[index]
+    cell = data["cells"][0]
+    sample = next(sample for sample in open_dataset(out) if sample.row.key == cell["key"])
+    views = {**cell["detail"], **data["foregrounds"][cell["group"]]["detail"]}
+    shown = {name: np.asarray(Image.open(io.BytesIO(base64.b64decode(view)))) for name, view in views.items()}
+    assert {picture.shape[:2] for picture in shown.values()} == {(THUMBNAIL, THUMBNAIL)}
+    assert list(views) == ["composite", "trimap", "alpha", "cutout"]
+    y, x, _ = find_detail(sample.alpha, THUMBNAIL)
+    assert y <= 400
+    assert y + THUMBNAIL >= 500
+    assert x <= 600
+    assert x + THUMBNAIL >= 700
+    np.testing.assert_array_equal(shown["trimap"][..., 0], sample.trimap[y : y + THUMBNAIL, x : x + THUMBNAIL])
+
+
 def test_without_jinja2_it_says_what_to_install(finished: Path, tmp_path: Path) -> None:
     """The extra is named, and nothing is written."""
     (tmp_path / "jinja2.py").write_text("raise ImportError")
@@ -93,56 +126,52 @@ def test_without_jinja2_it_says_what_to_install(finished: Path, tmp_path: Path) 
     assert not (tmp_path / "r.html").exists()
 
 
-def test_in_a_browser(hostile: Path, tmp_path: Path, browser: Browser) -> None:
-    """It draws itself, loads nothing, runs no name; views, filter, dialog and keys work; it fits a phone."""
-    with browser as page:
-        shutil.copy(hostile, tmp_path / "report.html")
-        page.open((tmp_path / "report.html").as_uri())
-        assert [url for url in page.requests if not url.startswith("data:")] == [(tmp_path / "report.html").as_uri()]
-        assert page.evaluate("document.title").startswith("<b>&amp; dataset")
-        assert page.evaluate("document.querySelectorAll('img[src=x]').length") == 0
-        count = page.evaluate("document.querySelectorAll('#sheet li').length")
-        assert count == 24
-        assert page.evaluate(
-            "Promise.all([...document.images].map(i => i.decode())).then(() => "
-            "[...document.images].every(i => i.naturalWidth > 1))"
-        )
+def test_in_a_browser(hostile: Path, tmp_path: Path, page: Browser) -> None:
+    """It draws itself, loads nothing, runs no name; views, filter, dialog and keys work; it fits any screen."""
+    shutil.copy(hostile, tmp_path / "report.html")
+    page.open((tmp_path / "report.html").as_uri())
+    assert [url for url in page.requests if not url.startswith("data:")] == [(tmp_path / "report.html").as_uri()]
+    assert page.evaluate("document.title").startswith("<b>&amp; dataset")
+    assert page.evaluate("document.querySelectorAll('img[src=x]').length") == 0
+    count = page.evaluate("document.querySelectorAll('#sheet li').length")
+    assert count == 24
+    assert page.evaluate(
+        "Promise.all([...document.images].map(i => i.decode())).then(() => "
+        "[...document.images].every(i => i.naturalWidth > 1))"
+    )
 
-        page.press("2")
-        assert page.evaluate("[...document.querySelectorAll('#sheet img')].every(i => i.alt === 'trimap')")
-        page.press("4")
-        assert page.evaluate("document.querySelector('#sheet img').className") == "cutout"
-        page.evaluate("const f = document.forms[0].elements.filter; f.value = 'onerror';"
-                      "f.dispatchEvent(new Event('input', {bubbles: true}))")  # fmt: skip
-        assert page.evaluate("document.querySelectorAll('#sheet li').length") == 4
-        assert page.evaluate("document.getElementById('status').textContent").startswith("4 of 24")
+    page.press("2")
+    assert page.evaluate("[...document.querySelectorAll('#sheet img')].every(i => i.alt === 'trimap')")
+    page.press("4")
+    assert page.evaluate("document.querySelector('#sheet img').className") == "cutout"
+    page.evaluate("const f = document.forms[0].elements.filter; f.value = 'onerror';"
+                  "f.dispatchEvent(new Event('input', {bubbles: true}))")  # fmt: skip
+    assert page.evaluate("document.querySelectorAll('#sheet li').length") == 4
+    assert page.evaluate("document.getElementById('status').textContent").startswith("4 of 24")
 
-        page.evaluate("document.querySelector('#sheet button').focus()")
-        page.press("Enter")
-        assert page.evaluate("document.getElementById('one').open")
-        first = page.evaluate("document.getElementById('key').textContent")
-        assert "<img src=x" in first
-        page.press("ArrowRight")
-        second = page.evaluate("document.getElementById('key').textContent")
-        assert second != first
-        assert page.evaluate("document.querySelectorAll('#facts dd').length") == 6
-        page.press("Escape")
-        assert not page.evaluate("document.getElementById('one').open")
-        assert page.becomes(f"document.activeElement.textContent.startsWith({json.dumps(second)})")
+    page.evaluate("document.querySelector('#sheet button').focus()")
+    page.press("Enter")
+    assert page.evaluate("document.getElementById('one').open")
+    first = page.evaluate("document.getElementById('key').textContent")
+    assert "<img src=x" in first
+    page.press("ArrowRight")
+    second = page.evaluate("document.getElementById('key').textContent")
+    assert second != first
+    assert page.evaluate("document.querySelectorAll('#facts dd').length") == 6
+    page.press("Escape")
+    assert not page.evaluate("document.getElementById('one').open")
+    assert page.becomes(f"document.activeElement.textContent.startsWith({json.dumps(second)})")
 
-        page.resize(360, 740, mobile=True)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        page.screenshot(tmp_path / "phone.png")
-        assert (tmp_path / "phone.png").stat().st_size > 5_000
-        assert page.errors == []
+    address = (tmp_path / "report.html").as_uri()
+    assert find_faults(page, address) == []
+    assert find_faults(page, address, "document.querySelector('#sheet button').click()") == []
 
 
-def test_a_name_that_got_through_would_still_not_run(hostile: Path, tmp_path: Path, browser: Browser) -> None:
+def test_a_name_that_got_through_would_still_not_run(hostile: Path, tmp_path: Path, page: Browser) -> None:
     """The page's policy refuses any script but its own, inline handlers and connections included."""
     text = hostile.read_text(encoding="utf-8")
     planted = "<img src=x onerror=\"document.title='ran'\"><script>document.title='ran'</script>"
     (tmp_path / "planted.html").write_text(text.replace("<main>", f"<main>{planted}"), encoding="utf-8")
-    with browser as page:
-        page.open((tmp_path / "planted.html").as_uri())
-        assert page.evaluate("document.title") != "ran"
-        assert any("Content Security Policy" in error for error in page.errors)
+    page.open((tmp_path / "planted.html").as_uri())
+    assert page.evaluate("document.title") != "ran"
+    assert any("Content Security Policy" in error for error in page.errors)

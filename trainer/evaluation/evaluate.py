@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,9 +17,9 @@ from ...composer.base.errors import BuildError, FileError, describe_error
 from ...composer.base.progress import OnProgress, Progress, ignore_progress
 from ...composer.base.workers import run_in_processes
 from ...composer.sources.mattes import read_matte
-from ..inference.cutout import side_by_side
 from ..inference.methods import MatteOptions, finds_trimaps, make_automatic, make_matte, to_bytes
 from .cases import Case, CasePictures
+from .gallery import CasePreview, Gallery, draw_preview
 from .metric_sets import METRIC_SETS, MetricSet, SetName, find_set
 
 __all__ = [
@@ -44,9 +43,6 @@ RESAMPLES: Final = 2000
 
 
 CONFIDENCE: Final = 0.95
-
-
-CELL: Final = 320  # px, of the worst cases' pictures
 
 
 @dataclass(frozen=True)
@@ -145,8 +141,8 @@ class Evaluation:
         One for each competitor without failures: a mean that leaves out the hardest pictures flatters.
     comparisons : tuple of Comparison
         Of each of these with the first of them.
-    worst : dict of str to list of (Score, bytes)
-        By competitor, the worst scores by SAD and a picture of each: image, trimap, truth, prediction, error; a JPEG.
+    previews : dict of str to CasePreview
+        By image, pictures of those that are worst by SAD.
     """
 
     set_name: SetName
@@ -154,7 +150,7 @@ class Evaluation:
     failures: tuple[Failure, ...]
     summaries: tuple[Summary, ...]
     comparisons: tuple[Comparison, ...]
-    worst: dict[str, list[tuple[Score, bytes]]]
+    previews: dict[str, CasePreview]
 
     @property
     def metrics(self) -> MetricSet:
@@ -193,11 +189,11 @@ def evaluate(
     jobs : int
         Worker processes; -1 for one per core.
     worst : int
-        How many of each competitor's worst cases to keep pictures of.
+        How many cases to keep pictures of, at most: as many of each competitor's worst.
     on_score : callable, optional
-        Called with each score as it comes.
+        Called with each score as it comes, case by case.
     on_progress : callable
-        Called as mattes are graded.
+        Called as cases are graded.
 
     Raises
     ------
@@ -211,63 +207,55 @@ def evaluate(
         if not all(case.has_image and (alone or case.has_trimap) for case in cases):
             raise FileError(f"{competitor.method} makes mattes of images and trimaps: give --images and --trimaps")
     set_name = find_set(metrics, cases[0].has_trimap)
-    tasks = [_Task(case, competitor) for competitor in competitors for case in cases]
     scores: list[Score] = []
     failures: list[Failure] = []
-    gallery = _Gallery(worst)
-    for done, (result, picture) in enumerate(_grade_all(tasks, partial(_grade, options, set_name, worst > 0), jobs), 1):
-        if isinstance(result, Failure):
-            failures.append(result)
-        else:
-            gallery.add(result, len(scores), picture)
-            scores.append(result)
-            if on_score:
-                on_score(result)
-        on_progress(Progress("mattes", done, len(tasks), len(failures)))
+    gallery = Gallery(worst, len(competitors))
+    total = len(cases) * len(competitors)
+    grade = partial(_grade, options, set_name, worst > 0)
+    for number, (results, preview) in enumerate(_grade_all(cases, competitors, grade, jobs)):
+        found = [result for result in results if isinstance(result, Score)]
+        failures += [result for result in results if isinstance(result, Failure)]
+        scores += found
+        if on_score:
+            for score in found:
+                on_score(score)
+        if preview:
+            sads = {score.competitor: score.errors["sad"] for score in found}
+            gallery.add(cases[number].name, number, sads, preview)
+        on_progress(Progress("mattes", len(scores) + len(failures), total, len(failures)))
+    order = [competitor.name for competitor in competitors]
+    scores.sort(key=lambda score: order.index(score.competitor))
+    failures.sort(key=lambda failure: order.index(failure.competitor))
     failed = {failure.competitor for failure in failures}
-    graded = {c.name: [s for s in scores if s.competitor == c.name] for c in competitors if c.name not in failed}
+    graded = {name: [s for s in scores if s.competitor == name] for name in order if name not in failed}
     return Evaluation(
         set_name,
         tuple(scores),
         tuple(failures),
         summaries=tuple(summarise(name, found) for name, found in graded.items()),
         comparisons=tuple(compare(next(iter(graded.values())), found) for found in list(graded.values())[1:]),
-        worst={c.name: gallery.worst(c.name) for c in competitors},
+        previews=gallery.previews(),
     )
 
 
 @dataclass(frozen=True)
 class _Task:
+    """A case, and who is graded on it: all of them, so that the place is shown where all of them err."""
+
     case: Case
-    competitor: Competitor
+    competitors: tuple[Competitor, ...]
 
 
-Graded = tuple[Score | Failure, bytes]  # with a picture, if it is wanted
+Graded = tuple[list[Score | Failure], CasePreview | None]  # a result for each competitor; a preview if it is wanted
 
 
-class _Gallery:
-    """The worst scores of each competitor, with their pictures."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._heaps: dict[str, list[tuple[float, int, Score, bytes]]] = {}
-
-    def add(self, score: Score, number: int, picture: bytes) -> None:
-        """Keep a score if it is among the worst; of equals the first."""
-        if picture:
-            heap = self._heaps.setdefault(score.competitor, [])
-            push = heapq.heappush if len(heap) < self._count else heapq.heappushpop
-            push(heap, (score.errors["sad"], -number, score, picture))
-
-    def worst(self, competitor: str) -> list[tuple[Score, bytes]]:
-        """Return a competitor's, the worst first."""
-        return [(score, picture) for *_, score, picture in sorted(self._heaps.get(competitor, []), reverse=True)]
-
-
-def _grade_all(tasks: Sequence[_Task], grade: Callable[[_Task], Graded], jobs: int) -> Iterator[Graded]:
-    """Yield each task's result, in order. After a worker was killed the next task has one to itself, which tells
-    whether it is to blame.
+def _grade_all(
+    cases: Sequence[Case], competitors: Sequence[Competitor], grade: Callable[[_Task], Graded], jobs: int
+) -> Iterator[Graded]:
+    """Yield each case's results, in order. After a worker was killed the next case has one to itself, which tells
+    whether it is to blame, and if it is, each competitor on it.
     """
+    tasks = [_Task(case, tuple(competitors)) for case in cases]
     done, alone, least = 0, False, 1
     while done < len(tasks):
         batch = tasks[done : done + 1] if alone else tasks[done:]
@@ -278,31 +266,55 @@ def _grade_all(tasks: Sequence[_Task], grade: Callable[[_Task], Graded], jobs: i
             alone = False
         except BuildError as error:
             if alone:
-                yield Failure(tasks[done].competitor.name, tasks[done].case.name, str(error)), b""
+                yield _grade_apart(tasks[done], grade, jobs, str(error)), None
                 done += 1
             alone, least = not alone, 2  # never again in this process, which must survive
 
 
-def _grade(options: MatteOptions, set_name: SetName, with_picture: bool, task: _Task) -> Graded:
-    """Grade one picture: what a worker does. What goes wrong is this picture's alone."""
+def _grade_apart(task: _Task, grade: Callable[[_Task], Graded], jobs: int, reason: str) -> list[Score | Failure]:
+    """Grade a case that has killed a worker, each competitor in a worker of its own."""
+    if len(task.competitors) == 1:
+        return [Failure(task.competitors[0].name, task.case.name, reason)]
+    results: list[Score | Failure] = []
+    for competitor in task.competitors:
+        try:
+            for found, _ in run_in_processes(grade, [_Task(task.case, (competitor,))], 2, jobs):
+                results += found
+        except BuildError as error:
+            results.append(Failure(competitor.name, task.case.name, str(error)))
+    return results
+
+
+def _grade(options: MatteOptions, set_name: SetName, with_preview: bool, task: _Task) -> Graded:
+    """Grade on one case: what a worker does. What goes wrong is this case's alone, or a competitor's on it."""
     cv2.setNumThreads(1)
-    name, who = task.case.name, task.competitor.name
+    name, metrics = task.case.name, METRIC_SETS[set_name]
+    results: list[Score | Failure] = []
+    mattes = {}
     try:
         pictures = task.case.load()
-        prediction = _prediction(task, pictures, options)
-        errors = METRIC_SETS[set_name].measure(prediction, pictures.truth, pictures.trimap)
-        score = Score(who, task.case.foreground, name, errors)
-        return score, _picture(pictures, prediction) if with_picture else b""
     except MemoryError:
         raise
     except Exception as error:
-        return Failure(who, name, describe_error(error)), b""
+        return [Failure(competitor.name, name, describe_error(error)) for competitor in task.competitors], None
+    for competitor in task.competitors:
+        try:
+            matte = _prediction(task.case, competitor, pictures, options)
+            errors = metrics.measure(matte, pictures.truth, pictures.trimap)
+        except MemoryError:
+            raise
+        except Exception as error:
+            results.append(Failure(competitor.name, name, describe_error(error)))
+        else:
+            results.append(Score(competitor.name, task.case.foreground, name, errors))
+            mattes[competitor.name] = matte
+    return results, draw_preview(pictures, mattes, metrics.masked) if with_preview and mattes else None
 
 
-def _prediction(task: _Task, pictures: CasePictures, options: MatteOptions) -> UInt8Array:
-    method, options = task.competitor.method, task.competitor.own(options)
+def _prediction(case: Case, competitor: Competitor, pictures: CasePictures, options: MatteOptions) -> UInt8Array:
+    method, options = competitor.method, competitor.own(options)
     if method is None:
-        path = task.case.predictions[task.competitor.prediction]
+        path = case.predictions[competitor.prediction]
         return read_matte(path, path.name, role="prediction")[0]
     if method == PERFECT:
         return np.where(pictures.truth >= 128, np.uint8(255), np.uint8(0))
@@ -311,14 +323,6 @@ def _prediction(task: _Task, pictures: CasePictures, options: MatteOptions) -> U
     if pictures.image is None or pictures.trimap is None:
         raise FileError(f"{method} needs an image and its trimap")
     return to_bytes(make_matte(method, pictures.image, pictures.trimap, options))
-
-
-def _picture(pictures: CasePictures, prediction: UInt8Array) -> bytes:
-    """Code image, trimap, truth, prediction and error side by side, as JPEG."""
-    error = np.asarray(cv2.absdiff(prediction, pictures.truth), np.uint8)
-    parts = [pictures.image, pictures.trimap, pictures.truth, prediction, error]
-    sheet = side_by_side([part for part in parts if part is not None], CELL)
-    return bytes(cv2.imencode(".jpg", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1])
 
 
 def summarise(name: str, scores: Sequence[Score]) -> Summary:

@@ -1,8 +1,7 @@
-"""Scoresheet: an evaluation as a table for the terminal, as CSV and JSON, and as a page with the worst cases."""
+"""Scoresheet: an evaluation as a table for the terminal, as CSV and JSON, and as a page to look at."""
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
@@ -16,12 +15,19 @@ from typing import Any, Final, TextIO
 from ...composer.base.files import disk_error, write_text
 from ...composer.base.pages import render_page
 from ...composer.base.text import escape_cell
+from ...composer.base.thumbnails import ERROR_GAIN
 from .evaluate import Evaluation, Interval, Score
 from .metric_sets import TITLES
 
-__all__ = ["as_document", "as_table", "open_scores", "write_scoresheet"]
+__all__ = ["PAGE", "as_document", "as_table", "open_scores", "write_scoresheet"]
+
+PAGE: Final = "index.html"
+
 
 PARTIAL: Final = "scores.partial.csv"
+
+
+MOST_FAILURES: Final = 200  # on the page
 
 
 logger = logging.getLogger(__name__)
@@ -126,7 +132,7 @@ def _aligned(rows: list[list[str]]) -> str:
 
 def write_scoresheet(evaluation: Evaluation, folder: Path) -> None:
     """Write `scores.csv` (a row per picture), `foregrounds.csv`, `summary.csv` (with units), `differences.csv`,
-    `scores.json` and `worst.html`.
+    `scores.json` and `index.html`.
 
     Parameters
     ----------
@@ -172,7 +178,7 @@ def write_scoresheet(evaluation: Evaluation, folder: Path) -> None:
             ]
         ),
         "scores.json": json.dumps(as_document(evaluation), indent=1, ensure_ascii=False) + "\n",
-        "worst.html": _page(evaluation),
+        PAGE: _page(evaluation),
     }
     for name, text in documents.items():
         write_text(folder / name, text)
@@ -206,37 +212,46 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 
 
 def _page(evaluation: Evaluation) -> str:
+    names = evaluation.names
+    cases = _cases(evaluation)
+    competitors = [score.competitor for score in evaluation.scores] + [f.competitor for f in evaluation.failures]
     return render_page(
-        __package__,
-        "scoresheet.html.j2",
-        title="Mattes, graded",
-        legend=evaluation.metrics.legend(),
-        titles=list(map(_title, evaluation.names)),
-        summaries=[
-            (summary.competitor, [f"{summary.images:,}", *map(_interval, summary.means.values())])
-            for summary in evaluation.summaries
+        __package__, "scoresheet.html.j2", script="scoresheet.js", title="Mattes, graded",
+        pictures=len(cases), foregrounds=len({case["foreground"] for case in cases}),
+        legend=evaluation.metrics.legend(), titles=list(map(_title, names)), gain=ERROR_GAIN,
+        summaries=[(s.competitor, f"{s.images:,}", list(s.means.values())) for s in evaluation.summaries],
+        best=[min((s.means[name].mean for s in evaluation.summaries), default=0.0) for name in names],
+        comparisons=evaluation.comparisons,
+        widest=[
+            max((abs(end) for c in evaluation.comparisons for end in _ends(c.differences[name])), default=0.0) or 1.0
+            for name in names
         ],
-        comparisons=[
-            (f"{found.competitor} less {found.reference}", list(map(_interval, found.differences.values())))
-            for found in evaluation.comparisons
-        ],
-        worst=[
-            (competitor, [_case(score, picture) for score, picture in cases])
-            for competitor, cases in evaluation.worst.items()
-        ],
-        foregrounds=[
-            (
-                summary.competitor,
-                [(name, list(map(_number, means.values()))) for name, means in summary.foregrounds.items()],
-            )
-            for summary in evaluation.summaries
-        ],
-    )
+        failures=evaluation.failures[:MOST_FAILURES], more_failures=len(evaluation.failures) - MOST_FAILURES,
+        interval=_interval, ends=_ends,
+        data={
+            "errors": [{"title": _title(name), "unit": evaluation.metrics.units.get(name, "")} for name in names],
+            "competitors": list(dict.fromkeys(competitors)),
+            "cases": cases,
+        },
+    )  # fmt: skip
 
 
-def _case(score: Score, picture: bytes) -> dict[str, str]:
-    return {
-        "image": score.image,
-        "errors": ", ".join(f"{_title(metric)} {_number(error)}" for metric, error in score.errors.items()),
-        "data": base64.b64encode(picture).decode(),
-    }
+def _ends(interval: Interval) -> tuple[float, float]:
+    """Return an interval's ends; of a mean that has none, the mean twice."""
+    if interval.low is None or interval.high is None:
+        return interval.mean, interval.mean
+    return interval.low, interval.high
+
+
+def _cases(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Lay the scores out by case: errors by competitor, in the order of the metrics, and pictures if there are some."""
+    cases: dict[str, dict[str, Any]] = {}
+    for score in evaluation.scores:
+        preview = evaluation.previews.get(score.image)
+        new = {
+            "name": score.image, "foreground": score.foreground, "errors": {},
+            "preview": asdict(preview) if preview else None,
+        }  # fmt: skip
+        errors = cases.setdefault(score.image, new)["errors"]
+        errors[score.competitor] = [float(f"{error:.4g}") for error in score.errors.values()]
+    return list(cases.values())

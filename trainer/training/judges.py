@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...composer.base.thumbnails import amplify_error
 from ...composer.dataset.dataset import Sample
 from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
 from ..data.whole_scenes import WholeScenes, true_trimap
@@ -24,9 +25,6 @@ from .config import Config
 __all__ = ["Judge", "guess_half", "guess_ramp", "judge_of", "predict_whole", "trimap_errors"]
 
 Array = NDArray[np.uint8]
-
-
-ERROR_GAIN = 4  # a quarter of the range is shown as white
 
 
 SEEN: Final = {"background": BACKGROUND, "foreground": FOREGROUND, "unknown": UNKNOWN}
@@ -86,7 +84,7 @@ class _AlphaJudge:
         return [metric(predicted, sample.alpha, sample.trimap) for metric in METRICS.values()]
 
     def row(self, sample: Sample, predicted: Array) -> list[Array]:
-        return [sample.image, sample.trimap, predicted, sample.alpha, _amplified(predicted, sample.alpha)]
+        return [sample.image, sample.trimap, predicted, sample.alpha, amplify_error(predicted, sample.alpha)]
 
 
 class _WholeJudge:
@@ -106,7 +104,7 @@ class _WholeJudge:
         return [metric(predicted, sample.alpha, None) for metric in METRICS.values()]
 
     def row(self, sample: Sample, predicted: Array) -> list[Array]:
-        return [sample.image, sample.trimap, predicted, sample.alpha, _amplified(predicted, sample.alpha)]
+        return [sample.image, sample.trimap, predicted, sample.alpha, amplify_error(predicted, sample.alpha)]
 
 
 class _TrimapJudge:
@@ -164,10 +162,6 @@ def trimap_errors(predicted: Array, truth: Array, alpha: Array) -> dict[str, flo
         **ious,
         "soft_covered": covered,
     }
-
-
-def _amplified(predicted: Array, truth: Array) -> Array:
-    return np.minimum(cv2.absdiff(predicted, truth).astype(np.uint16) * ERROR_GAIN, 255).astype(np.uint8)
 
 
 def guess_nobody(sample: Sample) -> Array:

@@ -1,6 +1,4 @@
-"use strict";
-// Names are text nodes only: nothing in a run is ever parsed as HTML.
-const { charts, panels, folder } = JSON.parse(document.getElementById("data").textContent);
+const { charts, panels, folder } = data;
 const WIDTH = 480, HEIGHT = 200, LEFT = 52, BOTTOM = 20, TOP = 8, RIGHT = 8;
 const NUMBER = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 
@@ -8,13 +6,6 @@ function element(name, attributes, ...children) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   made.append(...children);
-  return made;
-}
-
-function html(name, className, text) {
-  const made = document.createElement(name);
-  made.className = className;
-  made.textContent = text;
   return made;
 }
 
@@ -62,18 +53,18 @@ function draw({ title, scale, series, mark }) {
   });
   if (mark) svg.append(element("circle", { class: "mark", cx: toX(mark[0]), cy: toY(mark[1]), r: 5 }, element("title", {}, "best")));
 
-  const figure = document.createElement("figure");
-  const legend = html("p", "legend", "");
+  const figure = make("figure");
+  const legend = make("p", "legend");
   const values = series.map(({ name }, i) => {
-    const item = html("span", "", "");
-    const value = html("b", "", "");
-    item.append(html("i", `swatch s${i % 6}`, ""), `${name} `, value);
+    const item = make("span");
+    const value = make("b");
+    item.append(make("i", `swatch s${i % 6}`), `${name} `, value);
     legend.append(item);
     return value;
   });
-  const when = html("span", "", "");
+  const when = make("span");
   legend.prepend(when);
-  figure.append(html("figcaption", "", title), svg, legend);
+  figure.append(make("figcaption", "", title), svg, legend);
 
   const steps = [...new Set(xs)].sort((a, b) => a - b);
   const cursor = element("path", { class: "cursor" });
