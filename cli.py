@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import time
@@ -12,9 +13,20 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from . import __version__
-from .composer.base.errors import FileError, RecipeError
+from .composer.base.errors import FileError
 from .composer.base.text import count_of, format_duration, format_size
-from .composer.console.options import A_FOLDER, A_PATH, AS_JSON, HELP, JOBS, Command, DatasetPath, shared_options
+from .composer.console.command import FormerArgument, FormerNames, Group, complete_names, complete_settings
+from .composer.console.options import (
+    A_FOLDER,
+    A_PATH,
+    AS_JSON,
+    HELP,
+    JOBS,
+    LIMIT,
+    DatasetPath,
+    Decorated,
+    shared_options,
+)
 from .composer.console.progress_bar import show_progress
 from .composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, handle_errors, tell, warn
 
@@ -37,22 +49,47 @@ LOOK_CODES = """\b
 Exit codes: 0 all is well; 1 something is wrong; 2 wrong usage; 130 interrupted."""
 
 
-def _recipe_options(command: Command) -> Command:
+def _recipes() -> list[str]:
+    from .composer.base.settings import list_shipped
+    from .composer.recipe import MANIFESTS
+
+    return list_shipped(MANIFESTS)
+
+
+def _settings() -> dict[str, list[str]]:
+    from .composer.base.settings import list_keys
+    from .composer.compositing.blending import METHODS
+    from .composer.compositing.trimaps import STRATEGIES, SUPPLIED
+    from .composer.dataset.packings import PACKINGS
+    from .composer.recipe import Recipe
+
+    named = {"fit.method": METHODS, "trimap.strategy": [*STRATEGIES, SUPPLIED], "shards.packing": PACKINGS}
+    return list_keys(Recipe) | {key: list(registry) for key, registry in named.items()}
+
+
+def _corpora() -> list[str]:
+    from .composer.fetching.corpus import list_corpora
+
+    return list_corpora()
+
+
+def _recipe_options(command: Decorated) -> Decorated:
     """Add what says which recipe is meant: its name and what takes the place of its own keys."""
     for option in (
         click.option(
-            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe; repeatable."
+            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.",
+            shell_complete=complete_settings(_settings),
         ),
         click.option("--backgrounds", type=A_PATH, help="Folder of backgrounds, searched recursively."),
         click.option("--alphas", type=A_PATH, help="Folder of their alphas, under the same names."),
         click.option("--foregrounds", type=A_PATH, help="Folder of foregrounds: cut-outs, or pictures with --alphas."),
-        click.argument("recipe", required=False),
-    ):
+        click.argument("recipe", required=False, shell_complete=complete_names(_recipes)),
+    ):  # fmt: skip
         command = option(command)
     return command
 
 
-@click.group(context_settings=HELP)
+@click.group(cls=Group, context_settings=HELP)
 @click.version_option(__version__, prog_name="matting-compose")
 def compose() -> None:
     """Compose image-matting datasets, offline and in parallel.
@@ -68,6 +105,7 @@ def compose() -> None:
 @compose.command(epilog=EXIT_CODES)
 @_recipe_options
 @click.option(
+    "-o",
     "--out",
     type=DatasetPath(path_type=Path, file_okay=False),
     help="The dataset's folder, or s3://…  [default: named as the recipe]",
@@ -202,9 +240,10 @@ def _dry_run(recipe: Recipe, out: Path, jobs: int, as_json: bool) -> int:
 
 
 @compose.command(
+    short_help="Say which of a recipe's pictures are missing or odd.",
     epilog="""\b
     Exit codes: 0 all is well, notes apart; 2 wrong usage or recipe;
-    3 there are problems: composites would be missing, or others than meant."""
+    3 there are problems: composites would be missing, or others than meant.""",
 )
 @_recipe_options
 @JOBS
@@ -243,9 +282,10 @@ def doctor(
 
 
 @compose.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_names(_recipes))
+@AS_JSON
 @shared_options
-def recipes(name: str | None) -> None:
+def recipes(name: str | None, as_json: bool) -> None:
     """List the shipped recipes, or print one, to start your own from.
 
     \b
@@ -254,26 +294,23 @@ def recipes(name: str | None) -> None:
       matting-compose recipes demo > my.toml
     """
     with handle_errors():
-        from .composer.base.settings import describe_shipped, read_shipped
+        from .composer.console.shipped import print_list, print_text
         from .composer.recipe import MANIFESTS
 
         if name is None:
-            click.echo(describe_shipped(MANIFESTS, "recipe", RecipeError))
+            print_list(MANIFESTS, "recipe")
         else:
-            click.echo(read_shipped(name, MANIFESTS, "recipe", RecipeError), nl=False)
+            print_text(name, MANIFESTS, "recipe")
 
 
 @compose.command(
+    short_help="Fetch openly licensed cut-outs and photographs.",
     epilog="""\b
     Exit codes: 0 all is there; 1 failed; 2 wrong usage;
-    3 finished, but some pictures are missing; 130 interrupted."""
+    3 finished, but some pictures are missing; 130 interrupted.""",
 )
-@click.argument("corpus")
-@click.option(
-    "--out",
-    type=A_FOLDER,
-    help="The pictures' folder  [default: CORPUS-pictures]",
-)
+@click.argument("corpus", shell_complete=complete_names(_corpora))
+@click.option("-o", "--out", type=A_FOLDER, help="The pictures' folder  [default: CORPUS-pictures]")
 @click.option(
     "--packages",
     type=A_PATH,
@@ -330,14 +367,15 @@ def _dry_fetch(corpus: Corpus, out: Path, packages: tuple[Path, ...], as_json: b
 
 
 @compose.command(
+    short_help="Make cut-outs with true colours, without halos.",
     epilog="""\b
     Exit codes: 0 all is well; 1 failed; 2 wrong usage;
-    3 finished, but some cut-outs are missing; 130 interrupted."""
+    3 finished, but some cut-outs are missing; 130 interrupted.""",
 )
 @click.argument("pictures", nargs=-1, required=True, type=A_PATH)
 @click.option("--alphas", type=A_PATH, help="Folder of the pictures' alphas, under the same names.")
 @click.option("--layout", type=click.Choice(LAYOUTS), help="PICTURES is this data set's folder.")
-@click.option("--out", type=A_FOLDER, required=True, help="The cut-outs' folder.")
+@click.option("-o", "--out", type=A_FOLDER, required=True, help="The cut-outs' folder.")
 @JOBS
 @click.option("--dry-run", is_flag=True, help="Say what would be made, and what would fail; write nothing.")
 @AS_JSON
@@ -404,7 +442,7 @@ def _dry_extract(inputs: list[ExtractInput], out: Path, jobs: int, as_json: bool
     return WITH_FAILURES if found.failures else CLEAN
 
 
-@compose.command(epilog=LOOK_CODES)
+@compose.command(short_help="Look at a dataset, prove it, or compare it.", epilog=LOOK_CODES)
 @click.argument("dataset", type=DatasetPath(path_type=Path))
 @click.option("--full", is_flag=True, help="Look at every composite's pixels, not at a sample.")
 @click.option("--verify", is_flag=True, help="Prove that every byte and every composite is as planned.")
@@ -413,8 +451,9 @@ def _dry_extract(inputs: list[ExtractInput], out: Path, jobs: int, as_json: bool
 )
 @click.option("--show", "name", metavar="KEY", help="Show one composite: its key, its number, or random.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="With --show: write a picture file."
-)
+    "-o", "--out", cls=FormerNames, former=("--output",), type=click.Path(path_type=Path, dir_okay=False),
+    help="With --show: write a picture file.",
+)  # fmt: skip
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write one self-contained HTML file.")
 @click.option("--diff", "other", type=DatasetPath(path_type=Path), help="Say what differs from another dataset.")
 @JOBS
@@ -426,7 +465,7 @@ def inspect(
     verify: bool,
     repair: bool,
     name: str | None,
-    output: Path | None,
+    out: Path | None,
     report: Path | None,
     other: Path | None,
     jobs: int,
@@ -446,14 +485,14 @@ def inspect(
     with handle_errors():
         if repair and not verify:
             raise click.UsageError("--repair goes with --verify")
-        if output and name is None:
-            raise click.UsageError("--output goes with --show")
+        if out and name is None:
+            raise click.UsageError("--out goes with --show")
         if sum((verify, name is not None, report is not None, other is not None)) > 1:
             raise click.UsageError("--verify, --show, --report and --diff are asked for one at a time")
         if verify:
             code = _verify(dataset, repair, jobs, as_json)
         elif name is not None:
-            code = _show(dataset, name, output, as_json)
+            code = _show(dataset, name, out, as_json)
         elif report:
             code = _report(dataset, report, as_json)
         elif other:
@@ -504,18 +543,18 @@ def _diff(dataset: Path, other: Path, full: bool, as_json: bool) -> int:
     return CLEAN if found.same else FAILED
 
 
-def _show(dataset: Path, name: str, output: Path | None, as_json: bool) -> int:
+def _show(dataset: Path, name: str, out: Path | None, as_json: bool) -> int:
     from .composer.console.printing import print_panel
     from .composer.inspection.panel import draw_panel, read_composite, write_panel
 
     sample = read_composite(dataset, name)
     picture = draw_panel(sample)
-    if output:
-        write_panel(picture, output)
+    if out:
+        write_panel(picture, out)
     if as_json:
         click.echo(json.dumps(asdict(sample.row)))
     else:
-        print_panel(sample.row, None if output and not sys.stdout.isatty() else picture)
+        print_panel(sample.row, None if out and not sys.stdout.isatty() else picture)
     return CLEAN
 
 
@@ -531,9 +570,10 @@ def _report(dataset: Path, path: Path, as_json: bool) -> int:
     return CLEAN
 
 
-@compose.command(epilog=LOOK_CODES)
+@compose.command(short_help="Write a dataset as PNG files or WebDataset.", epilog=LOOK_CODES)
 @click.argument("dataset", type=DatasetPath(path_type=Path))
-@click.argument("out", type=A_FOLDER)
+@click.argument("folder", type=A_FOLDER, required=False, cls=FormerArgument)
+@click.option("-o", "--out", type=A_FOLDER, help="The folder to write.  [required]")
 @click.option(
     "--to",
     type=click.Choice(["png", "webdataset"]),
@@ -542,36 +582,46 @@ def _report(dataset: Path, path: Path, as_json: bool) -> int:
 )
 @click.option("--split", type=click.Choice(["train", "validation"]), help="Only this split.")
 @click.option("--foreground", "foregrounds", multiple=True, metavar="NAME", help="Only this foreground; repeatable.")
-@click.option("--count", type=click.IntRange(min=1), help="Only so many, spread evenly.")
+@LIMIT
 @JOBS
 @AS_JSON
 @shared_options
-def export(
+def convert(
     dataset: Path,
-    out: Path,
+    folder: Path | None,
+    out: Path | None,
     to: Literal["png", "webdataset"],
     split: str | None,
     foregrounds: tuple[str, ...],
-    count: int | None,
+    limit: int | None,
     jobs: int,
     as_json: bool,
 ) -> None:
     """Write a dataset, or a part of it, as what other programs read.
 
-    An export that was stopped goes on when the same command is run again.
+    What was stopped goes on when the same command is run again.
 
     \b
     Examples:
-      matting-compose export dataset pictures --to png --count 100
-      matting-compose export dataset tars --to webdataset --split train
+      matting-compose convert dataset -o pictures --to png --limit 100
+      matting-compose convert dataset -o tars --to webdataset --split train
     """
     with handle_errors():
+        if folder and out:
+            raise click.UsageError("the folder to write is given twice: leave all but --out away")
+        if not (out := out or folder):
+            raise click.UsageError("Missing option '-o' / '--out': the folder to write")
         from .composer.inspection.export import export as write
 
         with show_progress() as report:
             result = write(
-                dataset, out, to, split=split, foregrounds=foregrounds, count=count, jobs=jobs, on_progress=report
+                dataset, out, to, split=split, foregrounds=foregrounds, count=limit, jobs=jobs, on_progress=report
             )
         if as_json:
             click.echo(json.dumps(asdict(result)))
         tell(f"{out}: {count_of(result.composites, 'composite')} in {count_of(result.files, 'file')}")
+
+
+_export = copy.copy(convert)  # as it was called: matting-export, which writes networks, is another matter
+_export.hidden = True
+compose.add_command(_export, "export")

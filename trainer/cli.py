@@ -14,6 +14,7 @@ import click
 
 from .. import __version__
 from ..composer.base.text import format_duration
+from ..composer.console.command import Command, complete_names, complete_settings
 from ..composer.console.options import A_FOLDER, AS_JSON, HELP, DatasetPath, shared_options
 from ..composer.console.progress_bar import show_progress
 from ..composer.console.terminal import CLEAN, INTERRUPTED, handle_errors, tell
@@ -30,10 +31,9 @@ KNOWN_CONFIGS = "cpu-small, default, demo, dim, modern, shm, shm-mnet, shm-tnet 
 def _list_configs(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     """Name the shipped configurations, each with its first line."""
     if wanted:
-        from ..composer.base.errors import RecipeError
-        from ..composer.base.settings import describe_shipped
+        from ..composer.console.shipped import print_list
 
-        click.echo(describe_shipped(configs.__name__, "configuration", RecipeError))
+        print_list(configs.__name__, "configuration")
         context.exit()
 
 
@@ -41,10 +41,9 @@ def _print_config(context: click.Context, _: click.Parameter, name: str | None) 
     """Print a shipped configuration as it is written."""
     if name is not None:
         with handle_errors():
-            from ..composer.base.errors import RecipeError
-            from ..composer.base.settings import read_shipped
+            from ..composer.console.shipped import print_text
 
-            click.echo(read_shipped(name, configs.__name__, "configuration", RecipeError), nl=False)
+            print_text(name, configs.__name__, "configuration")
         context.exit()
 
 
@@ -65,13 +64,31 @@ class WeightedDataset(DatasetPath):
         return super().convert(path, param, ctx), weight
 
 
-@click.command(epilog=EXIT_CODES, context_settings=HELP)
+def _configs() -> list[str]:
+    from ..composer.base.settings import list_shipped
+
+    return list_shipped(configs.__name__)
+
+
+def _settings() -> dict[str, list[str]]:
+    from ..composer.base.settings import list_keys
+    from .networks.losses import LOSSES
+    from .networks.registry import NETWORKS
+    from .training.config import Config
+
+    keys = list_keys(Config) | {"network.name": list(NETWORKS)} | {f"losses.{name}": [] for name in LOSSES}
+    del keys["losses"]
+    return keys
+
+
+@click.command(cls=Command, epilog=EXIT_CODES, context_settings=HELP)
 @click.version_option(__version__, prog_name="matting-train")
 @click.argument("datasets", metavar="DATASET[=WEIGHT]...", nargs=-1, required=True, type=WeightedDataset())
-@click.option("--out", type=A_FOLDER, required=True, help="The run's folder.")
+@click.option("-o", "--out", type=A_FOLDER, required=True, help="The run's folder.")
 @click.option(
     "--config",
     "name",
+    shell_complete=complete_names(_configs),
     show_default="modern, or with --resume what the run was begun with",
     help=f"{KNOWN_CONFIGS}, a TOML file, or another run's config.json.",
 )
@@ -86,12 +103,16 @@ class WeightedDataset(DatasetPath):
 @click.option(
     "--print",
     metavar="NAME",
+    shell_complete=complete_names(_configs),
     is_eager=True,
     expose_value=False,
     callback=_print_config,
     help="Print a configuration, to start your own from.",
 )
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key; repeatable.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key; repeatable.",
+    shell_complete=complete_settings(_settings),
+)  # fmt: skip
 @click.option("--steps", type=int, help="How many steps; short for --set steps=N.")
 @click.option(
     "--validation",

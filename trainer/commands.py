@@ -17,7 +17,8 @@ from .. import __version__
 from ..composer.base.packages import require_packages
 from ..composer.base.progress import Progress
 from ..composer.base.text import count_of, format_duration
-from ..composer.console.options import A_PATH, AS_JSON, HELP, JOBS, Command, DatasetPath, shared_options
+from ..composer.console.command import Command
+from ..composer.console.options import A_PATH, AS_JSON, HELP, JOBS, LIMIT, DatasetPath, Decorated, shared_options
 from ..composer.console.progress_bar import show_progress
 from ..composer.console.terminal import CLEAN, FAILED, WITH_FAILURES, handle_errors, tell, warn, write_error
 
@@ -49,7 +50,7 @@ class MethodName(click.Choice[str]):
         return super().convert("network" if value == "mnet" else value, param, ctx)
 
 
-def _making(command: Command) -> Command:
+def _making(command: Decorated) -> Decorated:
     """Add the options that say how mattes are made."""
     for option in (
         click.option(
@@ -69,7 +70,7 @@ def _making(command: Command) -> Command:
     return command
 
 
-@click.command(context_settings=HELP)
+@click.command(cls=Command, context_settings=HELP)
 @click.version_option(__version__, prog_name="matting-predict")
 @click.argument("inputs", nargs=-1, required=True, type=A_PATH, metavar="[CHECKPOINT] IMAGE...")
 @click.option("--trimap", type=A_PATH, help="Trimap of the image, or a folder of trimaps under the images' names.")
@@ -200,7 +201,7 @@ def _is_checkpoint(path: Path) -> bool:
     return path.suffix.lower() in CHECKPOINTS
 
 
-@click.command(context_settings=HELP)
+@click.command(cls=Command, context_settings=HELP)
 @click.version_option(__version__, prog_name="matting-evaluate")
 @click.option("--predictions", type=A_PATH, multiple=True, help="Folder of predicted alphas; repeatable.")
 @click.option("--truths", type=A_PATH, help="Folder of true alphas.")
@@ -216,7 +217,7 @@ def _is_checkpoint(path: Path) -> bool:
     show_default="validation where there is any, else all",
     help="Which composites of the dataset.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Only so many pictures, spread evenly over all.")
+@LIMIT
 @click.option(
     "--checkpoint",
     "checkpoints",
@@ -373,7 +374,7 @@ def _name(folder: Path, folders: tuple[Path, ...]) -> str:
     return os.fsencode(folder.name if unique else folder).decode("utf-8", "backslashreplace")
 
 
-@click.command(context_settings=HELP)
+@click.command(cls=Command, context_settings=HELP)
 @click.version_option(__version__, prog_name="matting-export")
 @click.argument("checkpoint", type=A_PATH)
 @click.option(

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import ErrorDetails
@@ -91,10 +91,10 @@ def read_shipped(name: str, package: str, noun: str, error: type[MattingComposeE
     return resources.files(package).joinpath(f"{name}.toml").read_text(encoding="utf-8")
 
 
-def describe_shipped(package: str, noun: str, error: type[MattingComposeError]) -> str:
-    """Name the shipped files, a line each, with what their first lines say of them."""
+def describe_shipped(package: str, noun: str, error: type[MattingComposeError]) -> dict[str, str]:
+    """Return what the shipped files' first lines say of them, by name."""
     firsts = {name: read_shipped(name, package, noun, error).partition("\n")[0] for name in list_shipped(package)}
-    return "\n".join(f"{name:20} {first.lstrip('# ')}" for name, first in firsts.items())
+    return {name: first.lstrip("# ") for name, first in firsts.items()}
 
 
 def override(data: dict[str, Any], item: str, error: type[MattingComposeError]) -> None:
@@ -191,3 +191,23 @@ def explain_finding(key: str, found: ErrorDetails, allowed: Iterable[str]) -> st
             return f"{key}: {message}" if key else message
         return f"{key}: {message} (found {value})"
     return f"{key}: expected {EXPECTED[found['type']].format(**found.get('ctx', {}))}, found {value}"
+
+
+def list_keys(table: type[BaseModel], prefix: str = "") -> dict[str, list[str]]:
+    """List a table's keys, those of tables in it dotted, each with the names that may be its value.
+
+    Examples
+    --------
+    >>> from matting_compose.composer.recipe import Shards
+    >>> list_keys(Shards, "shards.")["shards.background"]
+    ['none', 'unknown', 'full']
+    """
+    keys: dict[str, list[str]] = {}
+    for name, field in table.model_fields.items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if inner is not None:
+            keys |= list_keys(inner, f"{prefix}{name}.")
+        else:
+            keys[prefix + name] = [value for kind in kinds for value in get_args(kind) if isinstance(value, str)]
+    return keys

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import click
 
+from .command import FormerNames
 from .terminal import LOGGER
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -37,7 +38,11 @@ def _check_jobs(_context: click.Context, _option: click.Parameter, jobs: int) ->
 JOBS = click.option(
     "-j", "--jobs", type=int, default=-1, callback=_check_jobs, show_default="one per core", help="Worker processes."
 )
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+LIMIT = click.option(
+    "--limit", type=click.IntRange(min=1), cls=FormerNames, former=("--count",),
+    help="Only so many, spread evenly over all.",
+)  # fmt: skip
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result, or the error, as one JSON object.")
 
 
 def _set_level(context: click.Context, option: click.Parameter, given: bool) -> None:
@@ -47,7 +52,7 @@ def _set_level(context: click.Context, option: click.Parameter, given: bool) -> 
         context.meta[LOGGER] = logging.WARNING if option.name == "quiet" else logging.DEBUG
 
 
-def shared_options(command: Command) -> Command:
+def shared_options(command: Decorated) -> Decorated:
     """Add what every command takes: how much it says on standard error."""
     for option in (
         click.option(

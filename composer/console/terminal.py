@@ -20,6 +20,7 @@ import click
 
 from ..base.errors import RESUME_HINT, MattingComposeError, RecipeError
 from ..base.text import escape_lines
+from .command import tell_error_as_json
 
 CLEAN, FAILED, USAGE, WITH_FAILURES, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -87,6 +88,7 @@ def handle_errors(interrupted: str = RESUME_HINT) -> Iterator[None]:
             yield
         except KeyboardInterrupt:
             _echo(f"\nInterrupted. {interrupted}")
+            tell_error_as_json(f"interrupted. {interrupted}")
             sys.exit(INTERRUPTED)
         except BrokenPipeError:  # whoever reads has seen enough: click ends quietly
             raise
@@ -94,6 +96,7 @@ def handle_errors(interrupted: str = RESUME_HINT) -> Iterator[None]:
             if (message := _message(error, interrupted)) is None:
                 raise
             write_error(message)
+            tell_error_as_json(message)
             sys.exit(USAGE if isinstance(error, RecipeError) else FAILED)
 
 

@@ -15,7 +15,7 @@ from conftest import Pictures, call, run, save
 from matting_compose.cli import compose
 
 
-@pytest.mark.parametrize("arguments", [[], ["build"], ["doctor"], ["fetch"], ["recipes"], ["inspect"], ["export"]])
+@pytest.mark.parametrize("arguments", [[], ["build"], ["doctor"], ["fetch"], ["recipes"], ["inspect"], ["convert"]])
 def test_every_command_explains_itself(arguments: list[str]) -> None:
     """`--help` shows what the command does, with an example."""
     done = run(*arguments, "--help")
