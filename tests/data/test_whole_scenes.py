@@ -12,7 +12,7 @@ from conftest import soft_disc
 pytest.importorskip("torch", reason="streams need the 'train' extra")
 
 from matting_compose.trainer.data.stream import open_stream
-from matting_compose.trainer.data.whole_scenes import WholeScenes, place_beside, true_trimap, turn
+from matting_compose.trainer.data.whole_scenes import WholeScenes, mirrored, place_beside, true_trimap, turn
 
 
 def test_crops_show_scenes_and_their_own_trimaps(finished: Path) -> None:
@@ -67,19 +67,26 @@ def test_crops_beside_the_subject_show_nobody(finished: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("subject", "side"),
-    [((0, 30, 60, 60), 40), ((20, 0, 60, 100), 20), ((0, 0, 60, 89), None), ((0, 0, 60, 100), None)],
+    ("subject", "size"),
+    [((0, 30, 60, 60), (50, 40)), ((20, 0, 60, 100), (20, 50)), ((0, 0, 60, 93), None), ((0, 0, 60, 100), None)],
 )
-def test_the_largest_square_beside_a_subject(subject: tuple[int, int, int, int], side: int | None) -> None:
+def test_the_most_room_beside_a_subject(subject: tuple[int, int, int, int], size: tuple[int, int] | None) -> None:
     """Above, below, left or right of it, wherever most room is; none where that is too little."""
     top, left, bottom, right = subject
     alpha = np.zeros((60, 100), np.uint8)
     alpha[top:bottom, left:right] = 1
-    found = {place_beside(alpha, np.random.default_rng(seed)) for seed in range(9)}
-    if side is None:
-        assert found == {None}
-        return
-    for length, (y, x) in filter(None, found):
-        assert length == side
-        assert not alpha[y : y + length, x : x + length].any()
-        assert (np.array([y + length, x + length]) <= alpha.shape).all()
+    for found in (place_beside(alpha, 50, np.random.default_rng(seed)) for seed in range(9)):
+        if size is None or found is None:
+            assert found is size
+            continue
+        (height, width), (y, x) = found
+        assert (height, width) == size
+        assert not alpha[y : y + height, x : x + width].any()
+        assert y + height <= 60
+        assert x + width <= 100
+
+
+def test_a_strip_is_mirrored_to_a_scene() -> None:
+    """As often as it takes, without a seam."""
+    strip = np.arange(3, dtype=np.uint8).reshape(1, 3)
+    np.testing.assert_array_equal(mirrored(strip, 8), np.tile([0, 1, 2, 2, 1, 0, 0, 1], (8, 1)))

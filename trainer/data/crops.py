@@ -20,7 +20,7 @@ from ...composer.dataset.dataset import Dataset
 from ...composer.dataset.reader import ShardReader
 from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN, Row
 from .remix import Layers, Mixer
-from .whole_scenes import WholeScenes, place_beside, place_window, true_trimap, turn
+from .whole_scenes import WholeScenes, mirrored, place_beside, place_window, true_trimap, turn
 
 __all__ = ["Augment", "CropBuffers", "Transform", "cut_crop", "unknown_pixel"]
 
@@ -112,13 +112,14 @@ def cut_crop(
     row = reader.rows[position]
     if scenes is None:
         side, corner = _unknown_window(reader, row, sizes, rng)
+        size = side, side
     else:
-        side, corner = _scene_window(reader, row, scenes, rng)
+        side, size, corner = _scene_window(reader, row, scenes, rng)
     flip = bool(rng.random() < augment.flip)
     remixes = mixer is not None and rng.random() < mixer.settings.chance and row.composed  # else it has no layers
     foreground = np.empty_like(out.image) if remixes and out.foreground is None else out.foreground
     read = out if foreground is out.foreground else replace(out, foreground=foreground)
-    _read_window(reader, row, side, corner, flip, read)
+    _read_window(reader, row, side, size, corner, flip, read)
     if mixer is not None:
         if remixes and foreground is not None:
             _put(out, *mixer.compose(Layers(foreground, out.alpha, out.trimap), rng))
@@ -136,18 +137,24 @@ def cut_crop(
 
 
 def _read_window(
-    reader: ShardReader, row: Row, side: int, corner: tuple[int, int], flip: bool, out: CropBuffers
+    reader: ShardReader,
+    row: Row,
+    side: int,
+    size: tuple[int, int],
+    corner: tuple[int, int],
+    flip: bool,
+    out: CropBuffers,
 ) -> None:
-    """Read a window of a composite as a crop."""
+    """Read a window of a composite as a crop; one of less than side² px is continued to that."""
     parts = (out.image, out.trimap, out.alpha, out.foreground, out.background)
-    if side == len(out.trimap) and not flip:
+    if size == out.trimap.shape and not flip:
         reader.read_into(row, corner, *parts)
         return
-    window = [None if part is None else np.empty((side, side, *part.shape[2:]), np.uint8) for part in parts]
+    window = [None if part is None else np.empty((*size, *part.shape[2:]), np.uint8) for part in parts]
     reader.read_into(row, corner, *window)  # type: ignore[arg-type]
     for source, part in zip(window, parts, strict=True):
         if source is not None and part is not None:
-            _fit(source, part, flip)
+            _fit(source if size == (side, side) else mirrored(source, side), part, flip)
     if side != len(out.trimap):
         out.trimap[(out.trimap != BACKGROUND) & (out.trimap != FOREGROUND)] = UNKNOWN
 
@@ -176,11 +183,14 @@ def _unknown_window(
 
 def _scene_window(
     reader: ShardReader, row: Row, scenes: WholeScenes, rng: np.random.Generator
-) -> tuple[int, tuple[int, int]]:
-    """Draw a window of most of a composite, or of a part of it where nobody is."""
-    if scenes.nobody and rng.random() < scenes.nobody and (beside := place_beside(reader.read(row).alpha, rng)):
-        return beside
-    return place_window(row, scenes, rng)
+) -> tuple[int, tuple[int, int], tuple[int, int]]:
+    """Draw a window of most of a composite, or of what is beside its subject: the scene's side, its size and corner."""
+    side, corner = place_window(row, scenes, rng)
+    if scenes.nobody and rng.random() < scenes.nobody:
+        beside = place_beside(reader.read_mask(row, "alpha"), side, rng)
+        if beside:
+            return side, *beside
+    return side, (side, side), corner
 
 
 def unknown_pixel(reader: ShardReader, row: Row, rng: np.random.Generator) -> tuple[int, int]:

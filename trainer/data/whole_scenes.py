@@ -15,7 +15,7 @@ from ...composer.base.settings import Range, Table
 from ...composer.compositing.trimaps import Trimap, trimap_strategy
 from ...composer.dataset.rows import Row
 
-__all__ = ["WholeScenes", "place_beside", "place_window", "true_trimap", "turn"]
+__all__ = ["WholeScenes", "mirrored", "place_beside", "place_window", "true_trimap", "turn"]
 
 Array = NDArray[np.uint8]
 
@@ -23,7 +23,7 @@ Array = NDArray[np.uint8]
 OPAQUE, CLEAR = 250, 5  # what resampling leaves of 255 and 0
 
 
-LEAST_BESIDE = 0.25  # of a composite's shorter side: a smaller window beside the subject would be enlarged too far
+LEAST_BESIDE = 1 / 8  # of a composite's shorter side: less beside the subject is no scene, however often mirrored
 
 
 class WholeScenes(Table):
@@ -50,28 +50,30 @@ def place_window(row: Row, settings: WholeScenes, rng: np.random.Generator) -> t
     return side, (int(rng.integers(row.height - side + 1)), int(rng.integers(row.width - side + 1)))
 
 
-def place_beside(alpha: Array, rng: np.random.Generator) -> tuple[int, tuple[int, int]] | None:
-    """Draw a window in which nothing of the subject is: its side, px, and its corner (y, x).
+def place_beside(alpha: Array, side: int, rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Draw a window in which nothing of the subject is: its size (height, width), px, and its corner (y, x).
 
     Parameters
     ----------
     alpha : (H, W) uint8
         Of the whole composite.
+    side : int
+        px: no longer than this, along either axis.
     rng : np.random.Generator
 
     Returns
     -------
     tuple or None
-        The largest square above, below, left or right of all that is not background, somewhere along that strip; None
-        where it would be smaller than a quarter of the shorter side.
+        Somewhere above, below, left or right of all that is not background, where most room is; None where that is a
+        strip narrower than an eighth of the shorter side.
 
     Examples
     --------
     >>> alpha = np.zeros((60, 90), np.uint8)
     >>> alpha[:, 10:50] = 255
-    >>> side, (y, x) = place_beside(alpha, np.random.default_rng(0))
-    >>> side, x
-    (40, 50)
+    >>> size, (y, x) = place_beside(alpha, 50, np.random.default_rng(0))
+    >>> size, x
+    ((50, 40), 50)
     """
     height, width = alpha.shape
     x, y, across, down = cv2.boundingRect(alpha)
@@ -80,10 +82,17 @@ def place_beside(alpha: Array, rng: np.random.Generator) -> tuple[int, tuple[int
         (0, 0, height, x), (0, x + across, height, width - x - across),
     )  # fmt: skip
     top, left, tall, wide = max(strips, key=lambda strip: min(strip[2:]))
-    side = min(tall, wide)
-    if side < LEAST_BESIDE * min(height, width):
+    if min(tall, wide) < LEAST_BESIDE * min(height, width):
         return None
-    return side, (top + int(rng.integers(tall - side + 1)), left + int(rng.integers(wide - side + 1)))
+    size = min(tall, side), min(wide, side)
+    return size, (top + int(rng.integers(tall - size[0] + 1)), left + int(rng.integers(wide - size[1] + 1)))
+
+
+def mirrored(part: Array, side: int) -> Array:
+    """Continue a picture, at most side² px, to side² by its mirror images."""
+    height, width = part.shape[:2]
+    found = cv2.copyMakeBorder(part, 0, side - height, 0, side - width, cv2.BORDER_REFLECT)
+    return np.asarray(found, np.uint8)
 
 
 def turn(parts: list[Array], degrees: float) -> None:
