@@ -112,14 +112,14 @@ def cut_crop(
     row = reader.rows[position]
     if scenes is None:
         side, corner = _unknown_window(reader, row, sizes, rng)
-        size = side, side
+        shown = side
     else:
-        side, size, corner = _scene_window(reader, row, scenes, rng)
+        side, shown, corner = _scene_window(reader, row, scenes, rng)
     flip = bool(rng.random() < augment.flip)
     remixes = mixer is not None and rng.random() < mixer.settings.chance and row.composed  # else it has no layers
     foreground = np.empty_like(out.image) if remixes and out.foreground is None else out.foreground
     read = out if foreground is out.foreground else replace(out, foreground=foreground)
-    _read_window(reader, row, side, size, corner, flip, read)
+    _read_window(reader, row, side, shown, corner, flip, read)
     if mixer is not None:
         if remixes and foreground is not None:
             _put(out, *mixer.compose(Layers(foreground, out.alpha, out.trimap), rng))
@@ -140,21 +140,21 @@ def _read_window(
     reader: ShardReader,
     row: Row,
     side: int,
-    size: tuple[int, int],
+    shown: int,
     corner: tuple[int, int],
     flip: bool,
     out: CropBuffers,
 ) -> None:
-    """Read a window of a composite as a crop; one of less than side² px is continued to that."""
+    """Read a window of a composite as a crop; of shown² px, and continued to side²."""
     parts = (out.image, out.trimap, out.alpha, out.foreground, out.background)
-    if size == out.trimap.shape and not flip:
+    if shown == len(out.trimap) and not flip:
         reader.read_into(row, corner, *parts)
         return
-    window = [None if part is None else np.empty((*size, *part.shape[2:]), np.uint8) for part in parts]
+    window = [None if part is None else np.empty((shown, shown, *part.shape[2:]), np.uint8) for part in parts]
     reader.read_into(row, corner, *window)  # type: ignore[arg-type]
     for source, part in zip(window, parts, strict=True):
         if source is not None and part is not None:
-            _fit(source if size == (side, side) else mirrored(source, side), part, flip)
+            _fit(source if shown == side else mirrored(source, side), part, flip)
     if side != len(out.trimap):
         out.trimap[(out.trimap != BACKGROUND) & (out.trimap != FOREGROUND)] = UNKNOWN
 
@@ -183,14 +183,14 @@ def _unknown_window(
 
 def _scene_window(
     reader: ShardReader, row: Row, scenes: WholeScenes, rng: np.random.Generator
-) -> tuple[int, tuple[int, int], tuple[int, int]]:
-    """Draw a window of most of a composite, or of what is beside its subject: the scene's side, its size and corner."""
+) -> tuple[int, int, tuple[int, int]]:
+    """Draw a window of most of a composite, or of what is beside its subject: the scene's side, its own, its corner."""
     side, corner = place_window(row, scenes, rng)
     if scenes.nobody and rng.random() < scenes.nobody:
         beside = place_beside(reader.read_mask(row, "alpha"), side, rng)
         if beside:
             return side, *beside
-    return side, (side, side), corner
+    return side, side, corner
 
 
 def unknown_pixel(reader: ShardReader, row: Row, rng: np.random.Generator) -> tuple[int, int]:

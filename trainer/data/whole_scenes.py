@@ -23,7 +23,10 @@ Array = NDArray[np.uint8]
 OPAQUE, CLEAR = 250, 5  # what resampling leaves of 255 and 0
 
 
-LEAST_BESIDE = 1 / 8  # of a composite's shorter side: less beside the subject is no scene, however often mirrored
+LEAST_BESIDE = 1 / 6  # of a composite's shorter side: less beside the subject is no scene, however often mirrored
+
+
+LARGER = 0.75  # of the largest square's side: any such square may be shown
 
 
 class WholeScenes(Table):
@@ -50,49 +53,44 @@ def place_window(row: Row, settings: WholeScenes, rng: np.random.Generator) -> t
     return side, (int(rng.integers(row.height - side + 1)), int(rng.integers(row.width - side + 1)))
 
 
-def place_beside(alpha: Array, side: int, rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """Draw a window in which nothing of the subject is: its size (height, width), px, and its corner (y, x).
+def place_beside(alpha: Array, longest: int, rng: np.random.Generator) -> tuple[int, tuple[int, int]] | None:
+    """Draw a square in which nothing of the subject is: its side, px, and its corner (y, x).
 
     Parameters
     ----------
     alpha : (H, W) uint8
         Of the whole composite.
-    side : int
-        px: no longer than this, along either axis.
+    longest : int
+        px: no longer a side than this.
     rng : np.random.Generator
 
     Returns
     -------
     tuple or None
-        Somewhere above, below, left or right of all that is not background, where most room is; None where that is a
-        strip narrower than an eighth of the shorter side.
+        One of the larger squares there are; None where the largest is less than a sixth of the shorter side.
 
     Examples
     --------
     >>> alpha = np.zeros((60, 90), np.uint8)
     >>> alpha[:, 10:50] = 255
-    >>> size, (y, x) = place_beside(alpha, 50, np.random.default_rng(0))
-    >>> size, x
-    ((50, 40), 50)
+    >>> side, (y, x) = place_beside(alpha, 39, np.random.default_rng(0))
+    >>> side, x >= 50
+    (39, True)
     """
-    height, width = alpha.shape
-    x, y, across, down = cv2.boundingRect(alpha)
-    strips = (
-        (0, 0, y, width), (y + down, 0, height - y - down, width),
-        (0, 0, height, x), (0, x + across, height, width - x - across),
-    )  # fmt: skip
-    top, left, tall, wide = max(strips, key=lambda strip: min(strip[2:]))
-    if min(tall, wide) < LEAST_BESIDE * min(height, width):
+    room = cv2.distanceTransform(np.pad((alpha == 0).view(np.uint8), 1), cv2.DIST_C, 3)[1:-1, 1:-1]
+    most = room.max()  # from the largest square's middle to beyond its edge
+    if 2 * most - 1 < LEAST_BESIDE * min(alpha.shape):
         return None
-    size = min(tall, side), min(wide, side)
-    return size, (top + int(rng.integers(tall - size[0] + 1)), left + int(rng.integers(wide - size[1] + 1)))
+    middles = np.argwhere(room >= LARGER * most)
+    y, x = (int(place) for place in middles[rng.integers(len(middles))])
+    half = min(int(room[y, x]) - 1, (longest - 1) // 2)
+    return 2 * half + 1, (y - half, x - half)
 
 
 def mirrored(part: Array, side: int) -> Array:
-    """Continue a picture, at most side² px, to side² by its mirror images."""
-    height, width = part.shape[:2]
-    found = cv2.copyMakeBorder(part, 0, side - height, 0, side - width, cv2.BORDER_REFLECT)
-    return np.asarray(found, np.uint8)
+    """Continue a square picture to side² px by its mirror images."""
+    more = side - len(part)
+    return np.asarray(cv2.copyMakeBorder(part, 0, more, 0, more, cv2.BORDER_REFLECT), np.uint8)
 
 
 def turn(parts: list[Array], degrees: float) -> None:
