@@ -124,8 +124,8 @@ def _settings() -> dict[str, list[str]]:
 @click.option(
     "--init",
     multiple=True,
-    metavar="[PART=]FILE",
-    help="Start from a file's weights, where they fit; default: the package's; of shm tnet=RUN and mnet=RUN.",
+    metavar="[PART=]RUN|FILE",
+    help="Start from its weights, where they fit; default: the package's; of shm tnet=RUN and mnet=RUN.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")

@@ -97,8 +97,9 @@ def test_a_training_starts_from_a_checkpoint(finished: Path, whole: Path, tmp_pa
     """--init takes a run's averaged weights and says so, in the dry run too; resumed, the file is not needed."""
     file = tmp_path / "start.pt"
     file.write_bytes((whole / "last.pt").read_bytes())
-    plan = command(*arguments(finished, tmp_path / "run", "--init", str(file), "--dry-run"))
-    assert "init: 74 tensors loaded" in plan.out
+    for given in (file, whole):
+        plan = command(*arguments(finished, tmp_path / "run", "--init", str(given), "--dry-run"))
+        assert "init: 74 tensors loaded" in plan.out
     config = tiny(f"network.init={file}", "optimiser.rate=1e-12", "steps=1")
     train_in_process(finished, tmp_path / "run", config)
     begun, given = state(tmp_path / "run" / "last.pt")["model"], state(whole / "last.pt")["ema"]

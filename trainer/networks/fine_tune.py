@@ -148,7 +148,7 @@ def compare_parts(network: MattingNetwork, files: str | Mapping[str, str]) -> tu
         As `compare_weights`; or the network has no such part, or not all of a part fits.
     """
     if isinstance(files, str):
-        fits, report = compare_weights(network, find_weights(files))
+        fits, report = compare_weights(network, _found(find_weights(files)))
         return fits, str(report)
     parts = dict(network.named_children())
     found: dict[str, Tensor] = {}
