@@ -7,6 +7,6 @@ FROM ${BASE}
 ARG CONSTRAINT=""
 WORKDIR /opt/matting-compose
 COPY . .
-RUN pip install --no-cache-dir ${CONSTRAINT} ".[train,report,classical,export]" && rm -rf /opt/matting-compose/.git
+RUN pip install --no-cache-dir ${CONSTRAINT} ".[train,classical,export]" && rm -rf /opt/matting-compose/.git
 WORKDIR /data
 CMD ["matting-compose", "--help"]

@@ -50,17 +50,17 @@ check: $(VENV)/developing
 $(VENV)/composing: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --editable '.[report]'
+	$(PIP) install --editable '.'
 	touch $@
 
 $(VENV)/training: pyproject.toml constraints.txt $(VENV)/composing
-	$(PIP) install $(TORCH) --editable '.[train,report]' || \
+	$(PIP) install $(TORCH) --editable '.[train]' || \
 	  { echo 'No CPU build of PyTorch where pip looks (see constraints.txt): taking the usual one, which is large'; \
-	    $(PIP) install --editable '.[train,report]'; }
+	    $(PIP) install --editable '.[train]'; }
 	touch $@
 
 $(VENV)/developing: pyproject.toml constraints.txt $(VENV)/composing
-	$(PIP) install $(TORCH) --editable '.[train,classical,export,report,dev]'
+	$(PIP) install $(TORCH) --editable '.[train,classical,export,dev]'
 	touch $@
 
 clean:

@@ -414,13 +414,13 @@ def extract(
 def _extract(inputs: list[ExtractInput], out: Path, jobs: int, as_json: bool) -> int:
     from .composer.console.printing import print_extraction, print_failures
     from .composer.extraction.extract import extract
-    from .composer.sources.listings import CONTACT_SHEET, EXTRACT_REPORT
+    from .composer.sources.listings import EXTRACT_PAGE, EXTRACT_REPORT
 
     with show_progress() as report:
         done = extract(inputs, out, jobs=jobs, on_progress=report)
     if as_json:
         click.echo(json.dumps(asdict(done)))
-    print_extraction(done, out / CONTACT_SHEET)
+    print_extraction(done, out / EXTRACT_PAGE)
     print_failures(done.failures, f"all in {out / EXTRACT_REPORT}")
     return WITH_FAILURES if done.failures else CLEAN
 

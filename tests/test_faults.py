@@ -128,7 +128,6 @@ def test_files_that_may_not_grow(peace: Peace, tmp_path: Path, size: int) -> Non
 
 def test_what_is_looked_at_is_written_whole_or_not_at_all(own: Peace, tmp_path: Path) -> None:
     """Reports, panels and exports on a full disk: a message, no file; what was there before is still there."""
-    pytest.importorskip("jinja2")
     report, panel = tmp_path / "report.html", tmp_path / "panel.png"
     report.write_text("before")
     for more in (("--report", str(report)), ("--show", "0", "-o", str(panel))):

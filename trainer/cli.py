@@ -189,7 +189,7 @@ def _need_packages() -> None:
     """Look for what training needs now, not when the first hour is over."""
     from ..composer.base.packages import require_packages
 
-    require_packages("torch", "jinja2", extra="train")
+    require_packages("torch", extra="train")
 
 
 def _config(out: Path, name: str | None, overrides: tuple[str, ...], resume: bool) -> Config:

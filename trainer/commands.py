@@ -302,8 +302,6 @@ def evaluate(
         from .evaluation.scoresheet import PAGE, as_document, as_table, open_scores, write_scoresheet
         from .inference.methods import MatteOptions, prepare, usual_method
 
-        if out:
-            require_packages("jinja2", extra="report")  # now, not when everything is graded
         _check_device(device)
         matte = MatteOptions(None, device, tile, max_side)
         cases: list[Any] = (

@@ -10,11 +10,9 @@ import base64
 import hashlib
 from importlib import resources
 
-from .packages import require_packages
-
 __all__ = ["render_page"]
 
-FRAME = "page.html.j2"
+SHARED_TEMPLATES = ("page.html.j2", "macros.html.j2")
 
 
 SHARED_SCRIPT = "pages.js"
@@ -39,20 +37,14 @@ def render_page(package: str, template: str, *, script: str | None = None, **val
     -------
     str
         HTML.
-
-    Raises
-    ------
-    MattingComposeError
-        Jinja is not installed.
     """
-    require_packages("jinja2", extra="report")
-    import jinja2
+    import jinja2  # here, since few commands draw pages
     from markupsafe import Markup
 
     def read(package: str, name: str) -> str:
         return resources.files(package).joinpath(name).read_text(encoding="utf-8")
 
-    sources = {FRAME: read(__package__, FRAME), template: read(package, template)}
+    sources = {**{name: read(__package__, name) for name in SHARED_TEMPLATES}, template: read(package, template)}
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         loader=jinja2.DictLoader(sources),

@@ -1,36 +1,37 @@
-"""Before and after: what extracting has done to pictures, to be judged by looking."""
+"""Before and after: what extracting has done to pictures, on a page, to be judged by looking."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
 
 from ..base.arrays import UInt8Array
-from ..base.files import encode_picture, write_file
-from ..base.sheets import draw_caption, draw_sheet, enlarge, find_busiest, fit_square
+from ..base.files import write_text
+from ..base.pages import render_page
+from ..base.sheets import find_busiest
+from ..base.thumbnails import embed, reduce
 from ..compositing.blending import blend
 
-PICTURES: Final = 16  # on a sheet
+__all__ = ["PICTURES", "BeforeAfter", "write_page"]
+
+PICTURES: Final = 48  # on a page: some 8 MB
 
 
-COLUMNS: Final = 2  # pictures side by side
+SIDE: Final = 480  # px, a picture's longer side at most
 
 
-CELL: Final = 240  # px, a picture's side
+DETAIL: Final = 120  # px, a detail's side, which is shown four times enlarged
 
 
-GAP: Final = 6
+QUALITY: Final = 80  # of the WebP
 
 
-CAPTION: Final = 22  # px, a caption's height
-
-
-DETAIL: Final = 60  # px, a detail's side
+MOST_FAILURES: Final = 200  # in the table
 
 
 # Plain colours to put subjects on: the one that differs most from a subject and from its old background is taken.
@@ -51,46 +52,73 @@ class BeforeAfter:
         0 clear .. 255 opaque.
     foreground : (H, W, 3) uint8
         RGB, not premultiplied: the cut-out's colours.
-    halo_before, halo_after : float, optional
-        See `halo.halo`; None where they were not measured.
+    facts : tuple of str
+        What is said beside its name.
     """
 
     name: str
     image: UInt8Array
     alpha: UInt8Array
     foreground: UInt8Array
-    halo_before: float | None
-    halo_after: float | None
+    facts: tuple[str, ...]
 
 
-def write_sheet(pictures: Iterable[BeforeAfter], path: Path) -> None:
-    """Write a sheet of pictures as JPEG: each on a plain colour with its raw colours and with the cut-out's, whole and
-    where that differs most. Nothing is written where there is no picture.
+def write_page(
+    pictures: Iterable[BeforeAfter],
+    path: Path,
+    *,
+    facts: Sequence[tuple[str, str]],
+    failures: Sequence[tuple[str, str, str]],
+) -> None:
+    """Write a page of pictures, each with its cut-out under a slider, whole and where their colours differ most.
+
+    Parameters
+    ----------
+    pictures : iterable of BeforeAfter
+        In their order on the page; one at a time is held.
+    path : Path
+        The HTML file.
+    facts : sequence of (str, str)
+        What is said of all of them: names and texts.
+    failures : sequence of (str, str, str)
+        Pictures, causes and details of what was not extracted.
 
     Raises
     ------
     BuildError
         It cannot be written.
     """
-    panels = [_panel(picture) for picture in pictures]
-    if not panels:
-        return
-    write_file(path, encode_picture(draw_sheet(panels, COLUMNS, 2 * GAP), ".jpg"))
+    cases = [_case(picture) for picture in pictures]
+    text = render_page(
+        __package__, "before_after.html.j2", script="before_after.js", title="Cut-outs, before and after", facts=facts,
+        failures=failures[:MOST_FAILURES], more_failures=len(failures) - MOST_FAILURES, data={"cases": cases},
+    )  # fmt: skip
+    write_text(path, text)
 
 
-def _panel(picture: BeforeAfter) -> UInt8Array:
-    """Lay out four cells in a row, with a caption: before and after, and the detail of both."""
-    alpha = picture.alpha
-    plain = np.broadcast_to(np.array(_contrasting(picture), np.uint8), picture.image.shape)
-    both = [blend(colours, alpha, plain) for colours in (picture.image, picture.foreground)]
+def _case(picture: BeforeAfter) -> dict[str, Any]:
+    """Lay out a picture for the page: before and after, and the detail of both."""
+    alpha, plain = picture.alpha, _contrasting(picture)
+    backdrop = np.broadcast_to(np.array(plain, np.uint8), picture.image.shape)
+    both = [blend(colours, alpha, backdrop) for colours in (picture.image, picture.foreground)]
     change = cv2.absdiff(both[0], both[1]).max(axis=2).astype(np.float32)
     side = min(DETAIL, *alpha.shape)
     y, x = find_busiest(change if change.any() else alpha.astype(np.float32), side)
-    details = [enlarge(colours[y : y + side, x : x + side], CELL) for colours in both]
-    figures = "" if picture.halo_before is None else f"  halo {picture.halo_before:.1f} -> {picture.halo_after:.1f}"
-    text = picture.name.encode("ascii", "replace").decode() + figures
-    cells = draw_sheet([fit_square(cell, CELL) for cell in (*both, *details)], 4, GAP)
-    return np.vstack([draw_caption(text, cells.shape[1], CAPTION), cells])
+    window = np.s_[y : y + side, x : x + side]
+    cutout = np.dstack([picture.foreground, alpha])
+    height, width = alpha.shape
+    return {
+        "name": picture.name,
+        "facts": [f"{width}×{height} px", *picture.facts],
+        "plain": "rgb({} {} {})".format(*plain),
+        "whole": _pair(reduce(picture.image, SIDE), reduce(cutout, SIDE)),
+        "detail": _pair(picture.image[window], cutout[window]),
+        "place": f"{side} px at {x}, {y}",
+    }
+
+
+def _pair(image: UInt8Array, cutout: UInt8Array) -> dict[str, str]:
+    return {"before": embed(image, quality=QUALITY), "after": embed(cutout, quality=QUALITY, alpha_quality=QUALITY)}
 
 
 def _contrasting(picture: BeforeAfter) -> tuple[int, int, int]:

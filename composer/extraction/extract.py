@@ -11,7 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -25,10 +25,10 @@ from ..base.text import count_of, escape
 from ..base.workers import run_in_processes
 from ..recipe import PairsForegrounds
 from ..sources.image_io import Foreground, read_cutout, read_pair
-from ..sources.listings import CONTACT_SHEET, EXTRACT_REPORT, list_pictures
+from ..sources.listings import EXTRACT_PAGE, EXTRACT_REPORT, list_pictures
 from ..sources.picture_bytes import read_bytes
 from ..sources.png_text import is_noted, read_note, write_noted
-from .before_after import PICTURES, BeforeAfter, write_sheet
+from .before_after import PICTURES, BeforeAfter, write_page
 from .foreground import Layers, estimate_layers, extend_colours, pymatting
 from .halo import LEVELS, Surroundings, halo, matted_on, reblending_error, surroundings, unmatted
 from .inputs import ExtractInput
@@ -212,7 +212,7 @@ def preview_extract(
 def extract(
     inputs: Sequence[ExtractInput], out: Path, *, jobs: int = -1, on_progress: OnProgress | None = None
 ) -> ExtractResult:
-    """Make cut-outs of pictures, a report of how good they are, and a contact sheet, worst first.
+    """Make cut-outs of pictures, a report of how good they are, and a page to look at, worst first.
 
     Parameters
     ----------
@@ -240,7 +240,6 @@ def extract(
         found = list(_in_turn(_extract_one, inputs, out, jobs, on_progress))
         done = [(one, made) for one, (made, _) in zip(inputs, found, strict=True) if isinstance(made, Cutout)]
         cutouts = [cutout for _, cutout in done]
-        write_sheet(_worst(done, out), out / CONTACT_SHEET)
         fresh = sum(is_fresh for _, is_fresh in found)
         if fresh < len(cutouts):
             logger.info("%s: already there, of the same inputs: %s", out, count_of(len(cutouts) - fresh, "cut-out"))
@@ -259,6 +258,9 @@ def extract(
         )
         document = {"format": FORMAT, "version": VERSION, **asdict(result), "out": "."}
         write_json(out / EXTRACT_REPORT, {**document, "cutouts": [asdict(cutout) for cutout in cutouts]})
+        write_page(
+            _worst(done, out), out / EXTRACT_PAGE, facts=_facts(result), failures=list(map(astuple, result.failures))
+        )
     return result
 
 
@@ -418,9 +420,31 @@ def _worst(done: list[tuple[ExtractInput, Cutout]], out: Path) -> Iterator[Befor
             source, made = _read(one), read_cutout(out / cutout.file, cutout.file, MAX_PIXELS)
         except SourceError:
             continue  # it was there a moment ago; the next run will say what became of it
-        yield BeforeAfter(
-            cutout.name, source.image, source.alpha, made.image, cutout.figures.halo_before, cutout.figures.halo_after
-        )
+        yield BeforeAfter(cutout.name, source.image, source.alpha, made.image, _describe(cutout.figures))
+
+
+def _describe(figures: Quality) -> tuple[str, ...]:
+    """Say how good a cut-out's colours are."""
+    said = [f"colours {figures.colours}"]
+    if figures.halo_before is not None and figures.halo_after is not None:
+        said.append(f"halo {figures.halo_before:.1f} → {figures.halo_after:.1f}")
+    if figures.reblending_error is not None:
+        said.append(f"re-blending error {figures.reblending_error:.1f}")
+    return tuple(said)
+
+
+def _facts(result: ExtractResult) -> list[tuple[str, str]]:
+    """Say what the page says of all cut-outs."""
+    spreads = (
+        ("halo before", result.halo_before),
+        ("halo after", result.halo_after),
+        ("re-blending error", result.reblending_error),
+    )
+    return [
+        ("cut-outs", f"{result.made + result.present:,} of {count_of(result.pictures, 'picture')}"),
+        ("colours", ", ".join(f"{count:,} {kind}" for kind, count in result.colours.items()) or "–"),
+        *((name, f"median {s.median:.1f}, {s.least:.1f} to {s.most:.1f} of 255") for name, s in spreads if s),
+    ]
 
 
 def _spread(values: Iterable[float | None]) -> Spread | None:

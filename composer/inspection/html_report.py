@@ -19,7 +19,6 @@ import numpy as np
 
 from ..base.arrays import UInt8Array
 from ..base.files import write_text
-from ..base.packages import require_packages
 from ..base.pages import render_page
 from ..base.progress import OnProgress, Progress
 from ..base.text import escape
@@ -93,7 +92,7 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
     Raises
     ------
     DatasetError
-        jinja2 is not installed, or the dataset is none or damaged.
+        The dataset is none or damaged.
     BuildError
         The file cannot be written.
 
@@ -105,7 +104,6 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
     >>> write_report("dataset", "report.html").composites
     4
     """
-    require_packages("jinja2", extra="report")
     with closing(open_dataset(folder)) as dataset:
         missing = dataset.missing_shards()
         rows = dataset.read_rows(missing, on_progress)
@@ -119,7 +117,8 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
         script="report.js",
         title=f"{dataset.path.resolve().name}: composites for matting",
         summary=summary,
-        lines=[(label, escape(text), figures) for label, text, figures in list_lines(summary)],
+        lines=[(label, escape(text)) for label, text, _ in list_lines(summary)],
+        sources=[(note.what, note.licence or "–", note.attribution or "–") for note in summary.sources],
         plots=_plots(summary),
         names=sorted(foregrounds),
         failures=failures,
@@ -244,11 +243,11 @@ def _blacken_hidden(cutout: UInt8Array) -> UInt8Array:
     return np.asarray(np.where(cutout[..., 3:] > 0, cutout, 0), np.uint8)
 
 
-def _failures(failures: Sequence[FailureRecord]) -> tuple[list[dict[str, Any]], int]:
+def _failures(failures: Sequence[FailureRecord]) -> tuple[list[tuple[str, str, str, str]], int]:
     """Count failures by picture; return the first of them, and how many pictures more there are."""
     counts = Counter((failure.cause, failure.source, failure.detail) for failure in failures)
     table = [
-        {"cause": cause, "source": escape(source), "detail": escape(detail), "count": f"{count:,}"}
+        (f"{count:,}", cause, escape(source), escape(detail))
         for (cause, source, detail), count in counts.most_common(MOST_FAILURES)
     ]
     return table, max(0, len(counts) - MOST_FAILURES)

@@ -31,7 +31,10 @@ CONTACT_SHEET: Final = "contact-sheet.jpg"  # this program's own, in folders of 
 EXTRACT_REPORT: Final = "extract.json"  # likewise
 
 
-OWN: Final = frozenset({CONTACT_SHEET, EXTRACT_REPORT, LOCK})
+EXTRACT_PAGE: Final = "extract.html"
+
+
+OWN: Final = frozenset({CONTACT_SHEET, EXTRACT_REPORT, EXTRACT_PAGE, LOCK})
 
 
 MACOS_COPIES: Final = "__MACOSX"  # the folder of attributes in archives that were packed on a Mac

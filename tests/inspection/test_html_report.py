@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -109,21 +108,6 @@ def test_the_finest_detail_is_shown_as_it_is(tmp_path: Path) -> None:
     assert x <= 600
     assert x + THUMBNAIL >= 700
     np.testing.assert_array_equal(shown["trimap"][..., 0], sample.trimap[y : y + THUMBNAIL, x : x + THUMBNAIL])
-
-
-def test_without_jinja2_it_says_what_to_install(finished: Path, tmp_path: Path) -> None:
-    """The extra is named, and nothing is written."""
-    (tmp_path / "jinja2.py").write_text("raise ImportError")
-    import subprocess
-
-    from conftest import COMMAND
-
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [str(COMMAND), "inspect", str(finished), "--report", str(tmp_path / "r.html")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "[report]" in done.stderr
-    assert not (tmp_path / "r.html").exists()
 
 
 def test_in_a_browser(hostile: Path, tmp_path: Path, page: Browser) -> None:

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -145,8 +145,6 @@ def write_scoresheet(evaluation: Evaluation, folder: Path) -> None:
     ------
     BuildError
         The folder cannot be written.
-    MattingComposeError
-        Jinja is not installed.
     """
     documents = {
         "scores.csv": _csv([score.as_row() for score in evaluation.scores]),
@@ -226,7 +224,8 @@ def _page(evaluation: Evaluation) -> str:
             max((abs(end) for c in evaluation.comparisons for end in _ends(c.differences[name])), default=0.0) or 1.0
             for name in names
         ],
-        failures=evaluation.failures[:MOST_FAILURES], more_failures=len(evaluation.failures) - MOST_FAILURES,
+        failures=[astuple(failure) for failure in evaluation.failures[:MOST_FAILURES]],
+         more_failures=len(evaluation.failures) - MOST_FAILURES,
         interval=_interval, ends=_ends,
         data={
             "errors": [{"title": _title(name), "unit": evaluation.metrics.units.get(name, "")} for name in names],
