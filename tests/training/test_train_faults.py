@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +16,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import cv2
 import h5py
+import numpy as np
 import pytest
 from filelock import FileLock
 
@@ -261,11 +265,42 @@ def test_a_step_that_is_not_finite_stops(finished: Path, tmp_path: Path, monkeyp
         return real(prediction) * (float("nan") if calls == 6 else 1)
 
     monkeypatch.setitem(learner.LOSSES._entries, "alpha_prediction", Loss(poisoned))
-    with pytest.raises(loop.TrainingError, match=r"step 6: not finite.*disc.*lower optimiser.rate"):
-        train_in_process(finished, tmp_path / "run", tiny("log_every=100", "save_every=3", "validation.every=100"))
-    saved = state(tmp_path / "run" / "last.pt")
+    out = tmp_path / "run"
+    with pytest.raises(loop.TrainingError, match=r"step 6: not finite.*disc.*stream.skip=\[6\].*lower optimiser.rate"):
+        train_in_process(finished, out, tiny("log_every=100", "save_every=3", "validation.every=100"))
+    saved = state(out / "last.pt")
     assert saved["step"] == 3
     assert all(value.isfinite().all() for value in saved["model"].values())
+    found = json.loads((out / "not-finite-0000006.json").read_text())
+    assert (found["step"], found["values"]["alpha_prediction"], len(found["crops"])) == (6, "nan", 2)
+    dataset = open_dataset(finished)
+    (sixth,) = islice(open_stream(dataset, batch=2, crop=32, sizes=(32, 48), start=5), 1)
+    for i, crop in enumerate(found["crops"]):
+        assert (crop["dataset"], crop["key"]) == (str(finished), dataset.row(sixth.samples[i]).key)
+        side = crop["side"]
+        alpha = dataset.window(int(sixth.samples[i]), crop["top"], crop["left"], side, side).alpha
+        alpha = cv2.resize(alpha, (32, 32), interpolation=cv2.INTER_AREA)
+        assert np.array_equal(cv2.flip(alpha, 1) if crop["mirrored"] else alpha, sixth.alpha[i, 0].numpy())
+
+
+def test_what_was_not_finite_can_be_left_out(
+    finished: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run goes on without a step's composites, keeps a record of it, and never sees them again."""
+    out = Path(shutil.copytree(whole, tmp_path / "run"))
+    small: Any = {"crop": 32, "sizes": (32, 48)}
+    left_out = {crop.key for crop in open_stream(finished, **small).origins(range(10, 12))}
+    (out / "last.pt").rename(out / "spoiled.pt")  # back to the checkpoint before
+    resume = (str(finished), "--out", str(out), "--resume", "--device=cpu", "--set=stream.skip=[6]", "--set=steps=20")
+    done = command(*resume)
+    assert done.code == 0, done.err
+    assert "going on from previous.pt" in caplog.text
+    assert state(out / "last.pt")["retuned"] == ["from step 0: stream.skip was [], is [6]"]
+    seen = {crop.key for crop in open_stream(finished, **small, skip=range(10, 12)).origins(range(64))}
+    everything = {row.key for row in open_dataset(finished).rows() if row.foreground != "disc 1"}
+    assert seen == everything - left_out
+    with pytest.raises(ValueError, match="no composite is left"):
+        open_stream(finished, **small, skip=range(16))
 
 
 def test_too_little_memory_is_explained(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,25 +327,70 @@ def small_disk(place: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_full_disk_keeps_what_was_saved(finished: Path, whole: Path, tmp_path: Path) -> None:
-    """No room for a checkpoint: told, the one before it is whole; with room again the run goes on."""
+def test_a_full_disk_keeps_what_was_saved(
+    finished: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No room for a checkpoint: told, the training goes on, the one before is whole; with room again a run goes on."""
     size = (whole / "last.pt").stat().st_size
-    with small_disk(tmp_path / "disk", f"{size * 5 // 2 // 1024}k") as disk:
-        out = disk / "run"
-        filler = disk / "filler"
+    with small_disk(tmp_path / "disk", f"{size * 11 // 4 // 1024}k") as disk:
+        out, filler = disk / "run", disk / "filler"
 
         def fill(progress: Progress) -> None:
-            if progress.done == 2:
+            if progress.done == 5:
+                (out / "previous.pt").unlink()  # what a checkpoint's room is otherwise taken from
                 filler.write_bytes(bytes(shutil.disk_usage(disk).free - size // 2))
 
-        with pytest.raises(loop.TrainingError, match="cannot be written"):
+        with pytest.raises(loop.TrainingError, match=r"last.pt: cannot be written .* make room"):
             train_in_process(finished, out, tiny("save_every=3"), on_progress=fill)
-        assert state(out / "last.pt")["step"] == 0
+        assert "last.pt: cannot be written" in caplog.text
+        assert "The training goes on" in caplog.text
+        assert steps_of(out, "train")[-1] == 7
+        assert state(out / "last.pt")["step"] == 3
         assert not list(out.glob(".*.tmp"))
         filler.unlink()
         subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
         train_in_process(finished, out, tiny(), resume=True)
         assert same(state(out / "last.pt"), state(whole / "last.pt"))
+
+
+def test_a_full_disk_is_saved_on_at_once(finished: Path, tmp_path: Path, whole: Path) -> None:
+    """Where a line finds no room, a checkpoint does: that of the generation before last is kept for it."""
+    size = (whole / "last.pt").stat().st_size
+    saved: list[int] = []
+    with small_disk(tmp_path / "disk", f"{size * 4 // 1024}k") as disk:
+        out = disk / "run"
+
+        def fill(progress: Progress) -> None:
+            saved.append(state(out / "last.pt")["step"])
+            if progress.done == 2:
+                with suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
+                    while file.write(bytes(512)):
+                        pass
+
+        train_in_process(finished, out, tiny("steps=20", "validation.every=100"), on_progress=fill)
+        assert (saved[2], saved[-1] > 2, state(out / "last.pt")["step"]) == (0, True, 20)
+
+
+def test_processes_do_not_wait_for_ever(finished: Path, whole: Path, tmp_path: Path) -> None:
+    """Where one of two is killed or stands still, the other saves within seconds; one alone goes on in their order."""
+    deeds = ["1:SIGKILL:4", "1:SIGSTOP:3", "0:SIGSTOP:5", "0:SIGKILL:2"]
+    script = [sys.executable, str(Path(__file__).parents[1] / "ranks.py"), str(finished), str(tmp_path), "2", *deeds]
+    ran = subprocess.run(script, capture_output=True, text=True, check=True, timeout=300)
+    for i, (deed, line) in enumerate(zip(deeds, ran.stdout.splitlines(), strict=True)):
+        told, seconds = json.loads(line)
+        saved = int(deed[-1])
+        assert ("no sign of life for 2 s" if "STOP" in deed else "has ended") in told
+        assert f"Saved at step {saved}: go on with --resume" in told
+        assert state(tmp_path / str(i) / "last.pt")["step"] == saved
+        assert seconds < 60
+    resume = (str(finished), "--out", str(tmp_path / "1"), "--resume", "--device=cpu", "--steps=7")
+    assert "crops a step were 2, are 1" in command(*resume).err
+    done = command(*resume, "--set=stream.batch=2")  # one process takes what two have taken
+    assert done.code == 0, done.err
+    ended = state(tmp_path / "1" / "last.pt")
+    assert ended["retuned"] == ["from step 3: stream.batch was 1, is 2"]
+    for key, value in state(whole / "last.pt")["model"].items():
+        torch.testing.assert_close(ended["model"][key], value, rtol=1e-3, atol=2e-4)
 
 
 def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(

@@ -22,7 +22,7 @@ from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN, Row
 from .remix import Layers, Mixer
 from .whole_scenes import WholeScenes, mirrored, place_beside, place_window, true_trimap, turn
 
-__all__ = ["Augment", "CropBuffers", "Transform", "cut_crop", "unknown_pixel"]
+__all__ = ["Augment", "CropBuffers", "Transform", "cut_crop", "draw_window", "unknown_pixel"]
 
 Array = NDArray[np.uint8]
 
@@ -110,11 +110,7 @@ def cut_crop(
     shard, position = dataset.locate(index)
     reader = dataset.reader(shard)
     row = reader.rows[position]
-    if scenes is None:
-        side, corner = _unknown_window(reader, row, sizes, rng)
-        shown = side
-    else:
-        side, shown, corner = _scene_window(reader, row, scenes, rng)
+    side, shown, corner = draw_window(reader, row, sizes, scenes, rng)
     flip = bool(rng.random() < augment.flip)
     remixes = mixer is not None and rng.random() < mixer.settings.chance and row.composed  # else it has no layers
     foreground = np.empty_like(out.image) if remixes and out.foreground is None else out.foreground
@@ -172,13 +168,15 @@ def _put(out: CropBuffers, layers: Layers, image: Array, background: Array) -> N
             np.copyto(part, new)
 
 
-def _unknown_window(
-    reader: ShardReader, row: Row, sizes: tuple[int, ...], rng: np.random.Generator
-) -> tuple[int, tuple[int, int]]:
-    """Draw a window around an unknown pixel: its side, px, and its corner (y, x)."""
+def draw_window(
+    reader: ShardReader, row: Row, sizes: tuple[int, ...], scenes: WholeScenes | None, rng: np.random.Generator
+) -> tuple[int, int, tuple[int, int]]:
+    """Draw a window, around an unknown pixel or of a whole scene: the scene's side, its own, its corner (y, x)."""
+    if scenes is not None:
+        return _scene_window(reader, row, scenes, rng)
     side = min(sizes[int(rng.integers(len(sizes)))], row.height, row.width)
     y, x = unknown_pixel(reader, row, rng)
-    return side, (min(max(y - side // 2, 0), row.height - side), min(max(x - side // 2, 0), row.width - side))
+    return side, side, (min(max(y - side // 2, 0), row.height - side), min(max(x - side // 2, 0), row.width - side))
 
 
 def _scene_window(

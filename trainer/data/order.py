@@ -8,7 +8,7 @@ leads is found without looking at those before it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -43,6 +43,13 @@ class Order:
     seed : int
     open_shards : int
         Shards of each dataset that are mixed at any moment, see `epoch_order`.
+    skip : Collection of int
+        Places whose composites are left out: another of their dataset, the next in number, comes wherever they would.
+
+    Raises
+    ------
+    ValueError
+        No composite of a dataset is left.
 
     Attributes
     ----------
@@ -51,7 +58,13 @@ class Order:
     """
 
     def __init__(
-        self, datasets: Sequence[Dataset], shares: Sequence[int], split: str, seed: int, open_shards: int
+        self,
+        datasets: Sequence[Dataset],
+        shares: Sequence[int],
+        split: str,
+        seed: int,
+        open_shards: int,
+        skip: Collection[int] = (),
     ) -> None:
         self._shares = tuple(shares)
         self._numbers = [dataset.numbers(split) for dataset in datasets]
@@ -63,6 +76,18 @@ class Order:
         self._round = sum(shares)
         self.length = math.ceil(len(self._numbers[0]) / shares[0]) * self._round
         self._epochs: dict[tuple[int, int], NDArray[np.int64]] = {}
+        self._leave_out([self[place] for place in skip])
+
+    def _leave_out(self, skipped: Sequence[Place]) -> None:
+        for dataset, numbers in enumerate(self._numbers):
+            out = np.isin(numbers, [place.sample for place in skipped if place.dataset == dataset])
+            if out.all():
+                raise ValueError("no composite is left of a dataset: those of all are left out")
+            if out.any():
+                at = np.arange(len(numbers))
+                kept = at[~out]
+                at[out] = kept[np.searchsorted(kept, at[out]) % len(kept)]
+                self._numbers[dataset] = numbers[at]
 
     def __getitem__(self, place: int) -> Place:
         """Find what comes at a place, in no time that grows with it."""

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.context import ForkServerContext
 from typing import Any, Final
@@ -27,14 +27,14 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from ...composer.base.errors import DatasetError, MattingComposeError
 from ...composer.dataset.dataset import Dataset
 from .buffers import BufferPool, FilledBuffer
-from .crops import Augment, CropBuffers, Transform, cut_crop
+from .crops import Augment, CropBuffers, Transform, cut_crop, draw_window
 from .mix import Datasets, Mix, open_mix
 from .order import Order
 from .prefetch import Prefetcher
 from .remix import Mixer, Remix
 from .whole_scenes import WholeScenes
 
-__all__ = ["Batch", "Stream", "check_dataset", "open_stream"]
+__all__ = ["Batch", "CropOrigin", "Stream", "check_dataset", "open_stream"]
 
 SIZES: Final = (320, 480, 640)  # Deep Image Matting's windows
 
@@ -83,6 +83,35 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class CropOrigin:
+    """What a crop is cut from.
+
+    Attributes
+    ----------
+    place : int
+        The stream's, from 0.
+    dataset : int
+        Which of the stream's.
+    epoch : int
+        That dataset's own.
+    key : str
+        The composite's.
+    top, left, side : int
+        The window, px of the composite.
+    mirrored : bool
+    """
+
+    place: int
+    dataset: int
+    epoch: int
+    key: str
+    top: int
+    left: int
+    side: int
+    mirrored: bool
+
+
+@dataclass(frozen=True)
 class _Settings:
     """What the workers need to know; it travels to them."""
 
@@ -99,6 +128,7 @@ class _Settings:
     transform: Transform | None
     remix: Remix | None = None
     scenes: WholeScenes | None = None
+    skip: tuple[int, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -112,7 +142,7 @@ class _Crops(IterableDataset[Any]):
     def __init__(self, mix: Mix, split: str, settings: _Settings) -> None:
         self.datasets, self.settings = mix.datasets, settings
         self.pool = BufferPool(settings.bytes)
-        self.order = Order(mix.datasets, mix.shares, split, settings.seed, settings.open_shards)
+        self.order = Order(mix.datasets, mix.shares, split, settings.seed, settings.open_shards, settings.skip)
         self.mixer = None if settings.remix is None else Mixer(settings.remix, mix.datasets, split)
 
     def __iter__(self) -> Iterator[FilledBuffer | MattingComposeError]:
@@ -150,6 +180,16 @@ class _Crops(IterableDataset[Any]):
                 s.scenes,
             )
         return FilledBuffer(data, slot, np.array(names).T)
+
+    def origin(self, number: int) -> CropOrigin:
+        """Find out what comes at a place, drawing anew what its crop draws first."""
+        place, s = self.order[number], self.settings
+        shard, position = self.datasets[place.dataset].locate(place.sample)
+        reader, rng = self.datasets[place.dataset].reader(shard), self.order.rng(place)
+        row = reader.rows[position]
+        _, side, (top, left) = draw_window(reader, row, s.sizes, s.scenes, rng)
+        mirrored = bool(rng.random() < s.augment.flip)
+        return CropOrigin(number, place.dataset, place.epoch, row.key, top, left, side, mirrored)
 
 
 def _split(data: Any, batch: int, crop: int, colours: bool) -> list[Any]:
@@ -225,6 +265,16 @@ class Stream:
             yield batch
             if self._epochs is not None and self.position % len(self) == 0:
                 return
+
+    def origins(self, places: Iterable[int]) -> list[CropOrigin]:
+        """Say what crops are cut from, by their places: batch k of all ranks has those from ``k * world * batch`` on.
+
+        Raises
+        ------
+        DatasetError
+            A shard cannot be read.
+        """
+        return [self._crops.origin(place) for place in places]
 
     def state_dict(self) -> dict[str, int]:
         """Return where it is: what `load_state_dict` of a stream that is opened alike goes on from."""
@@ -305,6 +355,7 @@ def open_stream(
     transform: Transform | None = None,
     remix: Remix | None = None,
     scenes: WholeScenes | None = None,
+    skip: Sequence[int] = (),
 ) -> Stream:
     """Open datasets as a stream of batches of crops.
 
@@ -390,6 +441,7 @@ def open_stream(
         transform,
         remix,
         scenes,
+        tuple(skip),
     )
     if (
         min(batch, crop, open_shards, world, epochs or 1, *sizes) < 1

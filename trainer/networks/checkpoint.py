@@ -63,7 +63,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     except (OSError, RuntimeError) as error:
         # torch's writer stumbles over what a full disk leaves it, and raises that in the place of the reason.
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
-        raise TrainingError(f"{path}: cannot be written ({reason}); make room, then go on with --resume") from None
+        raise TrainingError(f"{path}: cannot be written ({reason}); make room") from None
 
 
 def load_checkpoint(path: Path) -> Mapping[str, Any]:

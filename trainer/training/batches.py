@@ -12,11 +12,11 @@ import torch
 from ...composer.base.errors import MattingComposeError
 from ..data.mix import Mix
 from ..data.stream import Batch, Stream, open_stream
-from .config import Config
+from .config import Config, crops_per_step
 from .run_log import Meter
 from .runtime import Runtime, StopRequest, StopRequested
 
-__all__ = ["StepBatches", "open_training_stream"]
+__all__ = ["StepBatches", "open_training_stream", "places_of_step"]
 
 MOST_WORKERS = 8
 
@@ -33,7 +33,14 @@ def open_training_stream(mix: Mix, config: Config, runtime: Runtime, step: int) 
         augment=table.augment, remix=table.remix, scenes=table.scenes,
         colours=config.composes, open_shards=table.open_shards, workers=workers, prefetch=table.prefetch,
         pin=runtime.device.type == "cuda",
+        skip=[place for number in table.skip for place in places_of_step(number, config, runtime)],
     )  # fmt: skip
+
+
+def places_of_step(number: int, config: Config, runtime: Runtime) -> range:
+    """Return the places of the stream that a step takes, over all processes; steps are counted from 1, as people do."""
+    crops = crops_per_step(config, runtime)
+    return range((number - 1) * crops, number * crops)
 
 
 def _cores() -> int:
@@ -75,11 +82,8 @@ class StepBatches:
     def _take(self) -> list[Batch]:
         """Wait for a step's batches; [] where a request to stop came first, or where they cannot be read."""
         try:
-            with self._meter.waiting():
-                if self._runtime.world > 1:  # the others would wait for this one's step
-                    return list(islice(self._stream, self._per_step))
-                with self._stop.at_once():
-                    return list(islice(self._stream, self._per_step))
+            with self._meter.waiting(), self._stop.at_once():
+                return list(islice(self._stream, self._per_step))
         except StopRequested:
             pass
         except MattingComposeError as error:

@@ -103,6 +103,10 @@ class StreamTable(Table):
         default=None, description="reading processes; by default one per core, at most 8"
     )
     prefetch: PositiveInt = Field(default=4, description="batches that each of them reads ahead")
+    skip: tuple[PositiveInt, ...] = Field(
+        default=(),
+        description="steps whose composites are left out, since they were not finite: not-finite-*.json",
+    )
     augment: Augment = Augment()
     remix: Remix = Remix()
     scenes: WholeScenes | None = Field(
@@ -148,6 +152,18 @@ class ValidationTable(Table):
     )
 
 
+class ProcessesTable(Table):
+    """How long the processes of one training wait for each other."""
+
+    silence: PositiveInt = Field(
+        default=20,
+        description="seconds without a sign of life, as of one that is stopped, until the others save and end",
+    )
+    wait: PositiveInt = Field(
+        default=1800, description="seconds until they no longer wait for one that lives and does not come"
+    )
+
+
 class Config(Table):
     """How to train."""
 
@@ -170,6 +186,7 @@ class Config(Table):
         default={"alpha_prediction": 1.0}, description="weights, by the losses' names"
     )
     validation: ValidationTable = ValidationTable()
+    processes: ProcessesTable = ProcessesTable()
 
     @model_validator(mode="before")
     @classmethod
@@ -216,12 +233,16 @@ class Config(Table):
 
 
 # What a run may change when it goes on: nothing that decides what the steps so far would have been.
-CHANGEABLE = ("steps", "save_every", "keep_every", "log_every", "trackers", "validation", "stream.workers",
+CHANGEABLE = ("steps", "save_every", "keep_every", "log_every", "trackers", "validation", "processes", "stream.workers",
               "stream.prefetch", "compile", "network.checkpointing")  # fmt: skip
 
 
 # And what it may change where a step was not finite: recorded in its checkpoints, and told.
-RETUNABLE = ("optimiser.rate", "optimiser.clip", "optimiser.warmup", "precision")
+RETUNABLE = ("optimiser.rate", "optimiser.clip", "optimiser.warmup", "precision", "stream.skip")
+
+
+# And what may change where the crops of a step, over all processes, stay as many: it then sees the same ones.
+SPLITTING = ("stream.batch", "optimiser.accumulate")
 
 
 def list_configs() -> list[str]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...composer.base.errors import TrainingError
@@ -27,6 +26,8 @@ from .runtime import Runtime, check_precision
 
 __all__ = ["Learner", "StepResult", "learning_rate"]
 
+RECORDS = 2048  # bytes around the three tensors that an optimiser keeps of each weight, in torch's files
+
 
 @dataclass(frozen=True)
 class StepResult:
@@ -38,13 +39,10 @@ class StepResult:
         The step's, from 0.
     numbers : (2 + losses,) float32
         The weighted sum, the gradient's norm, then each loss in the order of its name.
-    names : (2, crops) int64
-        This process's composites: which dataset each is of, and its number there.
     """
 
     number: int
     numbers: Tensor
-    names: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -92,10 +90,29 @@ class Learner:
         return self.ema or self.network
 
     def step(self, number: int, batches: Sequence[Batch]) -> StepResult:
-        """Take step `number` (from 0) on its batches: forward, backward, move."""
+        """Take step `number` (from 0) on its batches: forward, backward, move; where one raises, none is taken."""
         rate = learning_rate(self._config.optimiser, number, self._config.steps)
         for group in self._optimiser.param_groups:
             group["lr"] = rate * group.get("factor", 1)
+        kept = [buffer.clone() for buffer in self.network.buffers()] if self._runtime.world > 1 else []
+        try:
+            numbers = self._compute_gradients(number, batches)
+        except BaseException:  # another process is lost: averages of batches go back to where the weights still are
+            for buffer, before in zip(self.network.buffers(), kept, strict=False):
+                buffer.copy_(before)
+            raise
+        self._scaler.unscale_(self._optimiser)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self._config.optimiser.clip or math.inf)
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        if self._scaler.is_enabled():
+            norm = norm.nan_to_num(0, 0)  # of a step that was left out
+        if self.ema is not None:
+            self._update_ema(self.ema, number)
+        return StepResult(number, torch.cat((numbers[:1], norm.detach().reshape(1), numbers[1:])))
+
+    def _compute_gradients(self, number: int, batches: Sequence[Batch]) -> Tensor:
+        """Compute a step's gradients, over all processes; return the weighted sum and each loss."""
         self._optimiser.zero_grad(set_to_none=True)
         self._trained.train()
         for module in self._frozen:
@@ -114,18 +131,7 @@ class Learner:
                     numbers += self._backward(part, count, len(batches))
             else:
                 numbers += self._backward(part, count, len(batches))
-        limit = self._config.optimiser.clip or math.inf
-        self._scaler.unscale_(self._optimiser)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
-        self._scaler.step(self._optimiser)
-        self._scaler.update()
-        if self._scaler.is_enabled():
-            norm = norm.nan_to_num(0, 0)  # of a step that was left out
-        if self.ema is not None:
-            self._update_ema(self.ema, number)
-        self._runtime.mean(numbers)
-        names = np.concatenate([(batch.datasets, batch.samples) for batch in batches], axis=1)
-        return StepResult(number, torch.cat((numbers[:1], norm.detach().reshape(1), numbers[1:])), names)
+        return self._runtime.mean(numbers)
 
     def _give(self, batch: Batch) -> _Given:
         inputs = self.network.training_inputs(batch.image, batch.trimap)
@@ -180,6 +186,12 @@ class Learner:
         torch._foreach_lerp_(list(ema.parameters()), list(self.network.parameters()), 1 - decay)
         for kept, now in zip(ema.buffers(), self.network.buffers(), strict=True):
             kept.copy_(now)
+
+    @property
+    def optimiser_bytes(self) -> int:
+        """Bytes of a checkpoint that the optimiser takes once it has made a step: two averages for each weight."""
+        weights = [weight for group in self._optimiser.param_groups for weight in group["params"]]
+        return sum(2 * weight.numel() * weight.element_size() + RECORDS for weight in weights)
 
     def state(self) -> dict[str, Any]:
         """Return all that decides the next step, as tensors and plain types."""

@@ -16,10 +16,12 @@ from ...composer.base.errors import DatasetError, TrainingError
 from ...composer.base.files import lock_exclusively
 from ...composer.base.progress import OnProgress, ignore_progress
 from ..data.mix import Datasets, Mix, open_mix
+from ..data.stream import Stream
 from ..networks.checkpoint import save_checkpoint
 from .batches import StepBatches, open_training_stream
 from .config import Config, crops_per_step, load_config
 from .learner import Learner, StepResult, learning_rate
+from .not_finite import report_step
 from .run_folder import (
     BEST,
     LAST,
@@ -27,6 +29,8 @@ from .run_folder import (
     check_folder,
     describe_datasets,
     previous_state,
+    rescue_last,
+    save_first,
     save_last,
     write_config,
 )  # fmt: skip
@@ -34,6 +38,7 @@ from .run_log import Meter, RunLog
 from .runtime import Runtime, StopRequest, open_runtime, stop_on_signals
 from .trackers import Trackers, find_trackers
 from .validate import Validation, open_validation_sets
+from .watch import LostProcessError, watch_processes
 
 __all__ = ["TrainResult", "train"]
 
@@ -119,20 +124,26 @@ def train(
         config = begun_config(out) if resume and config is None else load_config(config or "modern")
     find_trackers(config.trackers)  # before there is a folder: their packages may be missing
     with ExitStack() as stack:
-        runtime = runtime or stack.enter_context(open_runtime())
+        runtime = runtime or stack.enter_context(open_runtime(wait=config.processes.wait))
         mix = stack.enter_context(closing(open_mix(datasets)))
         sets = open_validation_sets(mix, config)
         stop = stack.enter_context(stop_on_signals())
         stack.enter_context(_with_advice(out))
-        learner = Learner(config, runtime, resume)  # before there is a folder: its encoder may be missing
-        if runtime.leads:
-            stack.enter_context(lock_exclusively(out, "training"))
-        validation = Validation(sets, config, runtime, stop)
-        training = _Training(mix, validation, out, config, runtime, learner, stop)
-        if resume:
-            training.resume(previous_state(out, mix, config, runtime))
-        runtime.barrier()  # all have looked at the folder before one of them changes it
-        return training.run(on_progress)
+        training: _Training | None = None
+        try:
+            with watch_processes(runtime, config.processes.silence, stop):
+                learner = Learner(config, runtime, resume)  # before there is a folder: its encoder may be missing
+                if runtime.leads:
+                    stack.enter_context(lock_exclusively(out, "training"))
+                validation = Validation(sets, config, runtime, stop)
+                training = _Training(mix, validation, out, config, runtime, learner, stop)
+                if resume:
+                    training.resume(previous_state(out, mix, config, runtime))
+                runtime.barrier()  # all have looked at the folder before one of them changes it
+                return training.run(on_progress)
+        except LostProcessError as lost:
+            saved = "Nothing was trained" if training is None else training.rescue()
+            raise TrainingError(f"{lost}. {saved}: go on with --resume") from lost
 
 
 class _Training:
@@ -156,6 +167,8 @@ class _Training:
         self._failure = ""  # why this process cannot go on
         self._warnings: list[str] = []
         self._run_log: RunLog | None = None  # the leading process's
+        self._stream: Stream | None = None
+        self._unsaved = False  # a checkpoint is due that could not be written
         self._unchecked: StepResult | None = None  # its numbers are looked at a step later, when the device is done
         self._began = time.perf_counter()
 
@@ -179,8 +192,10 @@ class _Training:
 
     def run(self, on_progress: OnProgress) -> TrainResult:
         """Train to the end, or until asked to stop."""
-        if self._step == 0:
-            self._save(LAST)  # what cannot be written is found out now, and there is always a checkpoint
+        if self._step == 0 and self._runtime.leads:
+            save_first(
+                self._out, self._state(), self._learner.optimiser_bytes * 9 // 8
+            )  # what cannot be written is found out now
         if self._runtime.leads:
             write_config(self._out, self._config)
         with ExitStack() as stack:
@@ -201,10 +216,22 @@ class _Training:
             self._step, self._config.steps, not finished, self._elapsed(), self._loss, best_step, best_score
         )
 
+    def rescue(self) -> str:
+        """Save what was trained without the other processes, and say what was.
+
+        Not from a GPU, where what waits for them cannot be told from what is done.
+        """
+        if self._runtime.device.type == "cuda":
+            return f"{LAST} is from before"
+        self._check_finite()
+        rescue_last(self._out, self._state(), self._runtime)
+        return f"Saved at step {self._step:,}"
+
     def _train(self) -> bool:
         """Take the steps; tell whether nothing is left to do."""
         config = self._config
         with closing(open_training_stream(self._mix, config, self._runtime, self._step)) as stream:
+            self._stream = stream
             going = self._validate_first()
             meter = Meter(self._runtime, config)
             source = StepBatches(stream, config, self._runtime, self._stop, meter)
@@ -252,12 +279,10 @@ class _Training:
         """Stop where a step was not finite, before anything of it is saved."""
         result, self._unchecked = self._unchecked, None
         if result is not None and not bool(torch.isfinite(result.numbers).all()):
-            keys = ", ".join(self._mix.datasets[dataset].row(number).key for dataset, number in result.names.T.tolist())
+            assert self._stream is not None
             values = dict(zip(("sum", "gradient", *self._learner.losses), result.numbers.tolist(), strict=True))
-            raise TrainingError(
-                f"step {result.number + 1}: not finite: {values}. Its composites: {keys}. {self._out / LAST} is from"
-                " before: go on from it with --resume and a lower optimiser.rate, or optimiser.clip=1.0, or"
-                " precision=float32, by --set; the run keeps a record of it"
+            raise report_step(
+                self._out, result.number + 1, values, self._stream, self._mix, self._config, self._runtime
             )
 
     def _log(self, meter: Meter) -> None:
@@ -265,7 +290,9 @@ class _Training:
         line = meter.line(self._step, self._elapsed(), rate, self._learner.losses)
         self._loss = line.loss
         if self._run_log is not None:
+            was_broken = self._run_log.broken
             self._run_log.train(line)
+            self._unsaved = self._unsaved or (self._run_log.broken and not was_broken)
 
     def _validation_due(self) -> bool:
         """Tell whether a validation is to be made at this step, and was not."""
@@ -278,7 +305,7 @@ class _Training:
         due = self._validation_due()
         going = self._validate()
         if due and self._validated == self._step:
-            self._save(LAST)
+            self._unsaved = not self._try_to_save(LAST)
         return going
 
     def _validate(self) -> bool:
@@ -314,7 +341,7 @@ class _Training:
         better = self._best is None or score < self._best[1]
         if better:
             self._best, self._worse = (self._step, score), 0
-            self._save(BEST)
+            self._try_to_save(BEST)
         else:
             self._worse += 1
         if self._run_log is not None:
@@ -328,23 +355,40 @@ class _Training:
         return True
 
     def _checkpoint(self, going: bool) -> None:
-        if not going or self._due(self._config.save_every):
+        """Save what is due; where the records cannot be written, at once, and again until it can be."""
+        if not going or self._step == self._config.steps:
             self._save(LAST)
+        elif self._due(self._config.save_every) or self._unsaved:
+            self._unsaved = not self._try_to_save(LAST)
         if self._due(self._config.keep_every):
-            self._save(f"step-{self._step:07d}.pt")
+            self._try_to_save(f"step-{self._step:07d}.pt")
+
+    def _try_to_save(self, name: str) -> bool:
+        """Save, and tell whether that was possible: the training goes on either way."""
+        try:
+            self._save(name)
+        except TrainingError as error:
+            logger.warning("%s. The training goes on", error)
+            return False
+        return True
 
     def _save(self, name: str) -> None:
-        if self._runtime.leads:
-            state = self._learner.state() | {
-                "step": self._step, "judged": self._validated, "seconds": self._elapsed(), "best": self._best,
-                "worse": self._worse, "decided_by": self._decided_by,
-                "config": self._config.model_dump(mode="json"), "datasets": describe_datasets(self._mix),
-                "crops": crops_per_step(self._config, self._runtime), "retuned": self._retuned,
-            }  # fmt: skip
-            if name == LAST:
-                save_last(self._out, state)
-            else:
-                save_checkpoint(self._out / name, state)
+        if not self._runtime.leads:
+            return
+        if name == LAST and self._step == 0:
+            save_first(self._out, self._state(), self._learner.optimiser_bytes)
+        elif name == LAST:
+            save_last(self._out, self._state())
+        else:
+            save_checkpoint(self._out / name, self._state())
+
+    def _state(self) -> dict[str, Any]:
+        return self._learner.state() | {
+            "step": self._step, "judged": self._validated, "seconds": self._elapsed(), "best": self._best,
+            "worse": self._worse, "decided_by": self._decided_by,
+            "config": self._config.model_dump(mode="json"), "datasets": describe_datasets(self._mix),
+            "crops": crops_per_step(self._config, self._runtime), "retuned": self._retuned,
+        }  # fmt: skip
 
     def _elapsed(self) -> float:
         return time.perf_counter() - self._began

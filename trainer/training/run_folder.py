@@ -12,12 +12,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+from filelock import FileLock, Timeout
+
 from ...composer.base.errors import TrainingError
-from ...composer.base.files import write_json
+from ...composer.base.files import LOCK, write_json
 from ...composer.base.text import count_of
 from ..data.mix import Mix
 from ..networks.checkpoint import load_checkpoint, save_checkpoint
-from .config import RETUNABLE, Config, amend_config, crops_per_step, differences, parse_config
+from .config import RETUNABLE, SPLITTING, Config, amend_config, crops_per_step, differences, parse_config
 from .run_page import warn_only
 from .runtime import Runtime
 
@@ -28,11 +31,16 @@ __all__ = [
     "check_folder",
     "describe_datasets",
     "previous_state",
+    "rescue_last",
+    "save_first",
     "save_last",
     "write_config",
 ]
 
 LAST, PREVIOUS, BEST, CONFIG = "last.pt", "previous.pt", "best.pt", "config.json"
+
+
+RESCUE = 5.0  # seconds that a process gives the leading one to save
 
 
 logger = logging.getLogger(__name__)
@@ -57,6 +65,27 @@ def check_folder(out: Path, resume: bool) -> None:
         raise TrainingError(f"{out}: not empty, and no run is in it; take another --out, or empty it")
 
 
+def save_first(out: Path, state: dict[str, Any], room: int) -> None:
+    """Write the first checkpoint, twice: on a disk that is full later the next ones take their places.
+
+    Parameters
+    ----------
+    out : Path
+        The run's folder.
+    state : dict
+        What checkpoints hold.
+    room : int
+        Bytes by which later ones are larger.
+
+    Raises
+    ------
+    TrainingError
+        It cannot be written.
+    """
+    for name in (PREVIOUS, LAST):
+        save_checkpoint(out / name, state | {"room": torch.zeros(room, dtype=torch.uint8)})
+
+
 def save_last(out: Path, state: dict[str, Any]) -> None:
     """Write the last checkpoint; the one before becomes the previous one, and at no moment is there none.
 
@@ -66,11 +95,31 @@ def save_last(out: Path, state: dict[str, Any]) -> None:
         It cannot be written; those that are there stay.
     """
     last, aside = out / LAST, out / f".{PREVIOUS}"
-    with suppress(OSError):  # a disk without links, or a first checkpoint: there is one generation then
+    with suppress(OSError):  # a disk without links: there is one generation then
         aside.unlink(missing_ok=True)
         os.link(last, aside)
         aside.replace(out / PREVIOUS)
     save_checkpoint(last, state)
+
+
+def rescue_last(out: Path, state: dict[str, Any], runtime: Runtime) -> None:
+    """Write the last checkpoint in the place of other processes, unless one of them has, or does within seconds.
+
+    Raises
+    ------
+    TrainingError
+        It cannot be written; those that are there stay.
+    """
+    lock = FileLock(out / LOCK)  # which the leading process holds while it lives
+    with suppress(Timeout, OSError):
+        lock.acquire(timeout=0 if runtime.leads else RESCUE)
+    try:
+        with suppress(TrainingError):
+            if load_checkpoint(out / LAST)["step"] >= state["step"]:
+                return
+        save_last(out, state)
+    finally:
+        lock.release()
 
 
 def _load_last(out: Path) -> Mapping[str, Any]:
@@ -130,10 +179,11 @@ def previous_state(out: Path, mix: Mix, config: Config, runtime: Runtime) -> Map
     _check_datasets(state["datasets"], mix, last)
     before = parse_config(state["config"], str(last))  # one of an older version may say the same otherwise
     found = differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
-    changed = [text for key, text in found.items() if key not in RETUNABLE]
+    changed = [text for key, text in found.items() if key not in RETUNABLE + SPLITTING]
     if not changed and state["crops"] != crops_per_step(config, runtime):
         changed = [
-            f"crops a step were {state['crops']}, are {crops_per_step(config, runtime)}: stream.batch is a process's"
+            f"crops a step were {state['crops']}, are {crops_per_step(config, runtime)}: stream.batch is a process's;"
+            " other numbers of processes go on with the same in all (--set stream.batch, optimiser.accumulate)"
         ]
     if changed:
         raise TrainingError(

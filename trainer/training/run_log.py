@@ -86,6 +86,11 @@ class RunLog:
         The configuration, as the page shows it.
     tracker : Tracker, optional
         Told the same.
+
+    Attributes
+    ----------
+    broken : bool
+        The last line could not be written whole.
     """
 
     def __init__(
@@ -104,7 +109,7 @@ class RunLog:
         self._file: IO[bytes] | None = None
         with warn_only():
             self._file = self._open({"train": step, "validation": judged})
-        self._broken = False  # the last line was not written whole
+        self.broken = False
 
     def _open(self, kept: Mapping[str, int]) -> IO[bytes]:
         """Open the records, without lines that will be written again, and without damaged ones."""
@@ -167,15 +172,15 @@ class RunLog:
     def _write(self, line: bytes) -> None:
         if self._file is None:  # which was told
             return
-        line = b"\n" + line if self._broken else line
+        line = b"\n" + line if self.broken else line
         reason = "No space left on device"
         try:
             whole = self._file.write(line) == len(line)
         except OSError as error:
             whole, reason = False, str(error.strerror)
-        if not whole and not self._broken:
+        if not whole and not self.broken:
             logger.warning("%s cannot be written (%s); the training goes on", self._path, reason)
-        self._broken = not whole
+        self.broken = not whole
 
 
 def _flatten(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import stat
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 import torch
@@ -19,6 +21,8 @@ from ...composer.base.errors import TrainingError
 from ..networks.devices import find_device
 
 __all__ = ["Runtime", "StopRequest", "StopRequested", "check_precision", "open_runtime", "stop_on_signals"]
+
+WAIT = 1800.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,17 @@ class Runtime:
     device : torch.device
     rank, world : int
         Which of how many processes.
+    group : dist.ProcessGroup or None
+        The same processes once more, over CPUs, for signs of life; None where nobody watches.
+    sockets : frozenset of int
+        The descriptors by which they are connected.
     """
 
     device: torch.device
     rank: int = 0
     world: int = 1
+    group: dist.ProcessGroup | None = None
+    sockets: frozenset[int] = frozenset()
 
     @property
     def leads(self) -> bool:
@@ -116,13 +126,15 @@ def check_precision(device: torch.device, precision: Precision) -> None:
 
 
 @contextmanager
-def open_runtime(device: str = "auto") -> Iterator[Runtime]:
+def open_runtime(device: str = "auto", wait: float = WAIT) -> Iterator[Runtime]:
     """Join the other processes, if torchrun has started some, on the GPU where there is one.
 
     Parameters
     ----------
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    wait : float
+        Seconds that processes wait for one that lives, and does not come.
 
     Raises
     ------
@@ -145,14 +157,25 @@ def open_runtime(device: str = "auto") -> Iterator[Runtime]:
     if world == 1:
         yield Runtime(chosen)
         return
-    if chosen.type == "cuda":  # told its device, NCCL neither guesses one at a barrier nor waits until then to connect
-        dist.init_process_group("nccl", device_id=chosen)
-    else:
-        dist.init_process_group("gloo")
+    before = _open_sockets()
+    # Told its device, NCCL neither guesses one at a barrier nor waits until then to connect.
+    backend, its_device = ("nccl", chosen) if chosen.type == "cuda" else ("gloo", None)
+    dist.init_process_group(backend, timeout=timedelta(seconds=wait), device_id=its_device)
     try:
-        yield Runtime(chosen, rank, world)
+        group = dist.new_group(backend="gloo")
+        yield Runtime(chosen, rank, world, group, _open_sockets() - before)
     finally:
         dist.destroy_process_group()
+
+
+def _open_sockets() -> frozenset[int]:
+    """Return the descriptors of this process that are sockets."""
+    found = set()
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208  # numbers, not files
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                found.add(int(name))
+    return frozenset(found)
 
 
 AGAIN = 1.0  # seconds: torchrun hands a Ctrl-C on to processes that had it from the terminal; that is one request
