@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -63,6 +64,20 @@ def test_a_long_run_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
     points = data["charts"][0]["series"][0]["points"]
     assert len(points) <= MOST_POINTS + 1
     assert points[-1][0] == 40_000
+
+
+def test_panels_are_titled_by_what_is_learned(tmp_path: Path) -> None:
+    """Of a trimap network: the true trimap, its own, and alpha."""
+    (tmp_path / "panels").mkdir()
+    (tmp_path / "panels" / "step-000001.png").touch()
+    for text, titles in (
+        (records(200), "trimap alpha true alpha error × 4"),
+        (records(200).replace('"sad"', '"trimap_error"'), "true trimap trimap true alpha error"),
+    ):
+        (tmp_path / "metrics.jsonl").write_text(text)
+        RunPage(tmp_path, "{}").write("Finished.")
+        columns = (tmp_path / "index.html").read_text().partition('class="columns">')[2].partition("</div>")[0]
+        assert re.sub("<.*?>", " ", columns).split() == ["composite", *titles.split()]
 
 
 def test_in_a_browser(tmp_path: Path, whole: Path, page: Browser) -> None:

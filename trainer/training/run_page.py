@@ -26,6 +26,12 @@ PAGE: Final = "index.html"
 PANELS: Final = "panels"
 
 
+COLUMNS: Final = ("composite", "trimap", "alpha", "true alpha", "error × 4")  # of panels, as `judges` draws them
+
+
+TRIMAP_COLUMNS: Final = ("composite", "true trimap", "trimap", "true alpha", "error")
+
+
 EVERY: Final = 60.0  # seconds: a page is never older while steps are taken, and loads itself anew as often
 
 
@@ -67,6 +73,7 @@ class RunPage:
             __package__, "run_page.html.j2", script="run_page.js", images="'self' file:",
             title=self._folder.resolve().name, state=state, every=EVERY, config=self._config, best=best,
             validations=validations, errors=errors, titles=TITLES, panels=panels, folder=PANELS,
+            columns=TRIMAP_COLUMNS if errors[0] == "trimap_error" else COLUMNS,
             last=next((record for record in reversed(records) if record["kind"] == "train"), None),
             data={"charts": _charts(records, best, errors[0]), "panels": panels, "folder": PANELS},
         )  # fmt: skip
