@@ -122,6 +122,8 @@ class Summary:
         Its folder.
     plan_sha256 : str
         The digest of its plan.
+    sha256 : str
+        The digest of its content; see `Dataset.sha256`.
     complete : bool
         Every planned composite is there, and every shard has the size that the index states.
     composites, planned, foregrounds, backgrounds, shards : int
@@ -167,6 +169,7 @@ class Summary:
 
     path: str
     plan_sha256: str
+    sha256: str
     complete: bool
     composites: int
     planned: int
@@ -299,6 +302,7 @@ def make_summary(dataset: Dataset, missing: tuple[str, ...], rows: dict[int, Row
     return Summary(
         path=str(dataset.path),
         plan_sha256=index.plan_sha256,
+        sha256=dataset.sha256,
         complete=index.composites == index.planned and not missing,
         composites=index.composites,
         planned=index.planned,

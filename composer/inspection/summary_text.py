@@ -60,6 +60,7 @@ def list_lines(summary: Summary) -> Iterator[tuple[str, str, Distribution | None
     recipe = f"seed {s.recipe['seed']}, trimap {trimap['strategy']}, {alphas}, backgrounds stored: {stored}"
     yield "recipe", recipe, None
     yield "plan", s.plan_sha256, None
+    yield "content", s.sha256, None
     yield "made with", ", ".join(f"{name} {version}" for name, version in s.made_with.items()), None
 
 

@@ -177,6 +177,11 @@ def test_a_dataset_of_other_pixels_is_another(finished: Path, copied: Path, tmp_
     (copied / "dataset.json").write_text(json.dumps(document))
     with pytest.raises(DatasetError, match=r"another export \(dataset_sha256 is"):
         export(copied, tmp_path / "out", "png", split="validation", jobs=1)
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["dataset_sha256"] == open_dataset(finished).sha256
+    document["shards"][0]["sha256"] = open_dataset(finished).shards[0].sha256
+    document["made_with"]["numpy"] = "0.1"
+    (copied / "dataset.json").write_text(json.dumps(document))
+    assert open_dataset(copied).sha256 != open_dataset(finished).sha256
 
 
 def test_other_folders_are_left_alone(finished: Path, tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def test_the_command_says_it_for_people_and_scripts(built: Path) -> None:
     for text in ("incomplete", "foregrounds × 4 variants over 7 backgrounds", "75×75", "unknown", "× not-an-image"):
         assert text in told.out
     found = call("inspect", str(built), "--full", "--json").json
+    assert found["sha256"] == open_dataset(built).sha256
     assert found["plan_sha256"] == json.loads((built / "plan.json").read_text())["plan_sha256"]
     assert found["unknown"]["count"] == found["composites"]
 

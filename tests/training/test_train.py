@@ -28,7 +28,8 @@ from runs import MODULE, arguments, asked_at, command, same, state, steps_of, ti
 def test_a_run_leaves_what_it_promises(whole: Path, finished: Path) -> None:
     """Checkpoints that others can read, a line a step, validations of foregrounds never trained on, a page."""
     assert {path.name for path in whole.iterdir()} == {
-        ".lock", "best.pt", "config.json", "index.html", "last.pt", "metrics.jsonl", "panels", "previous.pt",
+        ".lock", "best.pt", "config.json", "datasets.json", "index.html", "last.pt", "metrics.jsonl", "panels",
+        "previous.pt",
     }  # fmt: skip
     assert steps_of(whole, "train") == [1, 2, 3, 4, 5, 6, 7]
     assert steps_of(whole, "validation") == [0, 0, 4, 7]
@@ -38,6 +39,8 @@ def test_a_run_leaves_what_it_promises(whole: Path, finished: Path) -> None:
     assert best["best"] == min((sad, step) for step, sad in scores.items())[::-1]
     assert best["step"] == best["best"][0]
     assert load_config(whole / "config.json") == tiny()
+    (noted,) = json.loads((whole / "datasets.json").read_text())["datasets"]
+    assert noted["sha256"] == state(whole / "last.pt")["datasets"][0]["sha256"] == open_dataset(finished).sha256
     page = (whole / "index.html").read_text()
     assert "Finished." in page
     assert "step-0000007.png" in page

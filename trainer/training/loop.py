@@ -32,7 +32,7 @@ from .run_folder import (
     rescue_last,
     save_first,
     save_last,
-    write_config,
+    write_notes,
 )  # fmt: skip
 from .run_log import Meter, RunLog
 from .runtime import Runtime, StopRequest, open_runtime, stop_on_signals
@@ -185,10 +185,11 @@ class _Training:
         self._began = time.perf_counter() - state["seconds"]
         self._retuned = state["retuned"]
         self._warnings += self._retuned
-        if [one["composites"] for one in state["datasets"]] != [
-            one["composites"] for one in describe_datasets(self._mix)
-        ]:
-            self._warnings.append("a dataset was mended since the last step; from here on the order is another")
+        for old, new in zip(state["datasets"], describe_datasets(self._mix), strict=True):
+            if old["composites"] != new["composites"]:
+                self._warnings.append("a dataset was mended since the last step; from here on the order is another")
+            elif old.get("sha256", new["sha256"]) != new["sha256"]:
+                self._warnings.append("of a dataset other versions than before are on record, for the same pixels")
 
     def run(self, on_progress: OnProgress) -> TrainResult:
         """Train to the end, or until asked to stop."""
@@ -197,7 +198,7 @@ class _Training:
                 self._out, self._state(), self._learner.optimiser_bytes * 9 // 8
             )  # what cannot be written is found out now
         if self._runtime.leads:
-            write_config(self._out, self._config)
+            write_notes(self._out, self._config, self._mix)
         with ExitStack() as stack:
             if self._runtime.leads:
                 config = self._config.model_dump(mode="json")

@@ -34,10 +34,10 @@ __all__ = [
     "rescue_last",
     "save_first",
     "save_last",
-    "write_config",
+    "write_notes",
 ]
 
-LAST, PREVIOUS, BEST, CONFIG = "last.pt", "previous.pt", "best.pt", "config.json"
+LAST, PREVIOUS, BEST, CONFIG, DATASETS = "last.pt", "previous.pt", "best.pt", "config.json", "datasets.json"
 
 
 RESCUE = 5.0  # seconds that a process gives the leading one to save
@@ -147,17 +147,21 @@ def begun_config(out: Path, overrides: Sequence[str] = ()) -> Config:
     return amend_config(dict(_load_last(out)["config"]), overrides, str(out / LAST))
 
 
-def write_config(out: Path, config: Config) -> None:
-    """Write down for people how a run goes on; one that cannot be written ends nothing."""
+def write_notes(out: Path, config: Config, mix: Mix) -> None:
+    """Write down for people how a run goes on, and on what; what cannot be written ends nothing."""
+    told = [{"path": str(dataset.path), "sha256": dataset.sha256, "share": share}
+            for dataset, share in zip(mix.datasets, mix.shares, strict=True)]  # fmt: skip
     with warn_only():
         write_json(out / CONFIG, config.model_dump(mode="json"))
+        write_json(out / DATASETS, {"datasets": told})
 
 
 def describe_datasets(mix: Mix) -> list[dict[str, Any]]:
-    """Say what is trained on, as checkpoints keep it: each dataset's plan, size, shards, and share of the crops."""
+    """Say what is trained on, as checkpoints keep it: each dataset's content, plan, size, shards and share."""
     return [
         {
             "plan_sha256": dataset.plan_sha256,
+            "sha256": dataset.sha256,
             "composites": len(dataset.numbers("train")),
             "share": share,
             "shards": {shard.file: [shard.sha256, shard.composites] for shard in dataset.shards},
@@ -203,7 +207,8 @@ def _check_datasets(before: Sequence[Mapping[str, Any]], mix: Mix, last: Path) -
     for old, new, dataset in zip(before, now, mix.datasets, strict=True):
         if old["plan_sha256"] != new["plan_sha256"]:
             raise TrainingError(f"{last}: was trained on another dataset than {dataset.path}; go on with that one")
-        _check_shards(old.get("shards", {}), new["shards"], dataset.path, last)
+        if old.get("sha256") != new["sha256"]:  # mended, made by other versions, or not what it was
+            _check_shards(old.get("shards", {}), new["shards"], dataset.path, last)
     shares = [":".join(str(one["share"]) for one in several) for several in (before, now)]
     if shares[0] != shares[1]:
         raise TrainingError(f"{last}: the datasets' weights were as {shares[0]}, are {shares[1]}; go on with those")
