@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TORCH := $(if $(shell command -v nvidia-smi),,--constraint constraints.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo shm-demo test check model clean
+.PHONY: demo shm-demo test check docs model clean
 
 ## demo: set up, then build the demo dataset of drawn pictures into ./demo, and train a slim network on it in ./demo-run
 demo: $(VENV)/composing
@@ -42,12 +42,20 @@ model: $(VENV)/composing
 	  $$(test -e model/run/last.pt && echo --resume)
 	$(BIN)/matting-export model/run/last.pt -o model/default.safetensors --half
 
+## docs: build the documentation's site in ./site; a warning is an error
+docs: $(VENV)/developing
+	$(BIN)/mkdocs build
+
 check: $(VENV)/developing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=src $(BIN)/mypy -p matting_compose.composer -p matting_compose.trainer -p matting_compose.manifests -m matting_compose.cli
 
-$(VENV)/composing: pyproject.toml
+# The link by which an editable install finds the package: a source distribution comes without it.
+src/matting_compose:
+	mkdir -p src && ln -s .. $@
+
+$(VENV)/composing: pyproject.toml | src/matting_compose
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --editable '.'
@@ -60,8 +68,8 @@ $(VENV)/training: pyproject.toml constraints.txt $(VENV)/composing
 	touch $@
 
 $(VENV)/developing: pyproject.toml constraints.txt $(VENV)/composing
-	$(PIP) install $(TORCH) --editable '.[train,classical,export,dev]'
+	$(PIP) install $(TORCH) --editable '.[train,classical,export,docs,dev]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo demo-run demo-report.html portraits shm-tnet-run shm-mnet-run shm-run model open431-pictures
+	rm -rf $(VENV) demo demo-run demo-report.html portraits shm-tnet-run shm-mnet-run shm-run model open431-pictures site

@@ -1,3 +1,8 @@
 """Composites, alphas and trimaps in sharded HDF5, and a lean trainer that streams them."""
 
-__version__ = "0.1.0"
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("matting-compose")
+except PackageNotFoundError:  # run from a folder, not installed
+    __version__ = "0"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,6 +27,7 @@ from structure import find_modules
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOTEBOOK = ROOT / "examples" / "tutorial.ipynb"
 
 # Long commands are executed as written but for their length; what open431 fetches and builds has its names, but tiny
 # packages of drawn pictures stand in for Debian's.
@@ -149,7 +152,8 @@ def write_matting(folder: Path) -> None:
         foreground, alpha = soft_disc(60, 70, i)
         image = blend(foreground, alpha, photograph(60, 70, i))
         trimap = np.where(alpha % 255 > 0, 128, alpha).astype(np.uint8)
-        for name, part in (("images", image), ("alphas", alpha), ("masks", alpha), ("trimaps", trimap)):
+        parts = {"images": image, "alphas": alpha, "masks": alpha, "trimaps": trimap, "paper": alpha}
+        for name, part in parts.items():
             save(folder / name / f"{i}.png", part)
     save(folder / "photo.jpg", image)
     save(folder / "mask.png", alpha)
@@ -233,6 +237,36 @@ def test_every_line_of_python_runs(shared: Path, tmp_path: Path, monkeypatch: py
         for page, block in blocks("python"):
             exec(compile(block, page, "exec"), names)
     assert printed.getvalue().startswith("480 ")
+
+
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cells, from top to bottom, with fewer steps; it comes without outputs."""
+    pytest.importorskip("torch", reason="the notebook trains")
+    monkeypatch.chdir(tmp_path)
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] for cell in cells)
+    source = "\n".join("".join(cell["source"]) for cell in cells)
+    for long, short in {"steps=200": 'stream.workers=0", "steps=1', "limit=4": "limit=1"}.items():
+        source = source.replace(long, short)
+    names: dict[str, Any] = {}
+    exec(compile(source, NOTEBOOK.name, "exec"), names)
+    assert names["alpha"].shape == names["sample"].alpha.shape
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    """Every page with its links and anchors, the README first, and both references."""
+    pytest.importorskip("mkdocs", reason="the site needs the 'docs' extra")
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    site = tmp_path / "site"
+    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(site)))  # strict: a warning is an error
+    pages = {page.stem for page in PAGES[1:]}
+    assert pages <= {path.name for path in site.iterdir()}
+    assert "From a few hundred hand-made mattes" in (site / "index.html").read_text(encoding="utf-8")
+    commands, python = ((site / "reference" / name / "index.html").read_text() for name in ("commands", "python"))
+    assert all(text in commands for text in ("matting-compose convert", "--dry-run", "matting-evaluate"))
+    assert all(text in python for text in ("open_dataset", "load_network", "MattingNetwork", "Parameters"))
 
 
 def test_recipes_in_the_docs_are_recipes(tmp_path: Path) -> None:

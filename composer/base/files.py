@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from .errors import BuildError, DatasetError
 from .storage import is_remote, sync_to_disk
+from .system import READ_AT_ONCE
 
 TEMPORARY = ".tmp"
 
@@ -147,7 +148,7 @@ def open_regular(path: Path) -> io.BufferedReader:
     OSError
         It is missing, a folder, a device or a pipe, or may not be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # which an open pipe does not wait for
+    descriptor = os.open(path, READ_AT_ONCE)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "expected a file, found a folder, a device or a pipe", str(path))

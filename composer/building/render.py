@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from pathlib import Path
 from ..base.errors import BuildError, DatasetError, SourceError
 from ..base.files import REFUSED, disk_error, temporary_name
 from ..base.storage import cache_locally, put, staging_folder
+from ..base.system import peak_memory
 from ..compositing.compose import Composite, PreparedForeground, PreparedPicture
 from ..compositing.trimaps import DrawnTrimap
 from ..dataset.documents import FailureRecord, InputRecord, Sidecar, load_sidecar, write_document
@@ -81,14 +81,14 @@ def render_shard(task: ShardTask) -> RenderedShard:
     earlier = _open_earlier(task, final)
     if earlier is not None and not _can_mend(task, earlier.sidecar):
         earlier.reader.close()
-        return RenderedShard(earlier.sidecar, 0, _peak_memory())
+        return RenderedShard(earlier.sidecar, 0, peak_memory())
     if earlier is not None and earlier.reader.sha256() != earlier.sidecar.sha256:
         earlier.reader.close()
         earlier = None  # what changed on the disk is rendered afresh: copied, it would be signed anew
     try:
         with staging_folder(task.folder) as folder:
             sidecar, rendered = _commit(task, final, temporary_name(folder / final.name), earlier)
-            return RenderedShard(sidecar, rendered, _peak_memory())
+            return RenderedShard(sidecar, rendered, peak_memory())
     except OSError as error:
         raise disk_error(error, task.folder) from None
     finally:
@@ -389,12 +389,3 @@ def _die_with_parent(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _peak_memory() -> int:
-    """Return this process's largest resident size, bytes; 0 where the system does not tell."""
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

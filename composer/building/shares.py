@@ -20,11 +20,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from ..base.errors import BuildError
 from ..base.files import LOCK, disk_error
-
-try:
-    import fcntl
-except ImportError:  # Windows, whose files can always be locked
-    fcntl = None  # type: ignore[assignment]
+from ..base.system import fcntl
 
 Item = TypeVar("Item")
 
@@ -144,7 +140,7 @@ def _lock_kind(folder: Path) -> type[BaseFileLock]:
     BuildError
         It has none.
     """
-    if fcntl is None:
+    if fcntl is None:  # Windows, whose files can always be locked
         return FileLock
     reason = ""
     for kind, lock in ((FileLock, fcntl.flock), (_RecordLock, fcntl.lockf)):

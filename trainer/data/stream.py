@@ -14,7 +14,6 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing.context import ForkServerContext
 from typing import Any, Final
 
 import cv2
@@ -25,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ...composer.base.errors import DatasetError, MattingComposeError
+from ...composer.base.system import worker_context
 from ...composer.dataset.dataset import Dataset
 from .buffers import BufferPool, FilledBuffer
 from .crops import Augment, CropBuffers, Transform, cut_crop, draw_window
@@ -231,7 +231,7 @@ class Stream:
             pin_memory=pin,
             prefetch_factor=prefetch if workers else None,
             worker_init_fn=_start_worker,
-            multiprocessing_context=_server() if workers else None,
+            multiprocessing_context=worker_context(__name__) if workers else None,
         )
         self._prefetcher: Prefetcher[Batch] | None = None
         self._batches: Iterator[Batch] | None = None  # workers live from one iteration to the next
@@ -305,17 +305,6 @@ class Stream:
         if self._prefetcher is not None:
             self._prefetcher.close()  # the loader's iterator ends them when its thread lets it go
         self._prefetcher = self._batches = None
-
-
-def _server() -> ForkServerContext:
-    """Return how workers are started.
-
-    Not forked from this process: a fork whose OpenCV or OpenMP had started threads waits for them for ever. The server
-    that they are forked from has imported all they need, so that they start at once and share its memory.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", __name__])
-    return context
 
 
 def _start_worker(_: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
@@ -10,6 +9,7 @@ from itertools import islice
 import torch
 
 from ...composer.base.errors import MattingComposeError
+from ...composer.base.system import count_cores
 from ..data.mix import Mix
 from ..data.stream import Batch, Stream, open_stream
 from .config import Config, crops_per_step
@@ -26,7 +26,7 @@ def open_training_stream(mix: Mix, config: Config, runtime: Runtime, step: int) 
     table = config.stream
     workers = table.workers
     if workers is None:
-        workers = min(MOST_WORKERS, max(1, _cores() // runtime.world))
+        workers = min(MOST_WORKERS, max(1, count_cores() // runtime.world))
     return open_stream(
         mix, batch=table.batch, crop=table.crop, sizes=table.sizes, seed=config.seed,
         start=step * config.optimiser.accumulate, rank=runtime.rank, world=runtime.world,
@@ -41,10 +41,6 @@ def places_of_step(number: int, config: Config, runtime: Runtime) -> range:
     """Return the places of the stream that a step takes, over all processes; steps are counted from 1, as people do."""
     crops = crops_per_step(config, runtime)
     return range((number - 1) * crops, number * crops)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class StepBatches:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import stat
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from ...composer.base.errors import TrainingError
+from ...composer.base.system import peak_memory
 from ..networks.devices import find_device
 
 __all__ = ["Runtime", "StopRequest", "StopRequested", "check_precision", "open_runtime", "stop_on_signals"]
@@ -85,7 +84,7 @@ class Runtime:
         """Return the most bytes that were in use: the GPU's, or this process's on a CPU."""
         if self.device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self.device))
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return peak_memory()
 
     def barrier(self) -> None:
         """Wait for all processes."""
