@@ -33,8 +33,9 @@ function ordered(items, value) {
 
 function figures(errors) {
   const chosen = Number(form.elements.error.value);
-  const others = errors.map((value, i) => `${data.errors[i].title} ${number(value)}`).filter((_, i) => i !== chosen);
-  return [make("b", "", `${data.errors[chosen].title} ${number(errors[chosen])}`), make("span", "", others.join(" · "))];
+  const all = errors.map((value, i) => `${data.errors[i].title} ${number(value)}`);
+  const others = all.filter((_, i) => i !== chosen).flatMap((text) => [make("span", "", text), " "]);
+  return [make("b", "", all[chosen]), make("span", "", ...others)];
 }
 
 function cell(title, pair, what, ...below) {
@@ -105,6 +106,7 @@ function arrange() {
 
 const whos = data.competitors.length > 1 ? [...data.competitors, ALL, SPREAD] : data.competitors;
 form.elements.who.append(...whos.map((name) => make("option", "", name)));
+form.elements.who.parentElement.hidden = whos.length < 2;
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("input", arrange);
 more.addEventListener("click", addMore);

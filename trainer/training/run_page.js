@@ -15,7 +15,7 @@ function short(value) {
 
 // Round steps of 1, 2 or 5 times a power of ten between two numbers; of a logarithmic scale 1, 2 and 5 themselves.
 function ticks(low, high, log) {
-  const found = [];
+  let found = [];
   if (log) {
     for (let e = Math.floor(Math.log10(low)); e <= Math.log10(high); e++)
       for (const digit of [1, 2, 5]) found.push(digit * 10 ** e);
@@ -24,7 +24,8 @@ function ticks(low, high, log) {
     const step = [1, 2, 5, 10].find((digit) => digit * power >= rough) * power;
     for (let k = Math.ceil(low / step); k * step <= high * (1 + 1e-9); k++) found.push(k * step);
   }
-  return found.filter((value) => value >= low * (1 - 1e-9) && value <= high * (1 + 1e-9));
+  found = found.filter((value) => value >= low * (1 - 1e-9) && value <= high * (1 + 1e-9));
+  return log && found.length < 3 ? ticks(low, high, false) : found;
 }
 
 function draw({ title, scale, series, mark }) {
