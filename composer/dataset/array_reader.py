@@ -21,6 +21,9 @@ MOST_PIXELS = 2**29  # of one picture; a file that declares more is hostile
 MOST_TILE = 4096  # px, a tile's side
 
 
+Span = tuple[int, int, int, int]  # along one axis: a tile's number, its first px and the end, and where in the window
+
+
 class Memory:
     """Decoded tiles that will be asked for again, up to a number of bytes; the one used longest ago goes first."""
 
@@ -99,8 +102,18 @@ class ArrayReader:
         """Decode a window of a picture, into `out` if given."""
         if out is None:
             out = np.empty((*window[2:], *self._last), np.uint8)
-        for i, j, rows, columns, inside in self._pieces(window):
-            out[inside] = self._read_rows(index, i, j, rows)[:, columns]
+        down, across = self._spans(window)
+        for i, top, bottom, at in down:
+            band = out[at : at + bottom - top]
+            if self._memory is not None:
+                for j, left, right, to in across:
+                    band[:, to : to + right - left] = self.decode_tile(index, i, j)[top:bottom, left:right]
+            elif self._codec.bare:
+                for j, left, right, to in across:
+                    band[:, to : to + right - left] = self._read_rows(index, i, j, top, bottom)[:, left:right]
+            else:
+                for (_, left, right, to), data in zip(across, self._read_tiles(index, i, across), strict=True):
+                    self._codec.decode_part(data, self.tile, (top, left), band[:, to : to + right - left])
         return out
 
     def read_pixel(self, index: int | None, y: int, x: int) -> int:
@@ -112,27 +125,42 @@ class ArrayReader:
 
     def paste(self, window: Window, where: UInt8Array, out: UInt8Array) -> None:
         """Decode a window of the one picture onto `out`, where a mask (H, W) is not 0, and only the tiles it takes."""
-        for i, j, rows, columns, inside in self._pieces(window):
-            if cv2.hasNonZero(where[inside]):
-                cv2.copyTo(self.decode_tile(None, i, j)[rows, columns], where[inside], out[inside])
+        down, across = self._spans(window)
+        for i, top, bottom, at in down:
+            for j, left, right, to in across:
+                inside = slice(at, at + bottom - top), slice(to, to + right - left)
+                if cv2.hasNonZero(where[inside]):
+                    cv2.copyTo(self.decode_tile(None, i, j)[top:bottom, left:right], where[inside], out[inside])
 
-    def _pieces(self, window: Window) -> Iterator[tuple[int, int, slice, slice, tuple[slice, slice]]]:
-        """Yield the tiles that a window touches: row and column, what it takes of the tile, and where that goes."""
+    def _spans(self, window: Window) -> tuple[list[Span], list[Span]]:
+        """Return the rows and the columns of tiles that a window touches."""
         y, x, height, width = window
-        tall, wide = self.tile
-        for i in range(y // tall, -(-(y + height) // tall)):
-            above = i * tall - y
-            top, bottom = max(-above, 0), min(height - above, tall)
-            for j in range(x // wide, -(-(x + width) // wide)):
-                beside = j * wide - x
-                left, right = max(-beside, 0), min(width - beside, wide)
-                inside = slice(above + top, above + bottom), slice(beside + left, beside + right)
-                yield i, j, slice(top, bottom), slice(left, right), inside
+        return _spans_of(y, height, self.tile[0]), _spans_of(x, width, self.tile[1])
 
-    def _read_rows(self, index: int | None, row: int, column: int, rows: slice) -> UInt8Array:
-        """Return some of a tile's rows."""
-        if self._memory is not None or not self._codec.bare:
-            return self.decode_tile(index, row, column)[rows]
-        length, count = self.tile[1] * self._codec.channels, rows.stop - rows.start
-        data = self.read_tile(index, row, column, rows.start * length, count * length)
-        return np.frombuffer(data, np.uint8).reshape(count, self.tile[1], *self._last)
+    def _read_tiles(self, index: int | None, row: int, across: list[Span]) -> Iterator[bytes | memoryview]:
+        """Yield the bytes of tiles that are beside each other, as they are stored; at once, where they lie so."""
+        first, last = across[0][0], across[-1][0]
+        places = self.tiles[index or 0, row, first : last + 1].tolist()
+        (start, _), (end, size) = places[0], places[-1]
+        if end + size - start != sum(size for _, size in places) or min(size for _, size in places) == 0:
+            yield from (self.read_tile(index, row, column) for column in range(first, last + 1))
+            return
+        data = memoryview(os.pread(self._descriptor, end + size - start, start))
+        if len(data) != end + size - start:
+            raise ValueError(f"the file ends within tile ({row}, {last})")
+        for offset, size in places:
+            yield data[offset - start : offset - start + size]
+
+    def _read_rows(self, index: int | None, row: int, column: int, top: int, bottom: int) -> UInt8Array:
+        """Return some rows of a tile that is stored bare."""
+        length = self.tile[1] * self._codec.channels
+        data = self.read_tile(index, row, column, top * length, (bottom - top) * length)
+        return np.frombuffer(data, np.uint8).reshape(bottom - top, self.tile[1], *self._last)
+
+
+def _spans_of(start: int, length: int, tile: int) -> list[Span]:
+    """Return what a line of `length` px touches: each tile's number, what it takes of it, and where that goes."""
+    return [
+        (i, max(start - i * tile, 0), min(start + length - i * tile, tile), max(i * tile - start, 0))
+        for i in range(start // tile, -(-(start + length) // tile))
+    ]

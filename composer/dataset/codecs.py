@@ -19,6 +19,7 @@ import numpy as np
 import zstandard
 
 from ..base.arrays import UInt8Array
+from .differences import take_differences, undo_differences
 
 ZSTANDARD = 32015  # registered HDF5 filter numbers
 
@@ -27,6 +28,9 @@ JPEG = 32019
 
 
 WEBP = 511  # of the numbers for private use: nobody has registered a filter for WebP
+
+
+Bytes = bytes | memoryview
 
 
 Hdf5Layout = tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]  # shape, chunk shape, filter for `create_dataset`
@@ -65,8 +69,11 @@ class Codec(Protocol):
     def encode(self, picture: UInt8Array, tile: tuple[int, int]) -> list[list[bytes]]:
         """Cut and encode a picture: the bytes of its tiles, by row and column."""
 
-    def decode(self, data: bytes, tile: tuple[int, int]) -> UInt8Array:
+    def decode(self, data: Bytes, tile: tuple[int, int]) -> UInt8Array:
         """Decode one tile to (h, w) or (h, w, 3) uint8; raise ValueError or ZstdError where it is damaged."""
+
+    def decode_part(self, data: Bytes, tile: tuple[int, int], corner: tuple[int, int], out: UInt8Array) -> None:
+        """Decode into `out` the part of a tile that begins at `corner`, (y, x) px, and is as large as `out`."""
 
 
 @lru_cache(maxsize=8)
@@ -85,7 +92,7 @@ def _decompressor() -> zstandard.ZstdDecompressor:
     return zstandard.ZstdDecompressor()
 
 
-def _decompress(data: bytes, size: int) -> bytes:
+def _decompress(data: Bytes, size: int) -> bytes:
     """Decompress a tile; one that declares another size is damaged, and is not given the memory."""
     if zstandard.frame_content_size(data) != size:
         raise ValueError(f"a tile of {size} bytes was expected, {zstandard.frame_content_size(data)} are declared")
@@ -130,9 +137,14 @@ class TileCodec:
             for y in range(0, picture.shape[0], tile[0])
         ]
 
-    def decode(self, data: bytes, tile: tuple[int, int]) -> UInt8Array:
+    def decode(self, data: Bytes, tile: tuple[int, int]) -> UInt8Array:
         """See `Codec`."""
-        return self.decode_tile(data, (*tile, self.channels) if self.channels > 1 else tile)
+        return self.decode_tile(bytes(data), (*tile, self.channels) if self.channels > 1 else tile)
+
+    def decode_part(self, data: Bytes, tile: tuple[int, int], corner: tuple[int, int], out: UInt8Array) -> None:
+        """See `Codec`."""
+        (y, x), (height, width) = corner, out.shape[:2]
+        out[...] = self.decode(data, tile)[y : y + height, x : x + width]
 
     def hdf5_filter(self, chunk: tuple[int, ...]) -> dict[str, Any]:
         """Return the filter's arguments of `create_dataset`, for a chunk of this shape; {} for no filter."""
@@ -168,10 +180,16 @@ class Interleaved(TileCodec):
         data = pixels.tobytes()
         return data if self.level is None else _compressor(self.level).compress(data)
 
-    def decode_tile(self, data: bytes, shape: tuple[int, ...]) -> UInt8Array:
+    def decode_tile(self, data: Bytes, shape: tuple[int, ...]) -> UInt8Array:
         """See `TileCodec`."""
         whole = data if self.level is None else _decompress(data, math.prod(shape))
         return np.frombuffer(whole, np.uint8).reshape(shape)
+
+    def decode_part(self, data: Bytes, tile: tuple[int, int], corner: tuple[int, int], out: UInt8Array) -> None:
+        """See `Codec`."""
+        (y, x), (height, width) = corner, out.shape[:2]
+        pixels = self.decode_tile(data, (*tile, self.channels) if self.channels > 1 else tile)  # as it is: not copied
+        out[...] = pixels[y : y + height, x : x + width]
 
 
 @dataclass(frozen=True)
@@ -200,26 +218,18 @@ class Delta:
 
     def encode(self, picture: UInt8Array, tile: tuple[int, int]) -> list[list[bytes]]:
         """See `Codec`."""
-        height, width = picture.shape[:2]
-        planes = np.zeros((3, height + -height % tile[0], width + -width % tile[1]), np.uint8)
-        red, green, blue = cv2.split(picture)
-        down = np.empty_like(green)
-        for plane, colour in zip(planes[:, :height, :width], (green, red - green, blue - green), strict=True):
-            np.subtract(colour[1:], colour[:-1], out=down[1:])
-            down[:: tile[0]] = colour[:: tile[0]]  # a tile begins anew
-            np.subtract(down[:, 1:], down[:, :-1], out=plane[:, 1:])
-            plane[:, :: tile[1]] = down[:, :: tile[1]]
         compress = _compressor(self.level, differences=True).compress
-        return [[compress(part.tobytes()) for part in row] for row in _cut(planes, tile)]
+        return [[compress(part.tobytes()) for part in row] for row in _cut(take_differences(picture, tile), tile)]
 
-    def decode(self, data: bytes, tile: tuple[int, int]) -> UInt8Array:
+    def decode(self, data: Bytes, tile: tuple[int, int]) -> UInt8Array:
         """See `Codec`."""
-        height, width = tile
-        stored = np.frombuffer(_decompress(data, 3 * height * width), np.uint8).reshape(3, height, width)
-        green, red, blue = (cv2.integral(plane)[1:, 1:].astype(np.uint8) for plane in stored)
-        red += green
-        blue += green
-        return np.asarray(cv2.merge((red, green, blue)), np.uint8)
+        pixels = np.empty((*tile, 3), np.uint8)
+        self.decode_part(data, tile, (0, 0), pixels)
+        return pixels
+
+    def decode_part(self, data: Bytes, tile: tuple[int, int], corner: tuple[int, int], out: UInt8Array) -> None:
+        """See `Codec`."""
+        undo_differences(_decompress(data, 3 * tile[0] * tile[1]), tile, corner, out)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,3 @@
+from ..base.arrays import UInt8Array
+
+def sum_tile(stored: bytes, tile_height: int, tile_width: int, top: int, left: int, out: UInt8Array, /) -> None: ...
