@@ -122,7 +122,7 @@ def verify(folder: str | Path, *, jobs: int = -1, on_progress: OnProgress | None
         problems=tuple(dict.fromkeys(problems)),
         notes=tuple(_notes(documents)),
         shards=len(results),
-        composites=sum(len(result.keys) for result in results),
+        composites=sum(result.composites for result in results),
         bytes=sum(result.bytes for result in results),
         seconds=round(time.monotonic() - start, 3),
         plan_version=documents.plan.version if documents.plan else None,
@@ -324,27 +324,44 @@ def _tasks(index: Index, documents: _Documents) -> Iterator[VerifyTask]:
 
 
 def _check_coverage(documents: _Documents, results: list[ShardResult]) -> Iterator[Problem]:
-    """Compare all that was found with all that was planned."""
-    seen: dict[str, str] = {}
-    for result in results:
-        for key in dict.fromkeys(result.keys):
-            if key in seen:
-                yield Problem(f"shards/{result.file}", "duplicate-key", f"it is in {seen[key]} too", key)
-            seen[key] = result.file
+    """Compare all that was found with all that was planned.
+
+    Only what a shard has otherwise than planned is held, so that memory does not grow with the dataset.
+    """
     index, plan = documents.index, documents.plan
+    failed = {failure.key for failure in index.failures} if index else set()
+    strangers = {key for result in results for key in result.unplanned}
+    places = _find_keys(plan, results, failed | strangers)
+    for key, (first, *others) in places.items():
+        for file in others:
+            yield Problem(f"shards/{file}", "duplicate-key", f"it is in {first} too", key)
     if index is None or plan is None:
         return
-    failed = {failure.key for failure in index.failures}
-    if both := failed & seen.keys():
+    if both := failed & places.keys():
         yield Problem(INDEX, "disagrees", f"{list_briefly(sorted(both), NAMED)} are listed as failures, but are there")
-    unreadable = {result.file for result in results if not result.readable}
+    there = {result.file: result for result in results}
     for shard in plan.plan.shards:
-        if shard.name not in unreadable:  # whose own problem says that all of it is missing
-            missing = planned_cells(plan.plan, shard).keys() - seen.keys() - failed
+        found = there.get(shard.name)
+        if found is None or found.readable:  # else its own problem says that all of it is missing
+            absent = planned_cells(plan.plan, shard).keys() if found is None else found.missing
+            missing = set(absent) - places.keys() - failed
             if missing:
                 which = list_briefly(sorted(missing), NAMED)
                 detail = f"{len(missing):,} planned composites are neither there nor listed as failures: {which}"
                 yield Problem(f"shards/{shard.name}", "missing-composite", detail)
+
+
+def _find_keys(plan: PlanFile | None, results: list[ShardResult], keys: set[str]) -> dict[str, list[str]]:
+    """Return which shards some keys are in, in the index's order."""
+    planned = {shard.name: shard for shard in plan.plan.shards} if plan and keys else {}
+    places: dict[str, list[str]] = {}
+    for result in results:
+        here = set(result.unplanned)
+        if plan and result.readable and result.file in planned:
+            here |= planned_cells(plan.plan, planned[result.file]).keys() & keys - set(result.missing)
+        for key in here:
+            places.setdefault(key, []).append(result.file)
+    return places
 
 
 def _notes(documents: _Documents) -> Iterator[str]:

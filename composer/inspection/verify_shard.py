@@ -15,10 +15,14 @@ from ..base.files import file_sha256
 from ..base.storage import copy_locally
 from ..building.plan import PLAN, Plan, ShardPlan
 from ..compositing.blending import blend
+from ..dataset.array_reader import Memory
 from ..dataset.documents import INDEX, Settings, ShardRecord, load_sidecar
 from ..dataset.packings import load_packing
 from ..dataset.reader import ShardReader
 from ..dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN, Look, Parts, Row, Scene
+
+REMEMBERED = 2**26  # bytes of a foreground's decoded tiles, for all its composites
+
 
 NOT_OPENED = "not-opened"  # a shard whose bytes are right: nothing that a new one would mend
 
@@ -100,11 +104,29 @@ class VerifyTask:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What was found in a shard; `keys` are of the composites in it."""
+    """What was found in a shard.
+
+    Attributes
+    ----------
+    file : str
+        Its name.
+    problems : list of Problem
+    composites : int
+        In its table.
+    unplanned, missing : list of str
+        Keys in its table that the plan does not have here, and the other way round: all others need not be remembered.
+        Where there is no plan all keys are unplanned.
+    bytes : int
+        Its size.
+    readable : bool
+        It could be opened.
+    """
 
     file: str
     problems: list[Problem]
-    keys: list[str]
+    composites: int
+    unplanned: list[str]
+    missing: list[str]
     bytes: int
     readable: bool
 
@@ -116,20 +138,20 @@ def verify_shard(task: VerifyTask) -> ShardResult:
         with copy_locally(task.path) as path:
             return _verify_file(replace(task, path=path), name)
     except (FileNotFoundError, IsADirectoryError):
-        return ShardResult(task.record.file, [Problem(name, "missing", f"{INDEX} lists it")], [], 0, False)
+        return ShardResult(task.record.file, [Problem(name, "missing", f"{INDEX} lists it")], 0, [], [], 0, False)
 
 
 def _verify_file(task: VerifyTask, name: str) -> ShardResult:
     problems = list(_hash_problems(task, name))
     size = task.path.stat().st_size
     try:
-        reader = ShardReader(task.path)
+        reader = ShardReader(task.path, Memory(REMEMBERED))
     except Exception as error:  # whatever a damaged file makes HDF5 raise is a finding
         if task.stated and not problems:
             problems.append(Problem(name, NOT_OPENED, f"its SHA-256 is right, but: {error}; see what hinders reading"))
         else:
             problems.append(Problem(name, "unreadable", str(error)))
-        return ShardResult(task.record.file, problems, [], size, False)
+        return ShardResult(task.record.file, problems, 0, [], [], size, False)
     problems += _header_problems(task, reader, name)
     problems += _table_problems(task, reader.rows, name)
     for row in reader.rows:
@@ -138,7 +160,10 @@ def _verify_file(task: VerifyTask, name: str) -> ShardResult:
     reader.close()
     if len(problems) == 1 and problems[0].cause == "changed":
         problems = [replace(problems[0], detail=f"{problems[0].detail}; every composite still decodes")]
-    return ShardResult(task.record.file, problems, [row.key for row in reader.rows], size, True)
+    keys = dict.fromkeys(row.key for row in reader.rows)
+    unplanned = [key for key in keys if key not in (task.cells or ())]
+    missing = [key for key in task.cells or () if key not in keys]
+    return ShardResult(task.record.file, problems, len(reader.rows), unplanned, missing, size, True)
 
 
 def _hash_problems(task: VerifyTask, name: str) -> Iterator[Problem]:
@@ -248,7 +273,10 @@ def wrong_pixels(parts: Parts, settings: Settings) -> str:
 
 def _count_differing(one: UInt8Array, other: UInt8Array, mask: UInt8Array, value: int | None) -> int:
     """Count the pixels of two pictures that differ in any channel, where a mask has a value; None for everywhere."""
+    where = None if value is None else cv2.inRange(mask, value, value)
+    if not cv2.norm(one, other, cv2.NORM_INF, where):
+        return 0
     differs = cv2.bitwise_not(cv2.inRange(cv2.absdiff(one, other), (0, 0, 0), (0, 0, 0)))
-    if value is not None:
-        differs = cv2.bitwise_and(differs, cv2.inRange(mask, value, value))
+    if where is not None:
+        differs = cv2.bitwise_and(differs, where)
     return cv2.countNonZero(differs)
