@@ -31,7 +31,7 @@ shm-demo: $(VENV)/training
 test: check
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
-## model: make the network that comes with the package again, in ./model: an hour and more, resumed by the same command
+## model: make the networks that come with the package again, in ./model: two hours, resumed by the same command
 model: $(VENV)/composing
 	$(MAKE) $(VENV)/training
 	$(BIN)/matting-compose fetch open431
@@ -41,6 +41,9 @@ model: $(VENV)/composing
 	$(BIN)/matting-train model/open431 model/drawn=0.6 --out model/run --config default \
 	  $$(test -e model/run/last.pt && echo --resume)
 	$(BIN)/matting-export model/run/last.pt -o model/default.safetensors --half
+	$(PIP) install --editable '.[classical]'
+	$(BIN)/python bench/refined.py mattes model/open431 model/drawn=0.6 --out model/mattes --jobs $(JOBS)
+	$(BIN)/python bench/refined.py train model/mattes --network model/default.safetensors -o model/refined.safetensors
 
 ## docs: build the documentation's site in ./site; a warning is an error
 docs: $(VENV)/developing

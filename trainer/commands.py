@@ -121,7 +121,7 @@ def predict(
     IMAGE is a picture or a folder of them, with the folders in it. Without --trimap and --mask a network that can (SHM)
     finds the subject itself; for others the trimap is drawn from the picture's own alpha.
     CHECKPOINT comes first: the file or the folder that training wrote, for network and for segmentation (its alpha,
-    thresholded). refined is closed form that trusts default a little: slower, and better on photographs.
+    thresholded). refined joins default, closed-form and knn: slower, and better.
 
     \b
     Examples:

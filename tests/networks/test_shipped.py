@@ -13,9 +13,12 @@ from click.testing import CliRunner
 torch = pytest.importorskip("torch", reason="networks need the 'train' extra")
 
 from matting_compose.trainer import cli, commands, default_network  # noqa: E402
-from matting_compose.trainer.inference.methods import MatteOptions, make_matte  # noqa: E402
+from matting_compose.trainer.inference import methods, refine  # noqa: E402
+from matting_compose.trainer.inference.methods import MatteError, MatteOptions, make_matte  # noqa: E402
 from matting_compose.trainer.networks import shipped  # noqa: E402
+from matting_compose.trainer.networks.checkpoint import load_network  # noqa: E402
 from matting_compose.trainer.networks.exports import export_network  # noqa: E402
+from matting_compose.trainer.networks.fusion import MATTES  # noqa: E402
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -32,14 +35,17 @@ def scene(folder: Path, side: int = 160) -> tuple[Path, Path, np.ndarray]:
     return folder / "photo.png", folder / "trimap.png", alpha
 
 
-def test_the_weights_are_those_that_the_card_describes() -> None:
-    """Digest and size of the file; the card names the digest, and lies beside the weights too."""
-    data = shipped.WEIGHTS.read_bytes()
-    assert hashlib.sha256(data).hexdigest() == shipped.DIGEST
+@pytest.mark.parametrize(
+    ("weights", "digest"), [(shipped.WEIGHTS, shipped.DIGEST), (shipped.REFINED, shipped.REFINED_DIGEST)]
+)
+def test_the_weights_are_those_that_the_card_describes(weights: Path, digest: str) -> None:
+    """Digest and size of the files; the card names the digests, and lies beside the weights too."""
+    data = weights.read_bytes()
+    assert hashlib.sha256(data).hexdigest() == digest
     assert len(data) <= 8_000_000
     card = ROOT / "docs" / "model-card.md"
-    assert shipped.DIGEST in card.read_text(encoding="utf-8")
-    assert shipped.WEIGHTS.with_name("model-card.md").read_bytes() == card.read_bytes()
+    assert digest in card.read_text(encoding="utf-8")
+    assert weights.with_name("model-card.md").read_bytes() == card.read_bytes()
 
 
 def test_weights_that_were_changed_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,16 +90,63 @@ def test_a_checkpoint_is_told_from_a_photo_by_its_name(tmp_path: Path) -> None:
     assert commands._split((tmp_path / "run", photo), None) == (tmp_path / "run", [photo])
 
 
-def test_refined_joins_the_network_and_closed_form(tmp_path: Path) -> None:
-    """It keeps what the trimap knows, and lies nearer to the truth than the network alone."""
-    pytest.importorskip("pymatting")
-    photo, trimap, alpha = scene(tmp_path)
+def read_scene(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return `scene` as arrays: image, trimap, alpha."""
+    photo, trimap, alpha = scene(folder)
     image = cv2.cvtColor(cv2.imread(str(photo)), cv2.COLOR_BGR2RGB)  # type: ignore[arg-type]
-    hint = cv2.imread(str(trimap), cv2.IMREAD_UNCHANGED)
-    first, refined = (make_matte(name, image, hint, MatteOptions(device="cpu")) for name in ("default", "refined"))  # type: ignore[arg-type]
+    return image, cv2.imread(str(trimap), cv2.IMREAD_UNCHANGED), alpha  # type: ignore[return-value]
+
+
+def test_refined_joins_the_network_and_the_classics(tmp_path: Path) -> None:
+    """It keeps what the trimap knows, and lies far nearer to the truth than that; it is two answers' mean."""
+    pytest.importorskip("pymatting")
+    image, hint, alpha = read_scene(tmp_path)
+    refined = make_matte("refined", image, hint, MatteOptions(device="cpu"))
     assert (refined[hint == 0] == 0).all()
     assert (refined[hint == 255] == 1).all()
-    assert np.abs(refined - alpha).mean() < np.abs(first - alpha).mean()
+    assert np.abs(refined - alpha).mean() < 0.5 * np.abs(hint / 255 - alpha).mean()
+    mattes = [make_matte(name, image, hint, MatteOptions(device="cpu")) for name in MATTES]
+    fusion = load_network(shipped.refined_weights())
+    answers = [refine.refine_alpha(fusion, image, hint, each) for each in (mattes, [None, *mattes[1:]])]
+    np.testing.assert_allclose(refined, np.mean(answers, axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("failing", [("knn",), ("closed-form",), ("closed-form", "knn")])
+def test_refined_does_without_a_solver_that_fails(
+    failing: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And says so; without both it says what would do."""
+    image, hint, alpha = read_scene(tmp_path)
+
+    def classical(method: str, *_: object) -> np.ndarray:
+        if method in failing:
+            raise MatteError(f"{method} failed: it did not converge")
+        return alpha.astype(np.float32)
+
+    monkeypatch.setattr(methods, "_classical", classical)
+    if len(failing) == 2:
+        with pytest.raises(MatteError, match=r"closed-form failed.*; knn failed.*--method default needs none of them"):
+            make_matte("refined", image, hint, MatteOptions(device="cpu"))
+        return
+    with caplog.at_level("WARNING"):
+        refined = make_matte("refined", image, hint, MatteOptions(device="cpu"))
+    assert f"{failing[0]} failed: it did not converge; refined does without it" in caplog.text
+    assert np.abs(refined - alpha).mean() < 0.5 * np.abs(hint / 255 - alpha).mean()
+
+
+def test_classics_of_large_pictures_are_made_of_reduced_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No solver is given more pixels than its memory allows; the result has the picture's size all the same."""
+    image, hint, alpha = read_scene(tmp_path)
+    sides = []
+
+    def classical(_: str, image: np.ndarray, trimap: np.ndarray, side: int) -> np.ndarray:
+        sides.append(side)
+        return alpha.astype(np.float32)
+
+    monkeypatch.setattr(methods, "_classical", classical)
+    monkeypatch.setattr(refine, "PIXELS", 80 * 80)
+    assert make_matte("refined", image, hint, MatteOptions(device="cpu")).shape == hint.shape
+    assert sides == [80, 80]
 
 
 def test_it_is_exported_as_onnx(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ segmentation, and the trimap itself.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -42,6 +43,9 @@ __all__ = [
 ]
 
 
+logger = logging.getLogger(__name__)
+
+
 NETWORK: Final = ("network", "segmentation")  # of a checkpoint; of the network that comes with the package without
 
 
@@ -58,7 +62,10 @@ CLASSICAL: Final = {
 DEFAULT: Final = "default"  # the network that comes with the package
 
 
-METHODS: Final = (DEFAULT, "refined", *NETWORK, *CLASSICAL, "trimap")
+REFINED: Final = "refined"  # that, closed form and KNN, joined
+
+
+METHODS: Final = (DEFAULT, REFINED, *NETWORK, *CLASSICAL, "trimap")
 
 
 class MatteError(MattingComposeError):
@@ -113,7 +120,7 @@ def make_matte(method: str, image: UInt8Array, trimap: UInt8Array, options: Matt
     MattingComposeError
         pymatting is not installed.
     """
-    if method == "refined":
+    if method == REFINED:
         return _refined(image, trimap, options)
     if method in (DEFAULT, *NETWORK):
         from .tiled import predict_alpha
@@ -179,8 +186,9 @@ def prepare(method: str, options: MatteOptions) -> None:
         network_of(options)
     elif method == DEFAULT:
         network_of(replace(options, checkpoint=None))
-    elif method == "refined":
+    elif method == REFINED:
         prepare(DEFAULT, options)
+        _fusion(options.device)
         pymatting()
     elif method in CLASSICAL:
         pymatting()
@@ -223,19 +231,35 @@ def _load(path: Path, device: str) -> MattingNetwork:
 
 
 def _refined(image: UInt8Array, trimap: UInt8Array, options: MatteOptions) -> FloatArray:
-    from .refine import refine_alpha
+    """Join the mattes of `fusion.MATTES`, with the network's and without, and average; one classical may fail."""
+    from ..networks.fusion import MATTES
+    from .refine import refine_alpha, solvable_side
 
-    first = make_matte(DEFAULT, image, trimap, options)
-    size = composed_size(trimap.shape, options.max_side)
-    if size != trimap.shape:
-        image = np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
-        first = np.asarray(cv2.resize(first, size[::-1], interpolation=cv2.INTER_AREA), np.float32)
-    hint = trimap if size == trimap.shape else reduced_trimap(trimap, size)
-    try:
-        alpha = refine_alpha(image, hint, first)
-    except (ValueError, AssertionError) as error:  # a solver that does not converge, a picture too small
-        raise MatteError(f"refined failed: {error or 'the picture is too small for it'}") from None
-    return known_from(trimap, enlarged(alpha, trimap.shape))
+    side = solvable_side(trimap.shape, options.max_side)
+    mattes: list[FloatArray | None] = [make_matte(DEFAULT, image, trimap, options)]
+    failures = []
+    for method in MATTES[1:]:
+        try:
+            mattes.append(_classical(method, image, trimap, side))
+        except MatteError as error:
+            mattes.append(None)
+            failures.append(str(error))
+    if len(failures) == len(MATTES) - 1:
+        raise MatteError(f"refined: {'; '.join(failures)}. --method default needs none of them")
+    for failure in failures:
+        logger.warning("%s; refined does without it", failure)
+    fusion = _fusion(options.device)
+    both = [  # a network errs most where pictures are unlike those that it learned from
+        refine_alpha(fusion, image, trimap, each, tile=options.tile, max_side=options.max_side)
+        for each in (mattes, [None, *mattes[1:]])
+    ]
+    return np.asarray((both[0] + both[1]) / 2, np.float32)
+
+
+def _fusion(device: str) -> MattingNetwork:
+    from ..networks.shipped import refined_weights
+
+    return _load(refined_weights(), device)
 
 
 def _classical(method: str, image: UInt8Array, trimap: UInt8Array, max_side: int | None) -> FloatArray:

@@ -1,52 +1,61 @@
-"""Refine: closed-form matting that knows, beside the trimap, what a network makes of each unknown pixel."""
+"""Refine: the network's matte and classical ones joined, by a network that learned when to believe which."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
 from ...composer.base.arrays import FloatArray, UInt8Array
-from ...composer.dataset.rows import FOREGROUND, UNKNOWN
-from ...composer.extraction.foreground import pymatting
+from ..networks.network import MattingNetwork
+from .tiled import TILE, predict_alpha
 
-__all__ = ["refine_alpha"]
+__all__ = ["refine_alpha", "solvable_side"]
 
-TRUST: Final = 0.001  # how much an unknown pixel's alpha weighs; a window of the Laplacian weighs 1
-
-
-KNOWN: Final = 100.0  # how much a known pixel's does, as in pymatting's closed form
+PIXELS: Final = 1_000_000  # what a classical algorithm is given at most: some 3 GB, and half a minute
 
 
-def refine_alpha(image: UInt8Array, trimap: UInt8Array, alpha: FloatArray) -> FloatArray:
-    """Find the alpha that is a linear function of colour in each 3×3 window, near to `alpha` and true to the trimap.
-
-    (L + Λ)x = Λα, L being the matting Laplacian (Levin et al., 2008, equation 12) and Λ how far each pixel is trusted,
-    as sampling-based matting joins its samples with it (Wang & Cohen, 2007, section 4).
+def refine_alpha(
+    network: MattingNetwork,
+    image: UInt8Array,
+    trimap: UInt8Array,
+    mattes: Sequence[FloatArray | None],
+    *,
+    tile: int = TILE,
+    max_side: int | None = None,
+) -> FloatArray:
+    """Join mattes of a picture.
 
     Parameters
     ----------
+    network : MattingNetwork
+        A `Fusion`.
     image : (H, W, 3) uint8 RGB
     trimap : (H, W) uint8 {0, 128, 255}
-    alpha : (H, W) float32
-        A first matte, in 0..1.
+    mattes : sequence of (H, W) float32, or None
+        In the order of `fusion.MATTES`, in 0..1; None for one that could not be made. One at least is there.
+    tile, max_side : int
+        px, see `predict_alpha`.
 
     Returns
     -------
     (H, W) float32
-        In 0..1.
-
-    Raises
-    ------
-    ValueError
-        The solver does not converge.
+        In 0..1; 0 and 1 where the trimap says so.
     """
-    from scipy.sparse import diags
+    rest = np.mean([matte for matte in mattes if matte is not None], axis=0)
+    planes = [np.rint(255 * (rest if matte is None else matte)).astype(np.uint8) for matte in mattes]
+    return predict_alpha(network, np.dstack((image, *planes)), trimap, tile=tile, max_side=max_side)
 
-    library = pymatting()
-    known = trimap != UNKNOWN
-    trust = np.where(known, KNOWN, TRUST).ravel()
-    wanted = np.where(known, trimap == FOREGROUND, alpha).astype(np.float64).ravel()
-    system = (library.cf_laplacian(image / 255) + diags(trust)).tocsc()
-    found = library.cg(system.tocsr(), trust * wanted, x0=wanted, M=library.ichol(system))
-    return np.asarray(np.clip(found, 0, 1).reshape(trimap.shape), np.float32)
+
+def solvable_side(size: tuple[int, ...], max_side: int | None) -> int:
+    """Return the longer side, px, to which a picture of (height, width) is reduced for the classical algorithms.
+
+    Examples
+    --------
+    >>> solvable_side((1000, 1500), None), solvable_side((4000, 6000), None), solvable_side((4000, 6000), 900)
+    (1224, 1224, 900)
+    """
+    side = math.isqrt(PIXELS * max(size) // min(size))
+    return min(side, max_side or side)

@@ -67,7 +67,7 @@ def predict_alpha(
     network : MattingNetwork
         In evaluation mode, on the device to work on.
     image : (H, W, 3) uint8 RGB
-        Any size.
+        Any size; with more planes where the network reads more.
     trimap : (H, W) uint8 {0, 128, 255}
     tile : int
         px, the longest side that is given to the network at once: a multiple of its stride, at least 512 and more than
@@ -103,8 +103,8 @@ def predict_alpha(
 
 
 def _check(network: MattingNetwork, image: Picture, trimap: Picture, tile: int) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ValueError(f"expected an image (H, W, 3) uint8, found {image.shape} {image.dtype}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != network.planes or not image.size:
+        raise ValueError(f"expected an image (H, W, {network.planes}) uint8, found {image.shape} {image.dtype}")
     if trimap.dtype != np.uint8 or trimap.shape != image.shape[:2]:
         raise ValueError(f"expected a trimap {image.shape[:2]} uint8, found {trimap.shape} {trimap.dtype}")
     smallest = smallest_tile(network)

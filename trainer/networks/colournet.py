@@ -7,14 +7,14 @@ reads those beside the picture and corrects them. So it sees as far as the colou
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import ClassVar, Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .network import Inputs, MattingNetwork, trimap_masks
+from .network import Inputs, trimap_masks
+from .unet import UNet, convolution
 
 __all__ = ["ColourNet"]
 
@@ -25,11 +25,11 @@ FLOOR: Final = 0.02  # of a cell: where less is known, the next larger scale cou
 NOISE: Final = 1e-3  # variance of a colour in 0..1 that says nothing
 
 
-class ColourNet(MattingNetwork):
+class ColourNet(UNet):
     """Predict alpha from a picture, its trimap, and the colours that are known nearby.
 
-    The picture is read at half its size, all pixels kept as channels; the last two layers work at full size. Batch
-    normalisation, ReLU; 0.9 million parameters at the default width.
+    A U-net at half the picture's size; the last two layers work at full size. 0.9 million parameters at the default
+    width.
 
     Parameters
     ----------
@@ -55,23 +55,13 @@ class ColourNet(MattingNetwork):
     any_size: ClassVar[bool] = False
 
     def __init__(self, *, width: float = 1.0) -> None:
-        super().__init__()
         if not 0 < width < float("inf"):
             raise ValueError(f"width is {width!r}, but must be above 0, such as 1.0")
-        self.config = {"width": width}
         channels = [max(1, round(c * width / 8)) * 8 for c in (24, 40, 64, 96, 128)]
-        planes = 4 * (3 + 2) + HINTS * len(SCALES)
-        self.stem = _block(planes, channels[0])
-        self.encoder, self.joins, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        for number, (before, after) in enumerate(pairwise(channels)):
-            deep = [_block(after, after) for _ in range(2 if number else 1)]
-            self.encoder.append(nn.Sequential(_block(before, after, stride=2), *deep))
-        self.encoder.insert(0, _block(channels[0], channels[0]))
-        for before, after in zip(channels[:0:-1], channels[-2::-1], strict=True):
-            self.joins.append(nn.Conv2d(before, after, 1))
-            self.decoder.append(_block(after, after))
+        super().__init__(4 * (3 + 2) + HINTS * len(SCALES), channels)
+        self.config = {"width": width}
         self.spread = nn.Conv2d(channels[0], 4 * 8, 1)
-        self.detail = _block(8 + 3 + 2 + 1, 8)
+        self.detail = convolution(8 + 3 + 2 + 1, 8)
         self.alpha = nn.Conv2d(8, 2, 3, padding=1)
 
     @torch.no_grad()
@@ -102,24 +92,11 @@ class ColourNet(MattingNetwork):
 
     def forward(self, planes: Tensor, hints: Tensor) -> Tensor:
         """Predict alpha, (N, 1, H, W) in 0..1, from `inputs`."""
-        x = self.stem(torch.cat((F.pixel_unshuffle(planes[:, :5], 2), hints), dim=1))
-        skips: list[Tensor] = []
-        for block in self.encoder:
-            x = block(x)
-            skips.append(x)
-        for join, block, skip in zip(self.joins, self.decoder, reversed(skips[:-1]), strict=True):
-            x = block(F.interpolate(join(x), scale_factor=2.0, mode="nearest") + skip)
+        x = self.features(torch.cat((F.pixel_unshuffle(planes[:, :5], 2), hints), dim=1))
         x = self.detail(torch.cat((F.pixel_shuffle(self.spread(x), 2), planes), dim=1))
         trust, own = self.alpha(x).sigmoid().chunk(2, dim=1)
         alpha: Tensor = trust * planes[:, 5:] + (1 - trust) * own
         return alpha
-
-
-def _block(channels: int, out: int, stride: int = 1) -> nn.Sequential:
-    """Return a 3×3 convolution, its normalisation and a ReLU."""
-    convolution = nn.Conv2d(channels, out, 3, stride, padding=1, bias=False)
-    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-    return nn.Sequential(convolution, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
 
 
 def _spread(picture: Tensor, known: Tensor) -> list[Tensor]:

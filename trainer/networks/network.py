@@ -40,6 +40,8 @@ class MattingNetwork(nn.Module):
     context : int or None
         px. How far an output pixel sees: tiles overlap by twice as much. None where it sees the whole picture, which
         is then never cut into tiles.
+    planes : int
+        Of the image that it reads: RGB, and more of them where mattes lie beside it.
     any_size : bool
         Whether ``forward`` takes every height and width; if not, pictures are padded to multiples of the stride.
     needs_trimap : bool
@@ -68,6 +70,7 @@ class MattingNetwork(nn.Module):
 
     stride: ClassVar[int] = 32
     context: ClassVar[int | None] = None
+    planes: ClassVar[int] = 3
     any_size: ClassVar[bool] = False
     needs_trimap: ClassVar[bool] = True
     least_batch: ClassVar[int] = 1

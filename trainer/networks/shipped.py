@@ -10,7 +10,7 @@ from typing import Final
 from .checkpoint import load_network
 from .network import MattingNetwork
 
-__all__ = ["DEFAULT", "DIGEST", "default_network", "find_weights"]
+__all__ = ["DEFAULT", "DIGEST", "default_network", "find_weights", "refined_weights"]
 
 DEFAULT: Final = "default"  # what stands for it where a checkpoint is asked for
 
@@ -19,6 +19,12 @@ WEIGHTS: Final = Path(__file__).parent.parent / "weights" / "default.safetensors
 
 
 DIGEST: Final = "0aa8e854760f7b340fc92ddf9a1dfcb1132da5ccea6223f18c8a7ecb05d4a668"  # SHA-256
+
+
+REFINED: Final = WEIGHTS.with_name("refined.safetensors")
+
+
+REFINED_DIGEST: Final = "f28a0f31173584a0ad51d407e0a068ec6c89ce9e841b3bce564f341421a85777"
 
 
 def default_network() -> MattingNetwork:
@@ -45,12 +51,18 @@ def find_weights(name: str | Path) -> Path:
     """Return the file that is meant: ``default`` is the one that comes with the package, anything else a path."""
     if str(name) != DEFAULT:
         return Path(name)
-    _check()
+    _check(WEIGHTS, DIGEST)
     return WEIGHTS
 
 
+def refined_weights() -> Path:
+    """Return the file of the network that `refined` joins mattes by. Raise ValueError as `default_network`."""
+    _check(REFINED, REFINED_DIGEST)
+    return REFINED
+
+
 @cache
-def _check() -> None:
-    found = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
-    if found != DIGEST:
-        raise ValueError(f"{WEIGHTS}: expected SHA-256 {DIGEST}, found {found}; install the package again")
+def _check(path: Path, digest: str) -> None:
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != digest:
+        raise ValueError(f"{path}: expected SHA-256 {digest}, found {found}; install the package again")

@@ -1,0 +1,57 @@
+"""U-net: what the package's own networks share. The picture is read at half its size, all pixels kept as channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .network import MattingNetwork
+
+__all__ = ["UNet", "convolution"]
+
+
+class UNet(MattingNetwork):
+    """Build the layers, and run those from half the picture's size down and back to it.
+
+    Batch normalisation, ReLU, sums in place of concatenations.
+
+    Parameters
+    ----------
+    planes : int
+        Channels that it reads, at half the picture's size.
+    channels : sequence of int
+        Of its features at half that size, a quarter, and so on.
+    """
+
+    def __init__(self, planes: int, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.stem = convolution(planes, channels[0])
+        self.encoder, self.joins, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for number, (before, after) in enumerate(pairwise(channels)):
+            deep = [convolution(after, after) for _ in range(2 if number else 1)]
+            self.encoder.append(nn.Sequential(convolution(before, after, stride=2), *deep))
+        self.encoder.insert(0, convolution(channels[0], channels[0]))
+        for before, after in zip(channels[:0:-1], channels[-2::-1], strict=True):
+            self.joins.append(nn.Conv2d(before, after, 1))
+            self.decoder.append(convolution(after, after))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Make features, (N, C, H/2, W/2), of planes of that size."""
+        x = self.stem(x)
+        skips: list[Tensor] = []
+        for block in self.encoder:
+            x = block(x)
+            skips.append(x)
+        for join, block, skip in zip(self.joins, self.decoder, reversed(skips[:-1]), strict=True):
+            x = block(F.interpolate(join(x), scale_factor=2.0, mode="nearest") + skip)
+        return x
+
+
+def convolution(channels: int, out: int, stride: int = 1) -> nn.Sequential:
+    """Return a 3×3 convolution, its normalisation and a ReLU."""
+    layer = nn.Conv2d(channels, out, 3, stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return nn.Sequential(layer, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
