@@ -570,15 +570,15 @@ def _report(dataset: Path, path: Path, as_json: bool) -> int:
     return CLEAN
 
 
-@compose.command(short_help="Write a dataset as PNG files or WebDataset.", epilog=LOOK_CODES)
+@compose.command(short_help="Write a dataset as PNG files, WebDataset or Parquet.", epilog=LOOK_CODES)
 @click.argument("dataset", type=DatasetPath(path_type=Path))
 @click.argument("folder", type=A_FOLDER, required=False, cls=FormerArgument)
 @click.option("-o", "--out", type=A_FOLDER, help="The folder to write.  [required]")
 @click.option(
     "--to",
-    type=click.Choice(["png", "webdataset"]),
+    type=click.Choice(["png", "webdataset", "parquet"]),
     required=True,
-    help="png: folders merged, alpha, trimap, fg, bg, with lists; webdataset: tar files.",
+    help="png: folders merged, alpha, trimap, fg, bg, with lists; webdataset: tar files; parquet: columns of pictures.",
 )
 @click.option("--split", type=click.Choice(["train", "validation"]), help="Only this split.")
 @click.option("--foreground", "foregrounds", multiple=True, metavar="NAME", help="Only this foreground; repeatable.")
@@ -590,7 +590,7 @@ def convert(
     dataset: Path,
     folder: Path | None,
     out: Path | None,
-    to: Literal["png", "webdataset"],
+    to: Literal["png", "webdataset", "parquet"],
     split: str | None,
     foregrounds: tuple[str, ...],
     limit: int | None,
@@ -605,6 +605,7 @@ def convert(
     Examples:
       matting-compose convert dataset -o pictures --to png --limit 100
       matting-compose convert dataset -o tars --to webdataset --split train
+      matting-compose convert dataset -o parquet --to parquet
     """
     with handle_errors():
         if folder and out:

@@ -21,6 +21,7 @@ from ..base.progress import OnProgress, ignore_progress
 from ..base.storage import is_remote, list_sizes, locks_folder, resolve_path
 from ..base.text import count_of
 from ..base.workers import run_in_processes, use_cluster, uses_local_workers
+from ..dataset.card import CARD, dataset_card, write_card
 from ..dataset.checksums import CHECKSUMS, write_checksums
 from ..dataset.dataset import open_dataset
 from ..dataset.documents import INDEX, VERSION, ExcludedRecord, FailureRecord, Index, Sidecar, write_document
@@ -262,4 +263,9 @@ def _write_index(plan: Plan, out: Path, sidecars: Sequence[Sidecar]) -> None:
     if index.composites:
         write_contact_sheet(open_dataset(out), out / CONTACT_SHEET)
         small.append(CONTACT_SHEET)
+    splits: dict[str, int] = {shard.split: 0 for shard in plan.shards}
+    for shard, sidecar in zip(plan.shards, sidecars, strict=True):
+        splits[shard.split] += sidecar.composites
+    write_card(out, dataset_card(index.recipe, splits, index.foregrounds, index.bytes, "hdf5"))
+    small.append(CARD)
     write_checksums(out, {f"shards/{sidecar.file}": sidecar.sha256 for sidecar in sidecars}, small)

@@ -1,4 +1,4 @@
-"""Export: a dataset, or a part of it, as what other programs read: trees of PNG files, or WebDataset tar files.
+"""Export: a dataset, or a part of it, as what other programs read: trees of PNG files, WebDataset, or Parquet.
 
 Each of the dataset's shards is exported by one task. What each file holds is recorded once it is on the disk, so
 that an export that was stopped goes on by content: a file that holds something else is written again. Names come from
@@ -35,18 +35,23 @@ from ..base.files import (
     write_json,
     write_text,
 )
+from ..base.packages import require_packages
 from ..base.progress import OnProgress, Progress
 from ..base.text import count_of, escape, fold_name
 from ..base.workers import run_in_processes
+from ..dataset.card import dataset_card, source_notes, write_card
 from ..dataset.checksums import CHECKSUMS
 from ..dataset.dataset import Dataset, Sample, open_dataset
 from ..dataset.rows import Parts, Row
-from .summary import source_notes
+from .parquet import write_parquet
 
 logger = logging.getLogger(__name__)
 
 
-Form = Literal["png", "webdataset"]
+Form = Literal["png", "webdataset", "parquet"]
+
+
+ENDINGS = {"webdataset": ".tar", "parquet": ".parquet"}  # of what has one file for each shard
 
 
 RECORD = "export.json"
@@ -76,13 +81,13 @@ class ExportResult:
     out : str
         Its folder.
     to : str
-        ``png`` or ``webdataset``.
+        ``png``, ``webdataset`` or ``parquet``.
     composites : int
         In it, those of earlier runs included.
     written : int
         Composites of which this run wrote something.
     files : int
-        Pictures, or tar files.
+        Pictures, or files of a shard each.
     parts : tuple of str
         What each composite comes with.
     """
@@ -138,8 +143,8 @@ def export(
         The dataset's.
     out : str or Path
         A new folder, or one in which the same export was stopped.
-    to : {"png", "webdataset"}
-        Trees of PNG files with lists, or tar files with an index.
+    to : {"png", "webdataset", "parquet"}
+        Trees of PNG files with lists, tar files with an index, or Parquet with columns of pictures and a card.
     split : str, optional
         Take this one only.
     foregrounds : sequence of str
@@ -153,6 +158,8 @@ def export(
 
     Raises
     ------
+    MattingComposeError
+        pyarrow is not installed, which Parquet needs.
     DatasetError
         The dataset is none or damaged, nothing in it is asked for, or `out` holds something else.
     BuildError
@@ -166,6 +173,8 @@ def export(
     >>> export("dataset", "pictures", "png", split="train", jobs=1).parts
     ('image', 'trimap', 'alpha', 'foreground')
     """
+    if to == "parquet":
+        require_packages("pyarrow", extra="parquet")
     out = Path(out)
     with closing(open_dataset(folder)) as dataset:
         if missing := dataset.missing_shards():
@@ -195,7 +204,13 @@ def export(
             written, sums = _run(tasks, out, known, jobs, len(chosen), on_progress)
             if written < len(chosen):
                 logger.info("%s: already there: %s", out, count_of(len(chosen) - written, "composite"))
-            files = _list_pngs(out, tasks, rows, stores_background) if to == "png" else _list_tars(out, tasks)
+            files = len(tasks)
+            if to == "png":
+                files = _list_pngs(out, tasks, rows, stores_background)
+            elif to == "webdataset":
+                _list_tars(out, tasks)
+            else:
+                _write_card(dataset, rows, out, tasks)
             _put_text(out / CHECKSUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
             write_json(out / RECORD, {**record, "complete": True, "composites": len(chosen), "sources": notes})
             (out / JOURNAL).unlink(missing_ok=True)
@@ -271,7 +286,7 @@ def _make_tasks(
     tasks = []
     for shard, numbers in by_shard.items():
         task = _Task(dataset.path, out, to, shard, dataset.shards[shard].split, tuple(numbers), {})
-        names = [_tar_name(task)] if to == "webdataset" else [p for n in numbers for p in _png_paths(rows[n]).values()]
+        names = [_file_name(task)] if to in ENDINGS else [p for n in numbers for p in _png_paths(rows[n]).values()]
         tasks.append(replace(task, known={name: known[name] for name in names if name in known}))
     return tasks
 
@@ -300,11 +315,15 @@ def _export_shard(task: _Task) -> _Exported:
     """Export one shard, but for the files that are known and hold what they should."""
     sums = {name: digest for name, digest in task.known.items() if _holds(task.out / name, digest)}
     with closing(open_dataset(task.dataset)) as dataset:
-        if task.to == "webdataset":
-            tar = _tar_name(task)
-            if tar in sums:
+        if task.to in ENDINGS:
+            name = _file_name(task)
+            if name in sums:
                 return _Exported(0, len(task.numbers), sums)
-            sums[tar] = _write_tar(task.out / tar, (_tar_members(dataset[number]) for number in task.numbers))
+            samples = (dataset[number] for number in task.numbers)
+            if task.to == "webdataset":
+                sums[name] = _write_tar(task.out / name, map(_tar_members, samples))
+            else:
+                sums[name] = write_parquet(task.out / name, task.split, samples, dataset.background == "full")
             return _Exported(len(task.numbers), len(task.numbers), sums)
         written = 0
         for number in task.numbers:
@@ -347,8 +366,8 @@ def _write_pngs(out: Path, sample: Sample, paths: Mapping[str, str]) -> dict[str
     return sums
 
 
-def _tar_name(task: _Task) -> str:
-    return f"{task.split}-{task.shard:06d}.tar"
+def _file_name(task: _Task) -> str:
+    return f"{task.split}-{task.shard:06d}{ENDINGS[task.to]}"
 
 
 def _tar_members(sample: Sample) -> Iterator[tuple[str, bytes | memoryview]]:
@@ -391,9 +410,17 @@ def _list_pngs(out: Path, tasks: list[_Task], rows: dict[int, Row], background: 
     return len(paths)
 
 
-def _list_tars(out: Path, tasks: list[_Task]) -> int:
+def _write_card(dataset: Dataset, rows: dict[int, Row], out: Path, tasks: list[_Task]) -> None:
+    """Say what the Parquet files are, to people and to hubs."""
+    splits = sorted({task.split for task in tasks})
+    counts = {split: sum(len(task.numbers) for task in tasks if task.split == split) for split in splits}
+    size = sum((out / _file_name(task)).stat().st_size for task in tasks)
+    foregrounds = len({rows[number].foreground for task in tasks for number in task.numbers})
+    write_card(out, dataset_card(dataset.recipe, counts, foregrounds, size, "parquet", splits))
+
+
+def _list_tars(out: Path, tasks: list[_Task]) -> None:
     """Write an index for each split in the form of WebDataset's own: file names and numbers of samples."""
     for split in sorted({task.split for task in tasks}):
-        listed = [{"url": _tar_name(t), "nsamples": len(t.numbers)} for t in tasks if t.split == split]
+        listed = [{"url": _file_name(t), "nsamples": len(t.numbers)} for t in tasks if t.split == split]
         write_json(out / f"{split}.json", {"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": listed})
-    return len(tasks)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..base.arrays import UInt8Array
 from ..base.progress import OnProgress, Progress
 from ..compositing.blending import STRONG_ENLARGEMENT
+from ..dataset.card import SourceNote, source_notes
 from ..dataset.dataset import Dataset, open_dataset
 from ..dataset.documents import TrimapSettings
 from ..dataset.rows import UNKNOWN, Row
@@ -101,15 +102,6 @@ class SplitCounts:
     foregrounds: int
     composites: int
     shards: int
-
-
-@dataclass(frozen=True)
-class SourceNote:
-    """Where pictures came from, as far as the recipe says."""
-
-    what: str
-    licence: str | None
-    attribution: str | None
 
 
 @dataclass(frozen=True)
@@ -349,17 +341,3 @@ def _splits(dataset: Dataset, rows: dict[int, Row]) -> dict[str, SplitCounts]:
         shards = sum(shard.split == split for shard in dataset.shards)
         counts[split] = SplitCounts(len(foregrounds), len(numbers), shards)
     return counts
-
-
-def source_notes(recipe: dict[str, Any]) -> tuple[SourceNote, ...]:
-    """Return what a recipe's tables of pictures say of licence and attribution; nothing where they say nothing."""
-    notes = []
-    for name in ("foregrounds", "backgrounds"):
-        tables = recipe.get(name)
-        for number, table in enumerate(tables if isinstance(tables, list) else [tables]):
-            if isinstance(table, dict) and (table.get("licence") or table.get("attribution")):
-                several = f"{name} {table['name']}" if table.get("name") else f"{name}[{number}]"
-                what = several if isinstance(tables, list) else name
-                texts = (str(table[key]) if table.get(key) else None for key in ("licence", "attribution"))
-                notes.append(SourceNote(what, *texts))
-    return tuple(notes)

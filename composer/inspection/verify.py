@@ -21,6 +21,7 @@ from ..building.plan import PLAN
 from ..building.plan_file import PlanFile, load_plan
 from ..building.resume import refuse_other_rules
 from ..building.shares import WHOLE_BUILD, lock_share
+from ..dataset.card import CARD
 from ..dataset.checksums import CHECKSUMS, read_checksums
 from ..dataset.documents import INDEX, Index, Sidecar, load_index, load_sidecar
 from ..dataset.packings import load_packing
@@ -378,7 +379,7 @@ def _notes(documents: _Documents) -> Iterator[str]:
     packing = index.settings.shards.packing if index else ""
     if packing and load_packing(packing).lossy:
         yield f"packing {packing} is lossy: composites were not compared with the blend of their parts"
-    known = {INDEX, PLAN, CHECKSUMS, CONTACT_SHEET, LOCK, DAMAGED, "shards"}
+    known = {INDEX, PLAN, CHECKSUMS, CONTACT_SHEET, CARD, LOCK, DAMAGED, "shards"}
     known |= {f"shards/{Path(name).stem}{end}" for name in _shard_names(index, plan) for end in (".h5", ".json")}
     found = {path.relative_to(folder).as_posix() for where in (folder, folder / "shards") for path in where.glob("*")}
     strangers = sorted(found - known)
