@@ -41,6 +41,7 @@ SHORTER = {
     "--variants 1 10 --set": "--variants 1 --batches 2 --set",
     "--backgrounds 82783": "--backgrounds 9 --rounds 1",
     "--kills 15 --forks 220 --disks 20 --memories 10 --twice 5": "--kills 1 --forks 1 --disks 0 --memories 0 --twice 0",
+    "--out broken --rounds 40": "--out broken --rounds 0 --only fetch",
     "fuzz.py --seconds 60": "fuzz.py names sums --blind --seconds 0",
     "--foregrounds 50000": "--foregrounds 500",
     "bench/stream.py": "bench/stream.py --variants 2 --batch 4 --crop 64 --rounds 1 --seconds 0 --workers",

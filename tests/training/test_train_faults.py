@@ -374,12 +374,12 @@ def test_a_full_disk_is_saved_on_at_once(finished: Path, tmp_path: Path, whole: 
 def test_processes_do_not_wait_for_ever(finished: Path, whole: Path, tmp_path: Path) -> None:
     """Where one of two is killed or stands still, the other saves within seconds; one alone goes on in their order."""
     deeds = ["1:SIGKILL:4", "1:SIGSTOP:3", "0:SIGSTOP:5", "0:SIGKILL:2"]
-    script = [sys.executable, str(Path(__file__).parents[1] / "ranks.py"), str(finished), str(tmp_path), "2", *deeds]
+    script = [sys.executable, str(Path(__file__).parents[1] / "ranks.py"), str(finished), str(tmp_path), "4", *deeds]
     ran = subprocess.run(script, capture_output=True, text=True, check=True, timeout=300)
     for i, (deed, line) in enumerate(zip(deeds, ran.stdout.splitlines(), strict=True)):
         told, seconds = json.loads(line)
         saved = int(deed[-1])
-        assert ("no sign of life for 2 s" if "STOP" in deed else "has ended") in told
+        assert ("no sign of life for 4 s" if "STOP" in deed else "has ended") in told
         assert f"Saved at step {saved}: go on with --resume" in told
         assert state(tmp_path / str(i) / "last.pt")["step"] == saved
         assert seconds < 60
