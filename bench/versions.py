@@ -37,7 +37,10 @@ print(time.process_time() - start)
 """
 CROPS = """
 import sys, time, itertools
-from matting_compose.trainer.data.stream import open_stream
+try:
+    from matting_compose.trainer.data.stream import open_stream
+except ModuleNotFoundError:  # as early versions had it
+    from matting_compose.trainer.stream import open_stream
 stream = open_stream(sys.argv[1], batch=8, crop=160, sizes=(160, 240))
 batches = iter(stream)
 for _ in itertools.islice(batches, 10): pass

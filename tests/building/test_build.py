@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -347,6 +348,21 @@ def test_two_versions_of_a_picture_are_never_in_one_shard() -> None:
         fresh.add({"background a": other})
     with pytest.raises(BuildError, match=r"background a has changed since shard-00000\.h5 was rendered"):
         mended.add({"background a": other})
+
+
+def test_two_versions_of_a_picture_are_never_in_one_dataset(finished: Path, tmp_path: Path) -> None:
+    """Two shards that were made of other bytes of it are refused by name, when a build goes on and when it ends."""
+    tree = Pictures(Path(shutil.copytree(finished.parent, tmp_path / "pictures")))
+    (out := tree.root / "dataset").joinpath("SHA256SUMS").unlink()
+    first, second = sorted((out / "shards").glob("*.json"))[:2]
+    document = json.loads(second.read_text())
+    name = min(set(json.loads(first.read_text())["inputs"]) & set(document["inputs"]))
+    document["inputs"][name]["sha256"] = "0" * 64
+    second.write_text(json.dumps(document))
+    more = ["--set", "shards.tile=48", "--set", "shards.background=full", "--set", 'split.validation=["disc 1"]']
+    refused = call(*tree.arguments(out, *more, "-j", "1"))
+    assert refused.code == 1
+    assert f"{name} was changed while the dataset was built: {first.stem}.h5 and {second.stem}.h5" in refused.err
 
 
 def test_building_leaves_the_process_as_it_was(tmp_path: Path) -> None:
