@@ -12,7 +12,7 @@ from ..base.files import write_text
 from ..base.text import count_of, escape, format_size
 
 CARD = "README.md"
-MARK = "<!-- Written by matting-compose, and again after each build. Remove this line to keep what you write. -->"
+MARK = "<!-- Written by matting-compose, and again each time. Remove this line to keep what you write. -->"
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
 
@@ -80,7 +80,7 @@ def dataset_card(
     figures = [f"| {split} | {number:,} |" for split, number in splits.items()]
     text = ["| split | composites |", "|---|---|", *figures, "", f"{format_size(size)} of {form}."]
     given = ["```json", json.dumps(recipe, indent=1, ensure_ascii=False), "```"]
-    return _card(front, name, {"": text, "Sources": sources, "Recipe": given})
+    return lay_out_card(front, name, {"": text, "Sources": sources, "Recipe": given})
 
 
 def write_card(folder: Path, text: str) -> None:
@@ -91,7 +91,7 @@ def write_card(folder: Path, text: str) -> None:
         write_text(path, text)
 
 
-def _card(front: Mapping[str, Any], title: str, sections: Mapping[str, Iterable[str]]) -> str:
+def lay_out_card(front: Mapping[str, Any], title: str, sections: Mapping[str, Iterable[str]]) -> str:
     """Lay out a card; JSON's values are YAML's, whatever a name holds."""
     lines = ["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()), "---", MARK]
     lines += ["", f"# {escape(title)}"]

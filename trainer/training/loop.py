@@ -15,6 +15,7 @@ import torch
 from ...composer.base.errors import DatasetError, TrainingError
 from ...composer.base.files import lock_exclusively
 from ...composer.base.progress import OnProgress, ignore_progress
+from ...composer.dataset.card import write_card
 from ..data.mix import Datasets, Mix, open_mix
 from ..data.stream import Stream
 from ..networks.checkpoint import save_checkpoint
@@ -22,6 +23,8 @@ from .batches import StepBatches, open_training_stream
 from .config import Config, crops_per_step, load_config
 from .learner import Learner, StepResult, learning_rate
 from .not_finite import report_step
+from .records import read_records
+from .run_card import run_card
 from .run_folder import (
     BEST,
     LAST,
@@ -35,6 +38,7 @@ from .run_folder import (
     write_notes,
 )  # fmt: skip
 from .run_log import Meter, RunLog
+from .run_page import warn_only
 from .runtime import Runtime, StopRequest, open_runtime, stop_on_signals
 from .trackers import Trackers, find_trackers
 from .validate import Validation, open_validation_sets
@@ -212,6 +216,8 @@ class _Training:
             finished = self._train()
             if self._run_log is not None:
                 self._run_log.page("Finished." if finished else "Stopped.")
+                with warn_only():
+                    write_card(self._out, run_card(self._out.resolve().name, config, read_records(self._out)))
         best_step, best_score = self._best or (None, None)
         return TrainResult(
             self._step, self._config.steps, not finished, self._elapsed(), self._loss, best_step, best_score
