@@ -28,8 +28,8 @@ from runs import MODULE, arguments, asked_at, command, same, state, steps_of, ti
 def test_a_run_leaves_what_it_promises(whole: Path, finished: Path) -> None:
     """Checkpoints that others can read, a line a step, validations of foregrounds never trained on, a page."""
     assert {path.name for path in whole.iterdir()} == {
-        ".lock", "README.md", "best.pt", "config.json", "datasets.json", "index.html", "last.pt", "metrics.jsonl", "panels",
-        "previous.pt",
+        ".lock", "README.md", "best.pt", "config.json", "datasets.json", "index.html", "last.pt", "metrics.jsonl",
+        "panels", "previous.pt",
     }  # fmt: skip
     assert steps_of(whole, "train") == [1, 2, 3, 4, 5, 6, 7]
     assert steps_of(whole, "validation") == [0, 0, 4, 7]
