@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from typing import TypeVar
@@ -48,13 +50,32 @@ def run_in_processes(
     here = os.getcwd() if uses_local_workers() else None  # noqa: PTH109  # as text, to be compared with nothing
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator" if ordered else "generator_unordered")
     try:
-        yield from parallel(joblib.delayed(_run_task)(here, function, task) for task in tasks)
+        results = parallel(joblib.delayed(_run_task)(here, function, task) for task in tasks)
+        if workers > 1:
+            _end_workers_at_exit()
+        yield from results
     except joblib.externals.loky.process_executor.TerminatedWorkerError:
         raise BuildError(
             f"a worker process was killed, perhaps for want of memory (fewer --jobs take less). {RESUME_HINT}"
         ) from None
     except MemoryError:
         raise BuildError(f"there is no memory left for a worker (fewer --jobs take less). {RESUME_HINT}") from None
+
+
+@functools.cache
+def _end_workers_at_exit() -> None:
+    """End workers by a signal when this process exits: they have nothing left to do.
+
+    Loky asks them to leave, and waits; where that message is lost, which was seen on a busy machine, it waits forever.
+    What is registered last is called first, so this must follow the start of its workers.
+    """
+    threading._register_atexit(_end_workers)  # type: ignore[attr-defined]  # atexit's own come after loky's wait
+
+
+def _end_workers() -> None:
+    executor = joblib.externals.loky.reusable_executor._executor
+    if executor is not None:
+        executor.shutdown(wait=True, kill_workers=True)
 
 
 def _run_task(folder: str | None, function: Callable[[Task], Result], task: Task) -> Result:
