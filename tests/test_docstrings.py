@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from matting_compose.composer.base.registry import Registry
 from test_architecture import MODULES
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
@@ -20,5 +21,8 @@ def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     if name.startswith("trainer"):
         pytest.importorskip("torch", reason="training needs the 'train' extra")
     monkeypatch.chdir(tmp_path)
-    outcome = doctest.testmod(importlib.import_module(f"matting_compose.{name}"), optionflags=FLAGS)
+    module = importlib.import_module(f"matting_compose.{name}")
+    for registry in (value for value in vars(module).values() if isinstance(value, Registry)):
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))  # other tests do not see what examples add
+    outcome = doctest.testmod(module, optionflags=FLAGS)
     assert not outcome.failed
