@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .network import Inputs, trimap_masks
-from .unet import UNet, convolution
+from .unet import SPREAD, UNet, convolution
 
 __all__ = ["ColourNet"]
 
@@ -57,11 +57,8 @@ class ColourNet(UNet):
     def __init__(self, *, width: float = 1.0) -> None:
         if not 0 < width < float("inf"):
             raise ValueError(f"width is {width!r}, but must be above 0, such as 1.0")
-        channels = [max(1, round(c * width / 8)) * 8 for c in (24, 40, 64, 96, 128)]
-        super().__init__(4 * (3 + 2) + HINTS * len(SCALES), channels)
-        self.config = {"width": width}
-        self.spread = nn.Conv2d(channels[0], 4 * 8, 1)
-        self.detail = convolution(8 + 3 + 2 + 1, 8)
+        super().__init__(4 * (3 + 2) + HINTS * len(SCALES), (24, 40, 64, 96, 128), width)
+        self.detail = convolution(SPREAD + 3 + 2 + 1, 8)
         self.alpha = nn.Conv2d(8, 2, 3, padding=1)
 
     @torch.no_grad()
@@ -93,7 +90,7 @@ class ColourNet(UNet):
     def forward(self, planes: Tensor, hints: Tensor) -> Tensor:
         """Predict alpha, (N, 1, H, W) in 0..1, from `inputs`."""
         x = self.features(torch.cat((F.pixel_unshuffle(planes[:, :5], 2), hints), dim=1))
-        x = self.detail(torch.cat((F.pixel_shuffle(self.spread(x), 2), planes), dim=1))
+        x = self.detail(torch.cat((x, planes), dim=1))
         trust, own = self.alpha(x).sigmoid().chunk(2, dim=1)
         alpha: Tensor = trust * planes[:, 5:] + (1 - trust) * own
         return alpha

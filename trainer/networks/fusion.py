@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .network import Inputs, trimap_masks
-from .unet import UNet, convolution
+from .unet import SPREAD, UNet, convolution
 
 __all__ = ["MATTES", "Fusion"]
 
@@ -51,11 +51,8 @@ class Fusion(UNet):
     planes: ClassVar[int] = 3 + len(MATTES)
 
     def __init__(self, *, width: float = 1.0) -> None:
-        channels = [max(1, round(c * width / 8)) * 8 for c in (16, 24, 40, 48)]
-        super().__init__(4 * (3 + 2 + len(MATTES) + 1), channels)
-        self.config = {"width": width}
-        self.spread = nn.Conv2d(channels[0], 4 * 8, 1)
-        self.detail = convolution(8 + 3 + 2 + len(MATTES) + 1, 16)
+        super().__init__(4 * (3 + 2 + len(MATTES) + 1), (16, 24, 40, 48), width)
+        self.detail = convolution(SPREAD + 3 + 2 + len(MATTES) + 1, 16)
         self.weights = nn.Conv2d(16, len(MATTES) + 1, 3, padding=1)
         nn.init.zeros_(self.weights.weight)
         nn.init.zeros_(self.weights.bias)  # type: ignore[arg-type]
@@ -104,7 +101,7 @@ class Fusion(UNet):
     def forward(self, planes: Tensor) -> Tensor:
         """Predict alpha, (N, 1, H, W) in 0..1, from `inputs`."""
         x = self.features(F.pixel_unshuffle(planes, 2))
-        x = self.detail(torch.cat((F.pixel_shuffle(self.spread(x), 2), planes), dim=1))
+        x = self.detail(torch.cat((x, planes), dim=1))
         weights, own = self.weights(x).split((len(MATTES), 1), dim=1)
         alpha: Tensor = (weights.softmax(1) * planes[:, 5:-1]).sum(1, keepdim=True) + OWN * own.tanh()
         return alpha.clamp(0, 1)

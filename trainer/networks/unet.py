@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .network import MattingNetwork
 
-__all__ = ["UNet", "convolution"]
+__all__ = ["SPREAD", "UNet", "convolution"]
+
+SPREAD: Final = 8  # channels of the features at the picture's full size
 
 
 class UNet(MattingNetwork):
-    """Build the layers, and run those from half the picture's size down and back to it.
+    """Build the layers, and run those from half the picture's size down and back to all of it.
 
     Batch normalisation, ReLU, sums in place of concatenations.
 
@@ -24,10 +27,14 @@ class UNet(MattingNetwork):
         Channels that it reads, at half the picture's size.
     channels : sequence of int
         Of its features at half that size, a quarter, and so on.
+    width : float
+        Multiplies these (then rounded to a multiple of 8).
     """
 
-    def __init__(self, planes: int, channels: Sequence[int]) -> None:
+    def __init__(self, planes: int, channels: Sequence[int], width: float) -> None:
         super().__init__()
+        self.config = {"width": width}
+        channels = [max(1, round(c * width / 8)) * 8 for c in channels]
         self.stem = convolution(planes, channels[0])
         self.encoder, self.joins, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for number, (before, after) in enumerate(pairwise(channels)):
@@ -37,9 +44,10 @@ class UNet(MattingNetwork):
         for before, after in zip(channels[:0:-1], channels[-2::-1], strict=True):
             self.joins.append(nn.Conv2d(before, after, 1))
             self.decoder.append(convolution(after, after))
+        self.spread = nn.Conv2d(channels[0], 4 * SPREAD, 1)
 
     def features(self, x: Tensor) -> Tensor:
-        """Make features, (N, C, H/2, W/2), of planes of that size."""
+        """Make features, (N, 8, H, W), of planes, (N, C, H/2, W/2)."""
         x = self.stem(x)
         skips: list[Tensor] = []
         for block in self.encoder:
@@ -47,7 +55,7 @@ class UNet(MattingNetwork):
             skips.append(x)
         for join, block, skip in zip(self.joins, self.decoder, reversed(skips[:-1]), strict=True):
             x = block(F.interpolate(join(x), scale_factor=2.0, mode="nearest") + skip)
-        return x
+        return F.pixel_shuffle(self.spread(x), 2)
 
 
 def convolution(channels: int, out: int, stride: int = 1) -> nn.Sequential:
