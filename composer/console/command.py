@@ -36,8 +36,8 @@ class FormerArgument(click.Argument):
         return []
 
 
-class _TellsJson(click.Command):
-    """With --json, wrong usage is said on standard output, too: see `tell_error_as_json`."""
+class Command(click.Command):
+    """A command. With --json, wrong usage is said on standard output, too: see `tell_error_as_json`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, and remember whether JSON is asked for: options that end the command need to know before others."""
@@ -52,11 +52,7 @@ class _TellsJson(click.Command):
             return super().invoke(ctx)
 
 
-class Command(_TellsJson):
-    """A command of its own."""
-
-
-class Group(_TellsJson, click.Group):
+class Group(Command, click.Group):
     """A command of commands."""
 
 
