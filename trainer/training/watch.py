@@ -105,20 +105,20 @@ class _Watch:
             looks += 1
             if looks * LOOK >= self._silence:
                 self._lose(f"another process has given no sign of life for {self._silence:g} s: stopped, or cut off")
-            elif self._gives_up():
-                self._lose("asked to stop while others could not")
+            else:
+                self._heed()
         if not self.lost:
             given.wait()
-            if self._gives_up():
-                self._lose("asked to stop while others could not")
+            self._heed()
         return bool(self.lost) or float(leaving) > 0
 
-    def _gives_up(self) -> bool:
-        """Tell whether somebody has waited long enough for this process to stop."""
+    def _heed(self) -> None:
+        """Give up where somebody has waited long enough for this process to stop."""
         if not self._asked:
-            return False
+            return
         unheard = not self._stop.asked and time.monotonic() - self._asked[0] > self._silence
-        return unheard or self._asked[-1] - self._asked[0] >= AGAIN
+        if unheard or self._asked[-1] - self._asked[0] >= AGAIN:
+            self._lose("asked to stop while others could not")
 
     def _lose(self, reason: str) -> None:
         self.lost = reason
