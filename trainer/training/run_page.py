@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from ...composer.base.errors import BuildError
 from ...composer.base.files import write_text
 from ...composer.base.pages import render_page
+from ...composer.base.thumbnails import ERROR_GAIN
 from .records import TITLES, errors_of, read_records
 
 __all__ = ["EVERY", "PAGE", "PANELS", "RunPage", "warn_only"]
@@ -26,7 +27,7 @@ PAGE: Final = "index.html"
 PANELS: Final = "panels"
 
 
-COLUMNS: Final = ("composite", "trimap", "alpha", "true alpha", "error × 4")  # of panels, as `judges` draws them
+COLUMNS: Final = ("composite", "trimap", "alpha", "true alpha", f"error × {ERROR_GAIN}")  # as `judges` draws
 
 
 TRIMAP_COLUMNS: Final = ("composite", "true trimap", "trimap", "true alpha", "error")
