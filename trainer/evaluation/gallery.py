@@ -148,5 +148,4 @@ def _find_worst(predictions: Sequence[UInt8Array], truth: UInt8Array, graded: Bo
 def _mark(picture: UInt8Array, square: NDArray[np.float64]) -> UInt8Array:
     """Draw a frame around a square, given by x, y and side."""
     x, y, side = np.rint(square).astype(int).tolist()
-    marked = np.ascontiguousarray(picture.copy())
-    return np.asarray(cv2.rectangle(marked, (x, y), (x + side - 1, y + side - 1), MARK), np.uint8)
+    return np.asarray(cv2.rectangle(picture.copy(), (x, y), (x + side - 1, y + side - 1), MARK), np.uint8)

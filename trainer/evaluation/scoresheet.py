@@ -246,11 +246,12 @@ def _cases(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Lay the scores out by case: errors by competitor, in the order of the metrics, and pictures if there are some."""
     cases: dict[str, dict[str, Any]] = {}
     for score in evaluation.scores:
-        preview = evaluation.previews.get(score.image)
-        new = {
-            "name": score.image, "foreground": score.foreground, "errors": {},
-            "preview": asdict(preview) if preview else None,
-        }  # fmt: skip
-        errors = cases.setdefault(score.image, new)["errors"]
-        errors[score.competitor] = [float(f"{error:.4g}") for error in score.errors.values()]
+        if score.image not in cases:
+            preview = evaluation.previews.get(score.image)
+            cases[score.image] = {
+                "name": score.image, "foreground": score.foreground, "errors": {},
+                "preview": asdict(preview) if preview else None,
+            }  # fmt: skip
+        errors = [float(f"{error:.4g}") for error in score.errors.values()]
+        cases[score.image]["errors"][score.competitor] = errors
     return list(cases.values())
