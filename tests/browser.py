@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -151,10 +150,6 @@ class Browser:
     def prefer(self, scheme: str) -> None:
         """Say which colours the reader likes: light or dark."""
         self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-
-    def screenshot(self, path: Path) -> None:
-        """Write what is seen as PNG."""
-        path.write_bytes(base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"]))
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
