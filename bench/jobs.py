@@ -14,7 +14,6 @@ are forked, without what starting Python costs, so that hundreds take minutes.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import random
 import shutil
@@ -35,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import torch
 
 from matting_compose.composer import build, load_recipe
+from matting_compose.composer.base.files import file_sha256
 from matting_compose.composer.extraction.extract import extract
 from matting_compose.composer.extraction.inputs import list_inputs
 from matting_compose.composer.fetching.corpus import load_corpus
@@ -43,13 +43,14 @@ from matting_compose.composer.inspection.export import export
 from matting_compose.trainer.networks.checkpoint import load_checkpoint
 from matting_compose.trainer.training import loop
 from matting_compose.trainer.training.config import load_config
-from matting_compose.trainer.training.runtime import Runtime, open_runtime
+from matting_compose.trainer.training.runtime import open_runtime
 from packages import write_corpus
 from runs import TINY, same, state
 
 SMALL = ["variants=6", "foregrounds.count=8", "shards.variants=3", "foregrounds.sides=[120,160]",
          "backgrounds.sides=[120,160]", "split.validation=0.25"]  # fmt: skip
 CHANGING = ("metrics.jsonl", "index.html", "extract.json", "extract.html")  # for people: of the last run
+REWRITTEN = ("export.json", "plan.json", "report.csv", "report.html", "SHA256SUMS")  # say how far it is, or come last
 SYSTEMS = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"], "btrfs": ["mkfs.btrfs", "-q", "-f"]}
 RUNS = ("train", "ddp")
 DEAF = 30.0  # seconds that a stopped process may hold the other: its silence, and what saving takes
@@ -86,16 +87,8 @@ class Jobs:
             batch = 1 if name == "ddp" else 2
             more = (f"stream.batch={batch}", "steps=12", "save_every=3", "validation.every=99", "processes.silence=5")
             resume = any((out / one).exists() for one in ("last.pt", "previous.pt"))
-            with self._runtime(name) as runtime:
+            with open_runtime("cpu") as runtime:
                 loop.train(self.given / "dataset", out, load_config(None, (*TINY, *more)), runtime, resume=resume)
-
-    @contextmanager
-    def _runtime(self, name: str) -> Iterator[Runtime]:
-        if name == "train":
-            yield Runtime(torch.device("cpu"))
-            return
-        with open_runtime("cpu") as runtime:
-            yield runtime
 
 
 def start(jobs: Jobs, name: str, out: Path, log: Path) -> list[int]:
@@ -134,7 +127,7 @@ def wait(pids: list[int], seconds: float = 300) -> list[int]:
 
 def digests(out: Path) -> dict[str, str]:
     """Hash what has a final name and stays."""
-    return {p.relative_to(out).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in out.rglob("*")
+    return {p.relative_to(out).as_posix(): file_sha256(p) for p in out.rglob("*")
             if p.is_file() and not p.name.startswith(".") and p.name not in CHANGING}  # fmt: skip
 
 
@@ -159,15 +152,6 @@ def problems(name: str, out: Path, peace: Path, finished: bool) -> Iterator[str]
     )
     yield from (f"{one} is missing" for one in whole if finished and one not in found)
     yield from (f"{one} is left over" for one in found if finished and one not in whole)
-
-
-REWRITTEN = (
-    "export.json",
-    "plan.json",
-    "report.csv",
-    "report.html",
-    "SHA256SUMS",
-)  # say how far it is, or are written last
 
 
 @contextmanager
