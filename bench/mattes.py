@@ -49,7 +49,7 @@ def table(scores: dict[str, Sequence[Score]], seconds: dict[str, float]) -> str:
     title = " | ".join(TITLES[name] for name in names)
     lines = [f"| | {title} | `{first}` − it: {title} | s/MP |", "|---" * (2 * len(names) + 2) + "|"]
     for method, found in scores.items():
-        means = [f"{summarise(method, found).means[name].mean:.4g}" for name in names]
+        means = [f"{interval.mean:.4g}" for interval in summarise(method, found).means.values()]
         differences = compare(found, scores[first]).differences.values()
         apart = [f"{d.mean:+.3g} [{d.low:+.3g}, {d.high:+.3g}]" if method != first else "" for d in differences]
         lines.append(f"| `{method}` | {' | '.join([*means, *apart])} | {seconds[method]:.1f} |")

@@ -19,10 +19,11 @@ from typing import Any, Final
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from matting_compose.composer.base.arrays import UInt8Array
 from matting_compose.composer.base.files import atomic_write, file_sha256
 from matting_compose.composer.base.workers import run_in_processes
+from matting_compose.composer.dataset.rows import UNKNOWN
 from matting_compose.trainer.data.stream import Batch, open_stream
 from matting_compose.trainer.inference.methods import MatteError, MatteOptions, make_matte, to_bytes
 from matting_compose.trainer.networks.checkpoint import export_safetensors
@@ -57,9 +58,6 @@ SETTINGS: Final = (
     "fuse=true",
     "losses.gradient=0.5",
 )
-
-
-Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ class Crops:
 
     def __init__(self, folder: Path, split: str, network: Path) -> None:
         digest = file_sha256(network)[:8]
-        parts: dict[str, list[Bytes]] = {name: [] for name in ("image", "trimap", "alpha", "mattes")}
+        parts: dict[str, list[UInt8Array]] = {name: [] for name in ("image", "trimap", "alpha", "mattes")}
         for path in sorted(folder.glob(f"{split}-*.npz")):
             with np.load(path) as file:
                 found = {name: file[name] for name in file.files}
@@ -135,16 +133,15 @@ class Crops:
         rng = np.random.default_rng((config.seed, step))
         crops = [self._draw(rng) for _ in range(config.stream.batch)]
         image, trimap, alpha = (np.stack(parts) for parts in zip(*crops, strict=True))
-        names = np.zeros(len(crops), np.int64)
-        return _as_batch(image, trimap, alpha, names)
+        return _as_batch(image, trimap, alpha)
 
-    def _draw(self, rng: np.random.Generator) -> tuple[Bytes, Bytes, Bytes]:
+    def _draw(self, rng: np.random.Generator) -> tuple[UInt8Array, UInt8Array, UInt8Array]:
         number = int(rng.integers(len(self.trimap)))
         mattes = [_coarse(matte, rng) for matte in self.mattes[number][: len(MATTES)]]
         if rng.random() < COARSE:
             mattes[0] = self.mattes[number][-1]
         image = np.dstack((self.image[number], *mattes))
-        unknown = np.argwhere(self.trimap[number] == 128)
+        unknown = np.argwhere(self.trimap[number] == UNKNOWN)
         centre = unknown[rng.integers(len(unknown))]
         y, x = np.clip(centre - rng.integers(TRAINED, size=2), 0, CROP - TRAINED)
         turns, mirrored = int(rng.integers(4)), rng.random() < 0.5
@@ -153,13 +150,14 @@ class Crops:
         return cut[0], cut[1], cut[2]
 
 
-def _as_batch(image: Bytes, trimap: Bytes, alpha: Bytes, names: NDArray[np.int64]) -> Batch:
+def _as_batch(image: UInt8Array, trimap: UInt8Array, alpha: UInt8Array) -> Batch:
     planes = torch.from_numpy(np.ascontiguousarray(image)).permute(0, 3, 1, 2)
     hint, truth = (torch.from_numpy(np.ascontiguousarray(part)) for part in (trimap, alpha))
+    names = np.zeros(len(image), np.int64)  # nobody asks which they are
     return Batch(planes, hint, truth[:, None], None, None, names, names)
 
 
-def _coarse(matte: Bytes, rng: np.random.Generator) -> Bytes:
+def _coarse(matte: UInt8Array, rng: np.random.Generator) -> UInt8Array:
     """Reduce and enlarge a matte, at times."""
     if rng.random() >= COARSE:
         return matte
@@ -168,7 +166,7 @@ def _coarse(matte: Bytes, rng: np.random.Generator) -> Bytes:
     return np.asarray(cv2.resize(small, matte.shape, interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def _network_mattes(path: Path, network: Path, crops: dict[str, Bytes]) -> Bytes:
+def _network_mattes(path: Path, network: Path, crops: dict[str, UInt8Array]) -> UInt8Array:
     """Return a file's (N, 2, S, S): the network's mattes of its pictures, and of these at half their size."""
     if not path.exists():
         options = [MatteOptions(network, device="cpu", max_side=side) for side in (None, CROP // 2)]
@@ -211,12 +209,13 @@ def judge(crops: Crops, learner: Learner) -> None:
     """Print mean |error| and mean square over the unknown pixels of each crop, averaged over crops."""
     network = learner.best_network.eval()
     rows: dict[str, list[Any]] = {}
-    for image, trimap, alpha, mattes in zip(crops.image, crops.trimap, crops.alpha, crops.mattes[:, :3], strict=True):
-        batch = _as_batch(np.dstack((image, *mattes))[None], trimap[None], alpha[None], np.zeros(1, np.int64))
+    joined = crops.mattes[:, : len(MATTES)]
+    for image, trimap, alpha, mattes in zip(crops.image, crops.trimap, crops.alpha, joined, strict=True):
+        batch = _as_batch(np.dstack((image, *mattes))[None], trimap[None], alpha[None])
         fused = network.matte(batch.image, batch.trimap)[0, 0].numpy()
         found = {**dict(zip(MATTES, mattes / 255, strict=True)), "median": np.median(mattes, 0) / 255, "fusion": fused}
         for name, matte in found.items():
-            error = (matte - alpha / 255)[trimap == 128]
+            error = (matte - alpha / 255)[trimap == UNKNOWN]
             rows.setdefault(name, []).append((np.abs(error).mean(), (error**2).mean()))
     print({name: np.mean(found, 0).round(4).tolist() for name, found in rows.items()}, flush=True)
 
