@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -20,6 +22,7 @@ import pytest
 from browser import Browser, find_browser
 from filelock import FileLock
 from numpy.typing import NDArray
+from PIL import Image
 
 # Threads that wait for each other make training slow beside other work, and sums over more differ in the last bits.
 os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"  # importing Numba sets torch's, too
@@ -253,6 +256,19 @@ def call(*arguments: str, cwd: Path | None = None) -> Ran:
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return Ran(done.exit_code, done.stdout, done.stderr)
+
+
+def page_data(page: Path) -> dict[str, Any]:
+    """Read what a page gives its script."""
+    text = page.read_text(encoding="utf-8").partition('id="data">')[2].partition("</script>")[0]
+    value = json.loads(text)
+    assert isinstance(value, dict)
+    return value
+
+
+def decode_webp(webp: str) -> Array:
+    """Decode a picture that lies in a page."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(webp))))
 
 
 def shard_bytes(out: Path) -> dict[str, bytes]:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import io
 import json
 import os
 import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from browser import Browser, find_faults
 from click.testing import CliRunner, Result
-from PIL import Image
 
-from conftest import Array, Pictures, run, save, soft_disc
+from conftest import Pictures, decode_webp, page_data, run, save, soft_disc
 from matting_compose.trainer import commands
 from matting_compose.trainer.evaluation import evaluate
 from matting_compose.trainer.evaluation.cases import CasePictures, FolderCase, folder_cases
@@ -131,22 +127,13 @@ def test_any_number_of_processes_gives_the_same(tree: Path) -> None:
     assert one.stdout == two.stdout
 
 
-def page_data(folder: Path) -> dict[str, Any]:
-    text = (folder / "index.html").read_text(encoding="utf-8")
-    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])  # type: ignore[index, no-any-return]
-
-
-def decode(webp: str) -> Array:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(webp))))
-
-
 def test_the_page_shows_the_worst_cases(tree: Path, tmp_path: Path) -> None:
     """As pictures within the page, so that it can be sent; all others with their errors alone; names are text."""
     for folder in ("images", "trimaps", "truths"):
         (tree / folder / "disc 0.png").rename(tree / folder / "<b>&.png")
     arguments = ["--method", "trimap", "--method", "perfect-mask", "-o", tmp_path / "out", "--worst", 2, "--json"]
     result = json.loads(grade(*folders(tree, "images", "trimaps", "truths"), *arguments).stdout)
-    data = page_data(tmp_path / "out")
+    data = page_data(tmp_path / "out" / "index.html")
     assert [case["name"] for case in data["cases"]] == ["<b>&", "disc 1", "disc 2"]
     own = {name: [s for s in result["scores"] if s["competitor"] == name] for name in data["competitors"]}
     worst = {max(scores, key=lambda score: score["sad"])["image"] for scores in own.values()}
@@ -172,10 +159,10 @@ def test_the_place_of_the_largest_error_is_shown_as_it_is() -> None:
     assert found.y <= 300 <= 320 <= found.y + found.side
     assert found.x <= 420 <= 440 <= found.x + found.side
     inside = np.s_[300 - found.y + 4 : 320 - found.y - 4, 420 - found.x + 4 : 440 - found.x - 4]
-    assert decode(found.alphas["near"].detail).shape[:2] == (found.side, found.side) == (CELL, CELL)
-    assert np.abs(decode(found.errors["near"].detail)[inside].astype(int) - 120).max() <= 3
-    assert decode(found.errors["far"].whole).max() <= 3
-    assert max(decode(found.truth.whole).shape[:2]) == CELL
+    assert decode_webp(found.alphas["near"].detail).shape[:2] == (found.side, found.side) == (CELL, CELL)
+    assert np.abs(decode_webp(found.errors["near"].detail)[inside].astype(int) - 120).max() <= 3
+    assert decode_webp(found.errors["far"].whole).max() <= 3
+    assert max(decode_webp(found.truth.whole).shape[:2]) == CELL
     whole = draw_preview(CasePictures(truth, trimap, None), {"near": near, "far": far}, masked=False)
     assert whole.x + whole.side <= 200
 
@@ -204,7 +191,7 @@ def test_the_page_in_a_browser(tmp_path: Path, page: Browser) -> None:
     address = (tmp_path / "out" / "index.html").as_uri()
     page.open(address)
     names = "[...document.querySelectorAll('#cases h3')].map(h => h.firstChild.data)"
-    data = page_data(tmp_path / "out")
+    data = page_data(tmp_path / "out" / "index.html")
     assert [error["title"] for error in data["errors"]] == ["SAD", "MSE", "Grad", "Conn"]
     for error in range(4):
         page.evaluate(f"form.elements.error.value = {error}; form.dispatchEvent(new Event('input'))")

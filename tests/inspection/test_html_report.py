@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import re
 import shutil
@@ -12,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import Browser, find_faults
-from PIL import Image
 
-from conftest import Pictures, call, save, soft_disc
+from conftest import Pictures, call, decode_webp, page_data, save, soft_disc
 from matting_compose.composer import open_dataset
 from matting_compose.composer.inspection.html_report import THUMBNAIL, WORST, write_report
 from matting_compose.composer.inspection.panel import find_detail
@@ -48,8 +45,7 @@ def test_a_report_is_one_file(hostile: Path) -> None:
     assert "<img" not in markup
     assert "&lt;img src=x" in markup
     assert "not-an-image" in markup
-    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])  # type: ignore[index]
-    assert {cell["key"] for cell in data["cells"]} == {
+    assert {cell["key"] for cell in page_data(hostile)["cells"]} == {
         row.key for row in open_dataset(hostile.parent / "<b>&amp; dataset").rows()
     }
 
@@ -59,8 +55,7 @@ def test_worst_cases_come_first(finished: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("matting_compose.composer.inspection.html_report.WORST", 2)
     monkeypatch.setattr("matting_compose.composer.inspection.html_report.CELLS", 8)
     write_report(finished, tmp_path / "r.html")
-    text = (tmp_path / "r.html").read_text(encoding="utf-8")
-    cells = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])["cells"]  # type: ignore[index]
+    cells = page_data(tmp_path / "r.html")["cells"]
     samples = list(open_dataset(finished))
     unknown = {sample.row.key: float((sample.trimap == 128).mean()) for sample in samples}
     scales = {sample.row.key: sample.row.scale for sample in samples}
@@ -94,12 +89,11 @@ def test_the_finest_detail_is_shown_as_it_is(tmp_path: Path) -> None:
     out = tmp_path / "dataset"
     assert call(*pictures.arguments(out, "-j", "1")).code == 0
     write_report(out, tmp_path / "report.html")
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])  # type: ignore[index]
+    data = page_data(tmp_path / "report.html")
     cell = data["cells"][0]
     sample = next(sample for sample in open_dataset(out) if sample.row.key == cell["key"])
     views = {**cell["detail"], **data["foregrounds"][cell["group"]]["detail"]}
-    shown = {name: np.asarray(Image.open(io.BytesIO(base64.b64decode(view)))) for name, view in views.items()}
+    shown = {name: decode_webp(view) for name, view in views.items()}
     assert {picture.shape[:2] for picture in shown.values()} == {(THUMBNAIL, THUMBNAIL)}
     assert list(views) == ["composite", "trimap", "alpha", "cutout"]
     y, x, _ = find_detail(sample.alpha, THUMBNAIL)

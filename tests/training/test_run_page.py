@@ -13,6 +13,7 @@ pytest.importorskip("torch", reason="training needs the 'train' extra")
 
 from browser import Browser, find_faults
 
+from conftest import page_data
 from matting_compose.trainer.training.run_page import EVERY, MOST_POINTS, RunPage
 
 
@@ -59,9 +60,7 @@ def test_a_long_run_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
     """As many points as a screen can show, the last one among them."""
     (tmp_path / "metrics.jsonl").write_text(records(40_000))
     RunPage(tmp_path, "{}").write("Running.")
-    text = (tmp_path / "index.html").read_text()
-    data = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
-    points = data["charts"][0]["series"][0]["points"]
+    points = page_data(tmp_path / "index.html")["charts"][0]["series"][0]["points"]
     assert len(points) <= MOST_POINTS + 1
     assert points[-1][0] == 40_000
 
