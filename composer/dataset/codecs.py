@@ -185,11 +185,9 @@ class Interleaved(TileCodec):
         whole = data if self.level is None else _decompress(data, math.prod(shape))
         return np.frombuffer(whole, np.uint8).reshape(shape)
 
-    def decode_part(self, data: Bytes, tile: tuple[int, int], corner: tuple[int, int], out: UInt8Array) -> None:
+    def decode(self, data: Bytes, tile: tuple[int, int]) -> UInt8Array:
         """See `Codec`."""
-        (y, x), (height, width) = corner, out.shape[:2]
-        pixels = self.decode_tile(data, (*tile, self.channels) if self.channels > 1 else tile)  # as it is: not copied
-        out[...] = pixels[y : y + height, x : x + width]
+        return self.decode_tile(data, (*tile, self.channels) if self.channels > 1 else tile)  # as it is: not copied
 
 
 @dataclass(frozen=True)
