@@ -119,7 +119,10 @@ class Crops:
     def __init__(self, folder: Path, split: str, network: Path) -> None:
         digest = file_sha256(network)[:8]
         parts: dict[str, list[UInt8Array]] = {name: [] for name in ("image", "trimap", "alpha", "mattes")}
-        for path in sorted(folder.glob(f"{split}-*.npz")):
+        files = sorted(folder.glob(f"{split}-*.npz"))
+        if not files:
+            raise SystemExit(f"{folder}: expected {split}-*.npz, found none; make them by refined.py mattes")
+        for path in files:
             with np.load(path) as file:
                 found = {name: file[name] for name in file.files}
             firsts = _network_mattes(path.with_suffix(f".{digest}.npy"), network, found)
