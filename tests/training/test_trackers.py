@@ -154,10 +154,11 @@ def wandb_records(path: Path) -> Iterator[Any]:
 
 def test_weights_and_biases_are_told(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Offline, in the run's folder, one run before and after a stop."""
-    pytest.importorskip("wandb", reason="the extra 'trackers'")
+    wandb = pytest.importorskip("wandb", reason="the extra 'trackers'")
     for key, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_CONSOLE": "off"}.items():
         monkeypatch.setenv(key, value)
     stopped_and_resumed(finished, tmp_path / "run", "wandb_tracker:WandbTracker")
+    wandb.teardown()  # its own process, which may still be writing what was finished, has ended then
     told: dict[int, set[str]] = {}
     files = sorted((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
     for record in (record for file in files for record in wandb_records(file)):
