@@ -205,6 +205,11 @@ def test_the_page_in_a_browser(tmp_path: Path, page: Browser) -> None:
     page.press("2")
     assert page.evaluate("document.querySelectorAll('.cells img')[2].alt") == "blurred: error, whole"
     assert page.evaluate("document.querySelectorAll('.case i').length") == 0  # names are no HTML
+    rows = "document.querySelectorAll('[aria-label^=Differences]:not([hidden]) th[scope=row]')"
+    shown = f"[...{rows}].map(h => h.innerText)"
+    assert page.evaluate(shown) == ["ä" * 60]
+    page.evaluate("reference.value = 'ä'.repeat(60); reference.dispatchEvent(new Event('input'))")
+    assert page.evaluate(shown) == ["blurred"]
     page.evaluate("document.forms[0].elements.grouped.click()")
     assert page.evaluate("document.querySelectorAll('.group').length") == 2
     page.evaluate("document.querySelector('.group').open = true")

@@ -98,7 +98,7 @@ def test_a_paired_interval_is_that_of_the_differences() -> None:
 
 
 def test_the_command_compares_and_says_units(tmp_path: Path) -> None:
-    """The table, JSON and CSV; a method is compared with the first one, and with itself nothing differs."""
+    """The table, JSON and CSV; each method is compared with each other."""
     for i in range(3):
         image, alpha = soft_disc(40, 50, i)
         trimap = np.where(cv2.dilate((alpha % 255 > 0).view(np.uint8), np.ones((9, 9))) > 0, 128, alpha)
@@ -115,10 +115,11 @@ def test_the_command_compares_and_says_units(tmp_path: Path) -> None:
     document = json.loads(CliRunner().invoke(commands.evaluate, [*given, "--json", "-o", out]).stdout)
     assert document["units"]["sad"] == "sum, thousands"
     assert [(c["competitor"], c["reference"]) for c in document["comparisons"]] == [
-        ("trimap", "blurred"), ("perfect-mask", "blurred")]  # fmt: skip
+        ("trimap", "blurred"), ("perfect-mask", "blurred"), ("blurred", "trimap"), ("perfect-mask", "trimap"),
+        ("blurred", "perfect-mask"), ("trimap", "perfect-mask")]  # fmt: skip
     means = {s["competitor"]: s["means"]["sad"]["mean"] for s in document["summaries"]}
     difference = document["comparisons"][0]["differences"]["sad"]
     assert difference["mean"] == pytest.approx(means["trimap"] - means["blurred"])
     with (tmp_path / "out" / "differences.csv").open(encoding="utf-8") as file:
         assert float(next(csv.DictReader(file))["low"]) == difference["low"]
-    assert "Paired differences from blurred" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert document["comparisons"][2]["differences"]["sad"]["mean"] == -difference["mean"]

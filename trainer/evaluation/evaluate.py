@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 from typing import Any, Final
 
@@ -140,7 +141,7 @@ class Evaluation:
     summaries : tuple of Summary
         One for each competitor without failures: a mean that leaves out the hardest pictures flatters.
     comparisons : tuple of Comparison
-        Of each of these with the first of them.
+        Of each of these with each other, as the reference; those with the first come first.
     previews : dict of str to CasePreview
         By image, pictures of those that are worst by SAD.
     """
@@ -233,7 +234,7 @@ def evaluate(
         tuple(scores),
         tuple(failures),
         summaries=tuple(summarise(name, found) for name, found in graded.items()),
-        comparisons=tuple(compare(next(iter(graded.values())), found) for found in list(graded.values())[1:]),
+        comparisons=tuple(compare(reference, found) for reference, found in permutations(graded.values(), 2)),
         previews=gallery.previews(),
     )
 

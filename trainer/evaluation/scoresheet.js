@@ -1,6 +1,7 @@
 const form = document.getElementById("controls");
 const list = document.getElementById("cases");
 const more = document.getElementById("more");
+const reference = document.getElementById("reference"); // none where a single method is graded
 const PAGE = 30; // rows that are added at once
 const ALL = "mean of all", SPREAD = "largest difference";
 let rest = [];
@@ -104,11 +105,18 @@ function arrange() {
   addMore();
 }
 
+// The tables of differences, one for each reference: that of the chosen one is shown.
+function compare() {
+  document.querySelectorAll("[aria-label^='Differences']").forEach((table, i) => table.hidden = i !== reference.selectedIndex);
+}
+
 const whos = data.competitors.length > 1 ? [...data.competitors, ALL, SPREAD] : data.competitors;
 form.elements.who.append(...whos.map((name) => make("option", "", name)));
 form.elements.who.parentElement.hidden = whos.length < 2;
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("input", arrange);
+reference?.addEventListener("input", compare);
+if (reference) compare(); // a browser that loads a page again keeps what was chosen
 more.addEventListener("click", addMore);
 document.addEventListener("keydown", (event) => {
   const view = ["alphas", "errors"][event.key - 1];

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -16,7 +18,7 @@ from ...composer.base.files import disk_error, write_text
 from ...composer.base.pages import render_page
 from ...composer.base.text import escape_cell
 from ...composer.base.thumbnails import ERROR_GAIN
-from .evaluate import Evaluation, Interval, Score
+from .evaluate import Comparison, Evaluation, Interval, Score
 from .metric_sets import TITLES
 
 __all__ = ["PAGE", "as_document", "as_table", "open_scores", "write_scoresheet"]
@@ -115,10 +117,16 @@ def as_table(evaluation: Evaluation) -> str:
     ]
     parts = [_aligned([["", "images", *titles], *means])]
     if evaluation.comparisons:
-        head = [f"less {evaluation.comparisons[0].reference}", *titles]
-        rows = [[c.competitor, *map(_interval, c.differences.values())] for c in evaluation.comparisons]
+        reference, comparisons = next(_by_reference(evaluation))
+        head = [f"less {reference}", *titles]
+        rows = [[c.competitor, *map(_interval, c.differences.values())] for c in comparisons]
         parts.append(_aligned([head, *rows]))
     return "\n\n".join([*parts, evaluation.metrics.legend()])
+
+
+def _by_reference(evaluation: Evaluation) -> Iterator[tuple[str, list[Comparison]]]:
+    for reference, comparisons in groupby(evaluation.comparisons, attrgetter("reference")):
+        yield reference, list(comparisons)
 
 
 def _aligned(rows: list[list[str]]) -> str:
@@ -219,7 +227,7 @@ def _page(evaluation: Evaluation) -> str:
         legend=evaluation.metrics.legend(), titles=list(map(_title, names)), gain=ERROR_GAIN,
         summaries=[(s.competitor, f"{s.images:,}", list(s.means.values())) for s in evaluation.summaries],
         best=[min((s.means[name].mean for s in evaluation.summaries), default=0.0) for name in names],
-        comparisons=evaluation.comparisons,
+        comparisons=dict(_by_reference(evaluation)),
         widest=[
             max((abs(end) for c in evaluation.comparisons for end in _ends(c.differences[name])), default=0.0) or 1.0
             for name in names
