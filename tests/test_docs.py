@@ -45,6 +45,8 @@ SHORTER = {
     "fuzz.py --seconds 60": "fuzz.py names sums --blind --seconds 0",
     "--foregrounds 50000": "--foregrounds 500",
     "bench/stream.py": "bench/stream.py --variants 2 --batch 4 --crop 64 --rounds 1 --seconds 0 --workers",
+    "bench/gpu.py": "bench/gpu.py --device cpu --networks mnet:width=0.03 --crops 64 --batches 2 --cores 1"
+    " --compile-box 0 --seconds 0 --variants 1",
     "fetch open431": "fetch open431.csv --packages debs/",
     "build open431": "build open431 --variants 1",
     "--set shards.packing=solid --out mine": "--set shards.packing=solid --set variants=4 --out mine",
