@@ -4,6 +4,7 @@
 
 Both alternate in one process, round by round, on one network: a round of the whole loop (stream, workers, meter,
 journal; no validation, no checkpoint), then one of bare steps on a fixed batch. The dataset is best in the page cache.
+The interval is that of the mean of the rounds' ratios, by Student's t.
 """
 
 from __future__ import annotations
@@ -86,6 +87,17 @@ def quartiles(values: list[float]) -> str:
     return f"{middle * 1e3:.1f} ({low * 1e3:.1f}–{high * 1e3:.1f})"
 
 
+def interval(ratios: list[float]) -> str:
+    """Say a mean and its 95 % interval; nothing of fewer than ten."""
+    if len(ratios) < 10:
+        return ""
+    from scipy.stats import t
+
+    half = t.ppf(0.975, len(ratios) - 1) * statistics.stdev(ratios) / len(ratios) ** 0.5
+    mean = statistics.mean(ratios)
+    return f", mean {mean:.4f} [{mean - half:.4f}, {mean + half:.4f}]"
+
+
 def lines(rounds: Rounds, waiting: list[float], device: torch.device) -> Iterator[str]:
     """Say what was found, the first round, in which workers start, left out."""
     count, threads = len(rounds.whole) - 1, torch.get_num_threads()
@@ -93,7 +105,7 @@ def lines(rounds: Rounds, waiting: list[float], device: torch.device) -> Iterato
     for clock in ("wall", "cpu"):
         bare, whole = ([getattr(c, clock) for c in clocks[1:]] for clocks in (rounds.bare, rounds.whole))
         ratios = [a / b for a, b in zip(whole, bare, strict=True)]
-        ratio = f"{statistics.median(ratios):.3f} ({min(ratios):.3f}–{max(ratios):.3f})"
+        ratio = f"{statistics.median(ratios):.3f} ({min(ratios):.3f}–{max(ratios):.3f}){interval(ratios)}"
         yield f"{clock:5}  bare {quartiles(bare)}  loop {quartiles(whole)}  ratio (least–most) {ratio}"
     yield f"waiting {statistics.median(waiting[1:]):.2%} of the time"
 

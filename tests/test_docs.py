@@ -47,6 +47,11 @@ SHORTER = {
     "bench/stream.py": "bench/stream.py --variants 2 --batch 4 --crop 64 --rounds 1 --seconds 0 --workers",
     "bench/gpu.py": "bench/gpu.py --device cpu --networks mnet:width=0.03 --crops 64 --batches 2 --cores 1"
     " --compile-box 0 --seconds 0 --variants 1",
+    "bench/endpoint.py many --latency 50 --megabytes 20 50 --errors 0 0.05 --step 0.08": "bench/endpoint.py dataset"
+    " --latency 1 --megabytes 100 --errors 0.1 --step 0 --crop 64 --workers 0",
+    "bench/step.py --config cpu-small --rounds 9": "bench/step.py --config demo --set network.width=0.03"
+    " --set stream.crop=32 --ways float32 --rounds 2",
+    "--config cpu-small --rounds 16 --steps 4": "--config demo --rounds 1 --steps 1",
     "fetch open431": "fetch open431.csv --packages debs/",
     "build open431": "build open431 --variants 1",
     "--set shards.packing=solid --out mine": "--set shards.packing=solid --set variants=4 --out mine",

@@ -329,7 +329,7 @@ class Dataset(Sequence[Sample]):
             self._inherited, self._readers, self._process = self._readers, OrderedDict(), os.getpid()
         reader = self._readers.get(shard)
         if reader is None:
-            reader = self._readers[shard] = self._open(self.shards[shard])
+            reader = self._readers[shard] = self._open(shard)
             if len(self._readers) > self.keep_open:
                 self._readers.popitem(last=False)[1].close()
         self._readers.move_to_end(shard)
@@ -340,9 +340,20 @@ class Dataset(Sequence[Sample]):
         while self._readers:
             self._readers.popitem()[1].close()
 
-    def _open(self, record: ShardRecord) -> ShardReader:
-        path = cache_locally(self.path / "shards" / record.file, record.bytes, record.sha256)
-        reader = ShardReader(path, self._memory)
+    def fetch(self, shard: int) -> Path:
+        """Return a shard's file on this machine, copied here first if it lies in object storage.
+
+        Raises
+        ------
+        DatasetError
+            It is missing, or not the one that the index lists.
+        """
+        record = self.shards[shard]
+        return cache_locally(self.path / "shards" / record.file, record.bytes, record.sha256)
+
+    def _open(self, shard: int) -> ShardReader:
+        record = self.shards[shard]
+        reader = ShardReader(self.fetch(shard), self._memory)
         if reader.header.plan_sha256 != self.plan_sha256:
             reader.close()
             raise DatasetError(f"{record.file}: belongs to another dataset; build again to restore it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -17,8 +18,11 @@ from matting_compose.composer import open_dataset
 from matting_compose.composer.base.errors import DatasetError
 from matting_compose.composer.dataset.dataset import Dataset
 from matting_compose.trainer import CropDataset
+from matting_compose.trainer.data import fetch_ahead
 from matting_compose.trainer.data.crops import Augment, CropBuffers, cut_crop, unknown_pixel
+from matting_compose.trainer.data.fetch_ahead import FetchAhead
 from matting_compose.trainer.data.mix import Datasets
+from matting_compose.trainer.data.order import Order
 from matting_compose.trainer.data.stream import Batch, Stream, open_stream
 
 STILL = Augment(flip=0)
@@ -363,3 +367,28 @@ def test_crops_for_a_loader_of_ones_own(built: Path, workers: int) -> None:
     assert not all(torch.equal(a["image"], b["image"]) for a, b in zip(first, loader, strict=True))
     with pytest.raises(DatasetError, match="in the split 'test'"):
         CropDataset(built, split="test")
+
+
+def test_shards_of_the_next_places_are_fetched_ahead(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of object storage each is asked for once, in the order in which it is needed; of a folder nothing is."""
+    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def fetch(_: Dataset, shard: int) -> Path:
+        asked.put(shard)
+        raise DatasetError("its reader will say so")
+
+    datasets = [open_dataset(finished)]
+    order = Order(datasets, (1,), "train", seed=1, open_shards=2)
+    monkeypatch.setattr(Dataset, "fetch", fetch)
+    FetchAhead(datasets, order).look(0)
+    monkeypatch.setattr(fetch_ahead, "is_remote", lambda _: True)
+    monkeypatch.setattr(fetch_ahead, "AT_ONCE", 1)
+    ahead = FetchAhead(datasets, order)
+    ahead.look(0)
+    places = 2 * len(datasets[0]) // len(datasets[0].shards)
+    needed = list(dict.fromkeys(datasets[0].locate(order[place].sample)[0] for place in range(places)))
+    assert [asked.get(timeout=20) for _ in needed] == needed
+    ahead.look(0)
+    assert asked.empty()
+    ahead.look(order.length)  # another epoch: what was thrown out of the cache meanwhile comes again
+    assert asked.get(timeout=20) == datasets[0].locate(order[order.length].sample)[0]

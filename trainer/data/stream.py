@@ -28,6 +28,7 @@ from ...composer.base.system import worker_context
 from ...composer.dataset.dataset import Dataset
 from .buffers import BufferPool, FilledBuffer
 from .crops import Augment, CropBuffers, Transform, cut_crop, draw_window
+from .fetch_ahead import FetchAhead
 from .mix import Datasets, Mix, open_mix
 from .order import Order
 from .prefetch import Prefetcher
@@ -148,9 +149,10 @@ class _Crops(IterableDataset[Any]):
     def __iter__(self) -> Iterator[FilledBuffer | MattingComposeError]:
         worker = get_worker_info()
         number, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        k = self.settings.start + number
+        k, ahead = self.settings.start + number, FetchAhead(self.datasets, self.order)
         while True:
             try:
+                ahead.look(k * self.settings.world * self.settings.batch)
                 yield self._batch(k)
             except MattingComposeError as error:  # raised in the main process, where it keeps its type and its words
                 yield error
