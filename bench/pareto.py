@@ -298,19 +298,27 @@ def plot(tried: list[Way], drawn: list[Picture], file: Path) -> None:
     """Draw bytes against reading, writing by size."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, NullLocator
 
     mpl.rcParams |= {"svg.hashsalt": "pareto", "svg.fonttype": "none", "font.size": 8}
     trimaps, base = sum(p.trimap for p in drawn), sum(p.png for p in drawn)
-    axes = Figure(figsize=(8, 5), layout="constrained").subplots()
-    for way in tried:
+    axes = Figure(figsize=(9, 5), layout="constrained").subplots()
+    near = 0  # points from a circle to its number: below and above in turn
+    for number, way in enumerate(sorted(tried, key=lambda way: way.size), 1):
         x, y = (way.size + trimaps) / base, statistics.median(way.reading)
-        axes.scatter(
-            x, y, 8 * statistics.median(way.writing) ** 0.8 + 4, alpha=0.5, color="C0" if " " in way.name else "C1"
-        )
-        axes.annotate(way.name, (x, y), (4, 4), textcoords="offset points")
+        colour = "C0" if " " in way.name else "C1"
+        area = 8 * statistics.median(way.writing) ** 0.8 + 4
+        axes.scatter(x, y, area, alpha=0.5, color=colour, label=f"{number}  {way.name}")
+        near = -16 if near > 0 else 6
+        axes.annotate(str(number), (x, y), (0, near), textcoords="offset points", ha="center")
+    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, markerscale=0)
     axes.set(xlabel="bytes, of PNG's", ylabel="reading, ms a crop of 320 px", xscale="log", yscale="log")
     axes.set_title("Less is better; larger circles take longer to write; in orange what there is")
-    axes.grid(alpha=0.3, which="both")
+    for axis, ticks in ((axes.xaxis, (0.5, 0.6, 0.7, 0.8, 1, 1.5, 2)), (axes.yaxis, (0.01, 0.03, 0.1, 0.3, 1, 3, 10))):
+        axis.set_major_locator(FixedLocator(ticks))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
+    axes.grid(alpha=0.3)
     axes.figure.savefig(file, metadata={"Date": None})
 
 
