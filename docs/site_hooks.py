@@ -82,6 +82,8 @@ def python_reference() -> str:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Let links to files beside docs/ lead to the repository; of the README's, those to files beside it."""
-    markdown = markdown.replace("](../README.md", "](index.md")
-    depth = r"\.\./" if page.file.src_uri != "index.md" else r"(?!https?:|[a-z0-9-]+\.(?:md|jpg)[)#])"
+    markdown = markdown.replace("](../README.md", "](index.md").replace("](../../README.md", "](../index.md")
+    depth = r"\.\./" * (page.file.src_uri.count("/") + 1)
+    if page.file.src_uri == "index.md":
+        depth = r"(?!https?:|(?:how-to/)?[a-z0-9-]+\.(?:md|jpg)[)#])"
     return re.sub(rf"\]\({depth}([^)#]+)", rf"]({repository()}/blob/main/\1", markdown)
