@@ -90,6 +90,9 @@ def test_a_slow_step_is_judged_by_few_crops(monkeypatch: pytest.MonkeyPatch) -> 
     found = measure_step(tiny("stream.batch=16", "optimiser.accumulate=2"), CPU)
     assert (set(crops), found.estimated, found.seconds) == ({2}, True, 48)
     assert str(found).startswith("a step takes about 48 s, about ")
+    weeks = str(replace(found, seconds=3660, hours=101_741))
+    assert weeks.startswith("a step takes about 1:01:00, about ")
+    assert "4,239 days to the end" in weeks
 
 
 def test_advice_where_a_step_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,10 +54,12 @@ class StepMeasurement:
     def __str__(self) -> str:
         about = "about " if self.estimated else ""
         fits = "" if self.largest_batch is None else f"; stream.batch up to {self.largest_batch:,} would fit"
+        step = f"{self.seconds:.3g} s" if self.seconds < 60 else format_duration(self.seconds)
+        left = format_duration(3600 * self.hours) if self.hours < 100 else f"{self.hours / 24:,.0f} days"
+        rate = f"{self.crops_per_second:,.1f}" if self.crops_per_second >= 1 else f"{self.crops_per_second:.2g}"
         return (
-            f"a step takes {about}{self.seconds:.3g} s, {about}{self.memory / 1e9:.1f} GB:"
-            f" {self.crops_per_second:,.1f} crops/s, {format_duration(3600 * self.hours)} to the end without reading"
-            f" and validating{fits}"
+            f"a step takes {about}{step}, {about}{self.memory / 1e9:.1f} GB: {rate} crops/s, {left} to the end without"
+            f" reading and validating{fits}"
         )
 
 
