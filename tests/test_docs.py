@@ -57,6 +57,7 @@ SHORTER = {
     "bench/step.py --config cpu-small --rounds 9": "bench/step.py --config demo --set network.width=0.03"
     " --set stream.crop=32 --ways float32 --rounds 2",
     "--config cpu-small --rounds 16 --steps 4": "--config demo --rounds 2 --steps 1",
+    "--crop 320 --rounds 9": "--crop 64 --crops 8 --rounds 1",
     "--composites 32 --rounds 3 --plot pareto.svg": "--composites 2 --rounds 1",
     "fetch open431": "fetch open431.csv --packages debs/",
     "build open431": "build open431 --variants 1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,11 +12,13 @@ from scipy import ndimage
 
 from conftest import Pictures, run
 from matting_compose.composer import open_dataset
+from matting_compose.composer.compositing.blending import blend
+from matting_compose.trainer.data import remix
 from matting_compose.trainer.data.crops import Augment
 from matting_compose.trainer.data.remix import Layers, Mixer, Remix
 from matting_compose.trainer.data.stream import Batch, open_stream
 
-ALL = Remix(chance=1, combine=0.5, tint=0.3, defocus=0.5, retrim=1)
+ALL = Remix(chance=1, combine=0.5, tint=0.3, defocus=0.5, stretch=0.5, warp=0.5, soften=0.5, retrim=1)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +75,44 @@ def test_two_foregrounds_combine_as_light_does(built: Path) -> None:
         over = alpha * layer.foreground + (1 - alpha) * over
     assert np.abs(image - over).max() <= 2  # alpha and colours are rounded in between
     assert (done.alpha >= front.alpha).all()
+
+
+def test_a_softened_composite_is_the_composite_softened(built: Path) -> None:
+    """Layers blurred alike and blended look as the blended picture blurred would, over a plain background."""
+    rng = np.random.default_rng(2)
+    before = layers(rng)
+    smooth = Layers(cv2.GaussianBlur(before.foreground, (0, 0), 3), before.alpha, before.trimap)
+    spread = 1.4
+    after = remix._soften(smooth, spread)
+    plain = np.full_like(smooth.foreground, 90)
+    blurred = cv2.GaussianBlur(blend(smooth.foreground, smooth.alpha, plain).astype(np.float32), (0, 0), spread)
+    assert np.abs(blend(after.foreground, after.alpha, plain) - blurred).max() < 2
+    assert (after.trimap == 128).sum() > (before.trimap == 128).sum()
+
+
+def test_a_warped_foreground_is_turned_and_enlarged(built: Path) -> None:
+    """A square's area follows the scale; colours stay what they were; the trimap claims nothing that alpha denies."""
+    alpha = np.zeros((96, 96), np.uint8)
+    alpha[36:60, 36:60] = 255
+    square = Layers(np.full((96, 96, 3), (10, 200, 30), np.uint8), alpha, alpha)
+    areas = []
+    for seed in range(30):
+        warped = remix._warp(square, np.random.default_rng(seed))
+        assert (warped.foreground == (10, 200, 30)).all()
+        assert (warped.alpha[warped.trimap == 255] == 255).all()
+        assert (warped.alpha[warped.trimap == 0] == 0).all()
+        areas.append(warped.alpha.sum() / alpha.sum())
+    assert 0.6 < min(areas) < 0.9
+    assert 2.5 < max(areas) < 4.1
+
+
+def test_a_stretched_background_shows_a_part_of_it(built: Path) -> None:
+    """A ramp that is stretched is a slower ramp, or the same."""
+    ramp = np.repeat(np.arange(0, 240, 2, dtype=np.uint8)[None, :, None], 120, axis=0).repeat(3, axis=2)
+    for seed in range(10):
+        across = remix._stretch(ramp, np.random.default_rng(seed))[60, :, 0].astype(int)
+        assert 60 < across[-1] - across[0] <= 238
+        assert (np.diff(across) >= 0).all()
 
 
 def test_a_trimap_is_drawn_anew_by_distances(built: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from matting_compose.trainer.networks.network import MattingNetwork  # noqa: E40
 from matting_compose.trainer.networks.recompute import recompute_features  # noqa: E402
 from matting_compose.trainer.training import learner, measure, plan  # noqa: E402
 from matting_compose.trainer.training.config import load_config  # noqa: E402
+from matting_compose.trainer.training.loop import train  # noqa: E402
 from matting_compose.trainer.training.measure import _noise, measure_step  # noqa: E402
 from runs import CPU, TINY, arguments, command, same, tiny  # noqa: E402
 
@@ -118,16 +120,28 @@ def test_fp16_is_for_gpus(finished: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert (done.code, "precision=fp16 is for CUDA GPUs" in done.err) == (1, True)
     assert not (tmp_path / "run").exists()
     with pytest.raises(TrainingError, match="not for MPS"):
-        learner.check_precision(torch.device("mps"), "bf16")
+        learner.settle_precision(torch.device("mps"), "bf16")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
     with pytest.raises(TrainingError, match="Tesla T4 has no bf16: take fp16"):
-        learner.check_precision(torch.device("cuda"), "bf16")
+        learner.settle_precision(torch.device("cuda"), "bf16")
+
+
+def test_the_precision_that_was_chosen_is_kept(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that multiplies bf16 takes it unasked; a run goes on in what it began with, on any other."""
+    has = {"avx512_bf16": True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
+    config = tiny("precision=auto", "steps=1", "stream.workers=0")
+    train(finished, tmp_path / "run", config, CPU)
+    has["avx512_bf16"] = False
+    assert learner.settle_precision(CPU.device, "auto") == "float32"
+    train(finished, tmp_path / "run", config.model_copy(update={"steps": 2}), CPU, resume=True)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["precision"] == "bf16"
 
 
 def test_fp16_scales_and_leaves_out_what_overflows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps learn, one whose gradients overflow changes no weight and is finite for the loop; the scale is kept."""
-    monkeypatch.setattr(learner, "check_precision", lambda *_: None)
+    monkeypatch.setattr(learner, "settle_precision", lambda _, precision: precision)
     taken = learner.Learner(tiny("precision=fp16", "optimiser.ema=0"), CPU)
     batch = _noise(2, 32, False)
     taken._scaler._init_scale = 2.0**120

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -29,6 +29,24 @@ Array = NDArray[np.uint8]
 DEFOCUS: Final = (0.5, 8.0)  # px, standard deviations, every doubling equally likely
 
 
+SOFTEN: Final = (0.5, 2.0)  # px, likewise
+
+
+TURN: Final = 20.0  # degrees to either side
+
+
+SHEAR: Final = 0.2  # to either side
+
+
+ENLARGE: Final = (0.8, 2.0)  # every doubling equally likely
+
+
+STRETCH: Final = (1.0, 3.0)  # of height and width, each for itself, likewise
+
+
+INTERPOLATIONS: Final = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
+
+
 class Remix(Table):
     """How crops are composed anew, each of it drawn from (seed, epoch, sample) alone; by default none is."""
 
@@ -41,6 +59,17 @@ class Remix(Table):
     )
     defocus: Chance = Field(
         default=0.0, description="how often the background of those is out of focus, by a Gaussian of 0.5 to 8 px"
+    )
+    stretch: Chance = Field(
+        default=0.0, description="how often a part of that background is enlarged, by up to 3 in either direction"
+    )
+    warp: Chance = Field(
+        default=0.0,
+        description="how often the foreground of those is turned by up to 20°, sheared by up to 0.2 and scaled by 0.8"
+        " to 2, mirrored beyond the crop; nearest, linear or cubic interpolation",
+    )
+    soften: Chance = Field(
+        default=0.0, description="how often all layers of those are blurred alike, by a Gaussian of 0.5 to 2 px"
     )
     retrim: Chance = Field(default=0.0, description="how often a trimap is drawn anew, from the crop's alpha")
     radii: Range = Field(default=(1, 30), description="px, how far it is unknown on either side of an edge")
@@ -89,17 +118,23 @@ class Mixer:
             ``image`` is `blend` of the other three.
         """
         settings = self.settings
+        if _happens(settings.warp, rng):
+            layers = _warp(layers, rng)
         if rng.random() < settings.combine:
             behind = self._cut(len(layers.alpha), rng)[1]
             layers = layers if behind is None else _combine(layers, behind)
         background, _ = self._cut(len(layers.alpha), rng)
+        if _happens(settings.stretch, rng):
+            background = _stretch(background, rng)
         foreground = _tint(layers.foreground, settings.tint, rng)
         background = _tint(background, settings.tint, rng)
         if rng.random() < settings.defocus:
-            spread = float(np.exp(rng.uniform(*np.log(DEFOCUS))))
-            background = np.asarray(cv2.GaussianBlur(background, (0, 0), spread), np.uint8)
-        image = blend(foreground, layers.alpha, background)
-        return Layers(foreground, layers.alpha, layers.trimap), image, background
+            background = _blur(background, _log_uniform(DEFOCUS, rng))
+        layers = Layers(foreground, layers.alpha, layers.trimap)
+        if _happens(settings.soften, rng):
+            spread = _log_uniform(SOFTEN, rng)
+            layers, background = _soften(layers, spread), _blur(background, spread)
+        return layers, blend(layers.foreground, layers.alpha, background), background
 
     def redraw(self, alpha: Array, trimap: Array, rng: np.random.Generator) -> Array:
         """Draw a crop's trimap anew, as often as is asked for; the old one stays where nothing would be unknown.
@@ -153,6 +188,68 @@ def _combine(front: Layers, behind: Layers) -> Layers:
     foreground = weights * front.foreground + (1 - weights) * behind.foreground
     trimap = np.maximum(front.trimap, behind.trimap)  # known foreground where one is, background where both are
     return Layers(np.rint(foreground).astype(np.uint8), np.rint(255 * alpha).astype(np.uint8), trimap)
+
+
+def _warp(layers: Layers, rng: np.random.Generator) -> Layers:
+    """Turn, shear and scale layers about their middle; beyond them they are mirrored."""
+    side = len(layers.alpha)
+    turn, scale = math.radians(rng.uniform(-TURN, TURN)), _log_uniform(ENLARGE, rng)
+    shear = rng.uniform(-SHEAR, SHEAR)
+    matrix = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    matrix = matrix @ ((1, shear), (0, 1)) / scale  # from where each pixel comes
+    middle = np.full(2, (side - 1) / 2)
+    matrix = np.column_stack((matrix, middle - matrix @ middle))
+    method = INTERPOLATIONS[int(rng.integers(len(INTERPOLATIONS)))]
+    foreground, alpha, trimap = (
+        np.asarray(
+            cv2.warpAffine(
+                part, matrix, (side, side), flags=flag | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT
+            ),
+            np.uint8,
+        )
+        for part, flag in ((layers.foreground, method), (layers.alpha, method), (layers.trimap, cv2.INTER_LINEAR))
+    )
+    return Layers(foreground, alpha, _still_known(trimap, alpha))
+
+
+def _stretch(background: Array, rng: np.random.Generator) -> Array:
+    """Enlarge a part of a picture to the whole."""
+    side = len(background)
+    height, width = (max(1, round(side / _log_uniform(STRETCH, rng))) for _ in range(2))
+    y, x = (int(rng.integers(side - length + 1)) for length in (height, width))
+    part = background[y : y + height, x : x + width]
+    return np.asarray(cv2.resize(part, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _soften(layers: Layers, spread: float) -> Layers:
+    """Blur a foreground as a lens does: what blurs is α and αF."""
+    alpha = layers.alpha / np.float32(255)
+    premultiplied = _blur(alpha[..., None] * layers.foreground, spread)
+    soft = _blur(alpha, spread)
+    foreground = np.divide(premultiplied, soft[..., None], out=layers.foreground.astype(np.float32),
+                           where=soft[..., None] > 1 / 510)  # fmt: skip
+    rounded = np.rint(255 * soft).astype(np.uint8)
+    return Layers(np.rint(np.minimum(foreground, 255)).astype(np.uint8), rounded, _still_known(layers.trimap, rounded))
+
+
+def _still_known(trimap: Array, alpha: Array) -> Array:
+    """Return a trimap that claims only what alpha, as it has become, confirms."""
+    sure = ((trimap == BACKGROUND) & (alpha == 0)) | ((trimap == FOREGROUND) & (alpha == 255))
+    return np.where(sure, trimap, np.uint8(UNKNOWN))
+
+
+def _blur(picture: Any, spread: float) -> Any:
+    return cv2.GaussianBlur(picture, (0, 0), spread)
+
+
+def _happens(chance: float, rng: np.random.Generator) -> bool:
+    """Draw whether; where it never does nothing is drawn, so that crops are what they were without the choice."""
+    return bool(chance) and bool(rng.random() < chance)
+
+
+def _log_uniform(limits: tuple[float, float], rng: np.random.Generator) -> float:
+    """Draw a number so that every doubling is equally likely."""
+    return float(np.exp(rng.uniform(*np.log(limits))))
 
 
 def _tint(picture: Array, strength: float, rng: np.random.Generator) -> Array:

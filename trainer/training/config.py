@@ -169,7 +169,9 @@ class Config(Table):
 
     steps: PositiveInt = 100_000
     seed: NonNegativeInt = 431
-    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
+        default="float32", description="auto: bf16 where the device multiplies it itself, else float32; kept by the run"
+    )
     compile: bool = Field(default=False, description="torch.compile")
     channels_last: bool = True
     fuse: bool = Field(default=False, description="losses see F + U·α (SHM) rather than α as predicted")

@@ -22,7 +22,7 @@ from ..networks.recompute import recompute_features
 from ..networks.registry import build_network, describe_network
 from ..networks.weights import load_encoder
 from .config import Config, NetworkTable, OptimiserTable
-from .runtime import Runtime, check_precision
+from .runtime import Runtime, settle_precision
 
 __all__ = ["Learner", "StepResult", "learning_rate"]
 
@@ -59,7 +59,7 @@ class Learner:
 
     def __init__(self, config: Config, runtime: Runtime, resume: bool = False) -> None:
         self._config, self._runtime = config, runtime
-        check_precision(runtime.device, config.precision)
+        self._precision = settle_precision(runtime.device, config.precision)
         torch.manual_seed(config.seed)
         network = _build(config.network, resume)
         self._frozen = freeze(network, config.network.freeze)
@@ -81,7 +81,7 @@ class Learner:
             self._trained = nn.parallel.DistributedDataParallel(self._trained, device_ids=devices)
         self._optimiser = _optimiser(self.network, config.optimiser, runtime.device)
         # float16 has no room for small gradients: they are scaled, and a step in which they overflow is left out.
-        self._scaler = torch.amp.GradScaler(runtime.device.type, enabled=config.precision == "fp16")
+        self._scaler = torch.amp.GradScaler(runtime.device.type, enabled=self._precision == "fp16")
         self.losses = [name for name, weight in config.losses.items() if weight]
 
     @property
@@ -144,8 +144,8 @@ class Learner:
             part.contiguous(memory_format=self._layout) if isinstance(part, Tensor) and part.ndim == 4 else part
             for part in given.inputs
         ]
-        kind = torch.float16 if config.precision == "fp16" else torch.bfloat16
-        with torch.autocast(self._runtime.device.type, kind, enabled=config.precision != "float32"):
+        kind = torch.float16 if self._precision == "fp16" else torch.bfloat16
+        with torch.autocast(self._runtime.device.type, kind, enabled=self._precision != "float32"):
             found = self.network.named_outputs(self._trained(*inputs))
         outputs = {name: output.float() for name, output in found.items()}  # losses: differences of near equals
         prediction = self._compare(given, outputs, count)

@@ -39,7 +39,7 @@ from .run_folder import (
 )  # fmt: skip
 from .run_log import Meter, RunLog
 from .run_page import warn_only
-from .runtime import Runtime, StopRequest, open_runtime, stop_on_signals
+from .runtime import Runtime, StopRequest, open_runtime, settle_precision, stop_on_signals
 from .trackers import Trackers, find_trackers
 from .validate import Validation, open_validation_sets
 from .watch import LostProcessError, watch_processes
@@ -129,6 +129,9 @@ def train(
     find_trackers(config.trackers)  # before there is a folder: their packages may be missing
     with ExitStack() as stack:
         runtime = runtime or stack.enter_context(open_runtime(wait=config.processes.wait))
+        if config.precision == "auto":  # settled once: a run goes on as it was begun, on any machine
+            settled = begun_config(out).precision if resume else settle_precision(runtime.device, "auto")
+            config = config.model_copy(update={"precision": settled})
         mix = stack.enter_context(closing(open_mix(datasets)))
         sets = open_validation_sets(mix, config)
         stop = stack.enter_context(stop_on_signals())

@@ -14,7 +14,7 @@ from ..networks.network import MattingNetwork
 from ..networks.registry import build_network
 from .config import Config, crops_per_step
 from .measure import StepMeasurement, measure_step
-from .runtime import Runtime, check_precision
+from .runtime import Runtime, settle_precision
 from .trackers import find_trackers
 from .validate import open_validation_sets
 
@@ -108,7 +108,7 @@ def plan_training(datasets: Datasets, config: Config, runtime: Runtime, resume: 
         A tracker is not there, or its package is not.
     """
     find_trackers(config.trackers)
-    check_precision(runtime.device, config.precision)
+    settle_precision(runtime.device, config.precision)
     mix = open_mix(datasets)
     table = config.stream
     open_stream(mix, crop=table.crop, sizes=table.sizes, colours=config.composes)  # raises where it cannot be

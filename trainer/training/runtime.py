@@ -19,7 +19,7 @@ from ...composer.base.errors import TrainingError
 from ...composer.base.system import peak_memory
 from ..networks.devices import find_device
 
-__all__ = ["Runtime", "StopRequest", "StopRequested", "check_precision", "open_runtime", "stop_on_signals"]
+__all__ = ["Runtime", "StopRequest", "StopRequested", "open_runtime", "settle_precision", "stop_on_signals"]
 
 WAIT = 1800.0  # seconds
 
@@ -95,8 +95,11 @@ class Runtime:
 Precision = Literal["float32", "bf16", "fp16"]
 
 
-def check_precision(device: torch.device, precision: Precision) -> None:
-    """See that a device computes in a precision.
+def settle_precision(device: torch.device, precision: Precision | Literal["auto"]) -> Precision:
+    """See that a device computes in a precision, or choose one.
+
+    ``auto`` is bf16 where the device multiplies it itself, by AMX, AVX512-BF16 or a GPU's cores; elsewhere it is put
+    together from float32, several times slower.
 
     Raises
     ------
@@ -105,12 +108,15 @@ def check_precision(device: torch.device, precision: Precision) -> None:
 
     Examples
     --------
-    >>> check_precision(torch.device("cpu"), "bf16")
-    >>> check_precision(torch.device("cpu"), "fp16")
+    >>> settle_precision(torch.device("cpu"), "bf16")
+    'bf16'
+    >>> settle_precision(torch.device("cpu"), "fp16")
     Traceback (most recent call last):
         ...
     TrainingError: precision=fp16 is for CUDA GPUs, and this is cpu: take float32, or bf16 where the processor has it
     """
+    if precision == "auto":
+        return "bf16" if _multiplies_bf16(device) else "float32"
     if precision == "fp16" and device.type != "cuda":
         raise TrainingError(
             f"precision=fp16 is for CUDA GPUs, and this is {device.type}: take float32, or bf16 where the processor has"
@@ -122,6 +128,16 @@ def check_precision(device: torch.device, precision: Precision) -> None:
         raise TrainingError(
             f"precision=bf16: {torch.cuda.get_device_name(device)} has no bf16: take fp16, which scales the gradients"
         )
+    return precision
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # older versions of PyTorch do not say
+        return False
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
 
 
 @contextmanager
