@@ -35,6 +35,7 @@ _ALPHAS = np.arange(256, dtype=np.float32) / np.float32(255)
 _TAUS = (np.arange(11) / 10).astype(np.float32)
 _LEVELS = (_TAUS[:, None] <= _ALPHAS).argmax(axis=1).astype(np.uint8)  # (11,) the lowest level that reaches each τ
 _SOLID = 31  # px, the window in which the flood's seed is sought; decides speed, never the result
+_FLOODS = 6  # tried before all is labelled; decides speed, never the result
 
 
 def sad(prediction: Picture, truth: Picture, trimap: Picture | None = None) -> float:
@@ -284,18 +285,26 @@ def _omega(mask: Picture, inside: Picture, others: int, solidity: MatLike) -> tu
 
     `inside` is the previous Ω, at first the whole picture, and `others` the previous bound, at first 0. Levels nest: a
     component of this one lies in the previous Ω, or in another component of that level and then has at most `others`
-    pixels. So what is flooded from within Ω is the largest, and the only one of its size, when it exceeds both
-    `others` and the rest of Ω's pixels; the labelling, which costs four times as much, is for the other cases.
+    pixels. So components within Ω are flooded, one after the other, until one exceeds `others`, those before it and all
+    pixels that are left: it is the largest, and the only one of its size. The labelling, which costs as much as a dozen
+    floods, is for where a few do not tell.
     """
-    remaining = mask & inside
-    count = cv2.countNonZero(remaining)
-    if count > others:
+    free = remaining = mask & inside
+    left = cv2.countNonZero(remaining)
+    largest, name = 0, 0
+    for flood in range(2, 2 + _FLOODS):
+        if left <= others:
+            break
         # A seed amid solid surroundings: the brightest pixel alone may be a speck.
-        seed = cv2.minMaxLoc(solidity, mask=remaining)[3]
-        area = cv2.floodFill(remaining, None, seed, (2,), flags=4)[0]
-        bound = max(others, count - area)
-        if area > bound:
-            return (remaining == 2).view(np.uint8), bound
+        seed = cv2.minMaxLoc(solidity, mask=free)[3]
+        area = cv2.floodFill(remaining, None, seed, (flood,), flags=4)[0]
+        left -= area
+        others = max(others, min(area, largest))
+        if area > largest:
+            largest, name = area, flood
+        if largest > max(others, left):
+            return (remaining == name).view(np.uint8), max(others, left)
+        free = (remaining == 1).view(np.uint8)
     return _largest_component(mask)
 
 
@@ -304,13 +313,12 @@ def _largest_component(mask: Picture) -> tuple[Picture, int]:
 
     Of equals the first in column-major order, MATLAB's; without any component: zeros, and 0.
     """
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
-    areas = stats[1:, cv2.CC_STAT_AREA]  # label 0 is what the mask leaves out, not a component
+    labels = cv2.connectedComponents(mask, connectivity=4)[1]
+    areas = np.bincount(labels.ravel())[1:]  # label 0 is what the mask leaves out, not a component
     if not areas.size:
         return np.zeros_like(mask), 0
     largest = 1 + np.flatnonzero(areas == areas.max())
-    # cv2 numbers in an order of its own: the first column that any of them touches, and there the first row, decides.
-    column = labels[:, stats[largest, cv2.CC_STAT_LEFT].min()]
-    first = column[np.isin(column, largest)][0]
+    # cv2 numbers in an order of its own: the first pixel that any of them has, column by column, decides.
+    first = largest[0] if largest.size == 1 else labels.T[np.isin(labels.T, largest)][0]
     second = int(np.partition(areas, -2)[-2]) if areas.size > 1 else 0
     return (labels == first).view(np.uint8), second
