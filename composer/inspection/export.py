@@ -104,7 +104,8 @@ class ExportResult:
 class _Task:
     """One shard's part of an export; it travels to a worker by pickle.
 
-    `known` maps the files that an earlier run finished to the SHA-256 of what they hold.
+    `known` maps the files that an earlier run finished to the SHA-256 of what they hold; `paths`, for PNG, has where
+    each composite's pictures lie, by folder.
     """
 
     dataset: Path
@@ -114,6 +115,7 @@ class _Task:
     split: str
     numbers: tuple[int, ...]
     known: Mapping[str, str]
+    paths: Mapping[int, Mapping[str, str]]
 
 
 class _Exported(NamedTuple):
@@ -195,18 +197,19 @@ def export(
     }
     notes = [{key: escape(text or "") for key, text in asdict(note).items()} for note in source_notes(dataset.recipe)]
     stores_background = dataset.background == "full"
+    paths = _png_paths(rows, chosen, stores_background) if to == "png" else {}
     _refuse_others(out, record)  # before anything is written there, a lock included
     try:
         with lock_exclusively(out, "export"):
             _begin(out, record)
             known = _read_sums(out)
-            tasks = _make_tasks(dataset, rows, chosen, out, to, known)
+            tasks = _make_tasks(dataset, chosen, out, to, known, paths)
             written, sums = _run(tasks, out, known, jobs, len(chosen), on_progress)
             if written < len(chosen):
                 logger.info("%s: already there: %s", out, count_of(len(chosen) - written, "composite"))
             files = len(tasks)
             if to == "png":
-                files = _list_pngs(out, tasks, rows, stores_background)
+                files = _list_pngs(out, tasks)
             elif to == "webdataset":
                 _list_tars(out, tasks)
             else:
@@ -278,15 +281,17 @@ def _read_sums(out: Path) -> dict[str, str]:
 
 
 def _make_tasks(
-    dataset: Dataset, rows: dict[int, Row], chosen: list[int], out: Path, to: Form, known: Mapping[str, str]
-) -> list[_Task]:
+    dataset: Dataset, chosen: list[int], out: Path, to: Form, known: Mapping[str, str],
+    paths: Mapping[int, Mapping[str, str]],
+) -> list[_Task]:  # fmt: skip
     by_shard: dict[int, list[int]] = {}
     for number in chosen:
         by_shard.setdefault(dataset.locate(number)[0], []).append(number)
     tasks = []
     for shard, numbers in by_shard.items():
-        task = _Task(dataset.path, out, to, shard, dataset.shards[shard].split, tuple(numbers), {})
-        names = [_file_name(task)] if to in ENDINGS else [p for n in numbers for p in _png_paths(rows[n]).values()]
+        own = {number: paths[number] for number in numbers if number in paths}
+        task = _Task(dataset.path, out, to, shard, dataset.shards[shard].split, tuple(numbers), {}, own)
+        names = [_file_name(task)] if to in ENDINGS else [path for one in own.values() for path in one.values()]
         tasks.append(replace(task, known={name: known[name] for name in names if name in known}))
     return tasks
 
@@ -327,8 +332,7 @@ def _export_shard(task: _Task) -> _Exported:
             return _Exported(len(task.numbers), len(task.numbers), sums)
         written = 0
         for number in task.numbers:
-            paths = _png_paths(dataset.row(number), dataset.background == "full")
-            missing = {folder: path for folder, path in paths.items() if path not in sums}
+            missing = {folder: path for folder, path in task.paths[number].items() if path not in sums}
             if missing:
                 sums |= _write_pngs(task.out, dataset[number], missing)
                 written += 1
@@ -342,12 +346,26 @@ def _holds(path: Path, digest: str) -> bool:
         return False
 
 
-def _png_paths(row: Row, background: bool = True) -> dict[str, str]:
-    """Say where a composite's pictures lie, by folder; all of one look share its colours and its alpha."""
-    key, look = file_name(row.key), file_name(_look_name(row))
-    shared = {"alpha", "fg"} if row.composed else {"alpha", "merged"}
-    folders = [folder for folder in FOLDERS if (background or folder != "bg") and (row.composed or folder in LAYERLESS)]
-    return {folder: f"{folder}/{look if folder in shared else key}.png" for folder in folders}
+def _png_paths(rows: Mapping[int, Row], chosen: Sequence[int], background: bool) -> dict[int, dict[str, str]]:
+    """Say where composites' pictures lie, by folder.
+
+    All of one look share its colours. All of a foreground share its alpha, under its name; where it has several looks,
+    each composite has its own, under the composite's name: so names alone say which alpha is whose.
+    """
+    several = {row.foreground for row in rows.values() if row.look.number}
+    folders = [folder for folder in FOLDERS if background or folder != "bg"]
+    paths = {}
+    for number in chosen:
+        row = rows[number]
+        names = dict.fromkeys(folders if row.composed else LAYERLESS, file_name(row.key))
+        if row.composed:
+            names["fg"] = file_name(_look_name(row))
+            if row.foreground not in several:
+                names["alpha"] = file_name(row.foreground)
+        else:
+            names["alpha"] = names["merged"] = file_name(_look_name(row))
+        paths[number] = {folder: f"{folder}/{name}.png" for folder, name in names.items()}
+    return paths
 
 
 def _look_name(row: Row) -> str:
@@ -397,12 +415,11 @@ def _write_tar(path: Path, samples: Iterator[Iterator[tuple[str, bytes | memoryv
         return file_sha256(temporary)
 
 
-def _list_pngs(out: Path, tasks: list[_Task], rows: dict[int, Row], background: bool) -> int:
+def _list_pngs(out: Path, tasks: list[_Task]) -> int:
     """Write the lists, for each split: JSON as mmagic reads it, and text, a line each: merged, alpha, trimap."""
     paths: set[str] = set()
     for split in sorted({task.split for task in tasks}):
-        numbers = [number for task in tasks if task.split == split for number in task.numbers]
-        listed = [_png_paths(rows[number], background) for number in numbers]
+        listed = [task.paths[number] for task in tasks if task.split == split for number in task.numbers]
         _put_text(out / f"{split}.json", json.dumps(listed, ensure_ascii=False, indent=1) + "\n")
         lines = ("\t".join(entry[folder] for folder in ("merged", "alpha", "trimap")) for entry in listed)
         _put_text(out / f"{split}.txt", "".join(f"{line}\n" for line in lines))

@@ -7,6 +7,7 @@ the same one. Endings do not count, nor how accents are coded.
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ ALPHA_SUFFIXES: Final = ("", "_alpha", "_matte", "_mask")  # of an alpha's name,
 
 
 TRIMAP_SUFFIXES: Final = ("", "_trimap")
+
+
+NUMBER: Final = re.compile(r"_\d+$")  # of a composite among those of one foreground, which have one alpha: cat_0, cat_1
 
 
 LOSSY: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})  # of two files of one name, this is the photograph

@@ -120,6 +120,17 @@ def test_masks_and_cutouts_need_no_trimap(tree: Path) -> None:
     np.testing.assert_array_equal(read(tree / "b-trimap.png"), trimap)
 
 
+def test_composites_of_one_foreground_share_its_mask(tree: Path) -> None:
+    """A mask serves the pictures that add a number to its name, unless it is that of a picture of its own."""
+    (tree / "images" / "0.png").rename(tree / "images" / "0_7.png")
+    given = ["--mask", tree / "masks", "--method", "trimap"]
+    assert predict(tree / "images", *given, "-o", tree / "a").exit_code == 0
+    assert {path.name for path in (tree / "a").iterdir()} == {"0_7.png", "1.png"}
+    (tree / "images" / "0_7.png").rename(tree / "images" / "1_7.png")
+    refused = predict(tree / "images", *given, "-o", tree / "b")
+    assert "no picture is called '1_7'" in refused.stderr
+
+
 def test_one_bad_picture_does_not_stop_the_others(tree: Path) -> None:
     """It is named, and shows in the exit code."""
     (tree / "images" / "0.png").write_bytes(b"broken")

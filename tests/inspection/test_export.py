@@ -50,6 +50,17 @@ def test_png_folders_hold_the_same_pixels(finished: Path, tmp_path: Path) -> Non
     assert done.json["files"] == len(list((tmp_path / "out").rglob("*.png"))) == 20 * 3 + 5 * 2
 
 
+def test_names_say_which_alpha_is_whose(pictures: Pictures, tmp_path: Path) -> None:
+    """Of a foreground with several looks each composite has its own: looks may be of one size, and differ."""
+    made = call(*pictures.arguments(tmp_path / "d", "--set", "looks.count=2", "--set", "looks.flip=1", "-j", "1"))
+    assert made.code == 0, made.err
+    done = call("convert", str(tmp_path / "d"), "-o", str(tmp_path / "out"), "--to", "png", "-j", "1")
+    assert done.code == 0, done.err
+    for sample in open_dataset(tmp_path / "d"):
+        path = tmp_path / "out" / "alpha" / f"{sample.row.key}.png"
+        np.testing.assert_array_equal(pixels(path), sample.alpha)
+
+
 def test_tars_hold_the_same_pixels(finished: Path, tmp_path: Path) -> None:
     """Files of one key stand together, split from it at the first full stop, as WebDataset wants it."""
     done = call("export", str(finished), str(tmp_path / "out"), "--to", "webdataset", "-j", "1")

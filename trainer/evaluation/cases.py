@@ -18,6 +18,7 @@ from ...composer.sources.listings import Listing, list_place, log_passed_over
 from ...composer.sources.mattes import read_matte, read_trimap
 from ...composer.sources.pairing import (
     ALPHA_SUFFIXES,
+    NUMBER,
     TRIMAP_SUFFIXES,
     find_partner,
     index_names,
@@ -33,9 +34,6 @@ SHOWN: Final = 8  # names listed in an error
 
 
 SUFFIX: Final = re.compile("(" + "|".join({*ALPHA_SUFFIXES, *TRIMAP_SUFFIXES} - {""}) + ")$")
-
-
-NUMBER: Final = re.compile(r"_\d+$")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,17 @@ from ...composer.extraction.foreground import pymatting
 from ...composer.sources.image_io import read_image, read_image_alpha, write_picture
 from ...composer.sources.listings import Listing, list_place, log_passed_over
 from ...composer.sources.mattes import read_matte, read_trimap
-from ...composer.sources.pairing import ALPHA_SUFFIXES, TRIMAP_SUFFIXES, Pair, index_names, pair_alphas, stem
+from ...composer.sources.pairing import (
+    ALPHA_SUFFIXES,
+    NUMBER,
+    TRIMAP_SUFFIXES,
+    Pair,
+    find_partner,
+    index_names,
+    match_key,
+    pair_alphas,
+    stem,
+)
 from .cutout import estimate_foreground, on_background, panel, segmented
 from .methods import MatteOptions, finds_trimaps, make_automatic, make_matte, prepare, to_bytes
 from .user_trimaps import RADIUS, trimap_from_alpha
@@ -196,13 +206,23 @@ def _pairs(
     for listing in listings:
         if partners is None:
             index_names(listing)  # two pictures would be written as one
-        pairs = pair_alphas(listing, partners, suffixes) if partners else [Pair(name, None) for name in listing.names]
-        for pair in pairs:
-            image = listing.path(pair.image)
-            if partners and pair.alpha is None:
-                name = stem(pair.image)
+            yield from ((listing.path(name), companions, stem(name)) for name in listing.names)
+            continue
+        for pair in _pair_composites(pair_alphas(listing, partners, suffixes), partners, suffixes):
+            image, name = listing.path(pair.image), stem(pair.image)
+            if pair.alpha is None:
                 raise FileError(f"{companions}: no picture is called '{name}', for {image}; they are matched by name")
-            yield image, partners.path(pair.alpha) if partners and pair.alpha else companions, stem(pair.image)
+            yield image, partners.path(pair.alpha), name
+
+
+def _pair_composites(pairs: Sequence[Pair], partners: Listing, suffixes: Sequence[str]) -> Iterator[Pair]:
+    """Pair also what is called as its foreground and a number, unless a picture is called as that foreground."""
+    names = {match_key(pair.image) for pair in pairs}
+    index = {match_key(name): name for name in partners.names}
+    for pair in pairs:
+        foreground = NUMBER.sub("", match_key(pair.image))
+        found = pair.alpha or (find_partner(foreground, index, suffixes) if foreground not in names else None)
+        yield Pair(pair.image, found)
 
 
 def _refuse_overwriting(tasks: Sequence[PredictTask], kinds: Sequence[Product], others: Sequence[Path]) -> None:
