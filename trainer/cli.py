@@ -213,9 +213,11 @@ def _train(
     with open_runtime(device, config.processes.wait) as runtime:
         plan = plan_training(datasets, config, runtime, resume)
         if dry_run:
-            plan = measured(plan, config, runtime)
+            if runtime.leads and not as_json:
+                click.echo(str(plan))  # at once: measuring takes its time
+            whole = measured(plan, config, runtime, tell if runtime.leads else lambda text: None)
             if runtime.leads:
-                click.echo(json.dumps(asdict(plan)) if as_json else str(plan))
+                click.echo(json.dumps(asdict(whole)) if as_json else str(whole).removeprefix(str(plan)).strip())
             return CLEAN
         if runtime.leads:
             tell(str(plan))

@@ -80,20 +80,21 @@ def test_a_dry_run_measures_a_step(finished: Path, tmp_path: Path) -> None:
     assert (found["estimated"], found["largest_batch"]) == (False, None)
 
 
-def test_a_slow_step_is_judged_by_few_crops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a CPU nobody waits for a batch that takes a minute."""
-    crops = []
+def test_a_slow_step_is_judged_by_few_small_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU nobody waits for a batch that takes a minute; what is measured is told before it is."""
+    taken, told = [], []
 
-    def timed(learner: Any, config: Any, runtime: Any, count: int) -> float:
-        crops.append(count)
-        return 1.5 * count
+    def timed(learner: Any, config: Any, runtime: Any, count: int, side: int) -> float:
+        taken.append((count, side))
+        return 1.5 * count * (side / 256) ** 2
 
     monkeypatch.setattr(measure, "_timed", timed)
-    found = measure_step(tiny("stream.batch=16", "optimiser.accumulate=2"), CPU)
-    assert (set(crops), found.estimated, found.seconds) == ({2}, True, 48)
-    assert str(found).startswith("a step takes about 48 s, about ")
+    found = measure_step(tiny("stream.batch=16", "stream.crop=256", "optimiser.accumulate=2"), CPU, told.append)
+    assert (set(taken), found.estimated, found.seconds, found.memory) == ({(2, 64)}, True, 48, None)
+    assert told == ["measuring a step of 32 crops of noise, 256 px wide, on cpu …"]
+    assert str(found).startswith("a step takes about 48 s: ")
     weeks = str(replace(found, seconds=3660, hours=101_741))
-    assert weeks.startswith("a step takes about 1:01:00, about ")
+    assert weeks.startswith("a step takes about 1:01:00: ")
     assert "4,239 days to the end" in weeks
 
 
@@ -105,7 +106,7 @@ def test_advice_where_a_step_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(plan, "measure_step", too_small)
     empty = plan.TrainingPlan([], {}, 1, 2, 3, 1, "cuda", [])
-    (advice,) = plan.measured(empty, tiny("stream.batch=16"), CPU).warnings
+    (advice,) = plan.measured(empty, tiny("stream.batch=16"), CPU, print).warnings
     assert "stream.batch=8 with optimiser.accumulate=2" in advice
     gpu = replace(CPU, device=torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 5 * 10**9)

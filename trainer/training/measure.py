@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +19,10 @@ from .runtime import Runtime
 
 __all__ = ["StepMeasurement", "measure_step"]
 
-PATIENCE: Final = 20.0  # seconds: a step that would take longer is judged by its first crops
+PATIENCE: Final = 20.0  # seconds: a step that would take longer is judged by a small one
+
+
+SMALLER: Final = 4  # times: the side of such a step's crops
 
 
 FULL: Final = 0.9  # of a GPU's memory: the rest is fragments and other programs'
@@ -36,10 +40,10 @@ class StepMeasurement:
         Over all processes.
     hours : float
         To the last step.
-    memory : int
-        Bytes: the GPU's peak, or the process's on a CPU.
+    memory : int or None
+        Bytes: the GPU's peak, or the process's on a CPU; None where the step is estimated.
     estimated : bool
-        Whether the step was judged by fewer crops than it has.
+        Whether the step was judged by fewer and smaller crops than it has.
     largest_batch : int or None
         Crops that would fit into the GPU's memory at once; None on a CPU.
     """
@@ -47,7 +51,7 @@ class StepMeasurement:
     seconds: float
     crops_per_second: float
     hours: float
-    memory: int
+    memory: int | None
     estimated: bool
     largest_batch: int | None
 
@@ -57,14 +61,22 @@ class StepMeasurement:
         step = f"{self.seconds:.3g} s" if self.seconds < 60 else format_duration(self.seconds)
         left = format_duration(3600 * self.hours) if self.hours < 100 else f"{self.hours / 24:,.0f} days"
         rate = f"{self.crops_per_second:,.1f}" if self.crops_per_second >= 1 else f"{self.crops_per_second:.2g}"
-        return (
-            f"a step takes {about}{step}, {about}{self.memory / 1e9:.1f} GB: {rate} crops/s, {left} to the end without"
-            f" reading and validating{fits}"
-        )
+        memory = "" if self.memory is None else f", {self.memory / 1e9:.1f} GB"
+        end = f"{left} to the end without reading and validating{fits}"
+        return f"a step takes {about}{step}{memory}: {rate} crops/s, {end}"
 
 
-def measure_step(config: Config, runtime: Runtime) -> StepMeasurement:
+def measure_step(config: Config, runtime: Runtime, tell: Callable[[str], None] = lambda text: None) -> StepMeasurement:
     """Take a step or two on crops of noise, with a network of random weights.
+
+    On a CPU the first are small ones: where they say that a whole step takes longer than anyone waits, they are all.
+
+    Parameters
+    ----------
+    config : Config
+    runtime : Runtime
+    tell : callable, optional
+        Called with what is about to be measured.
 
     Raises
     ------
@@ -73,29 +85,40 @@ def measure_step(config: Config, runtime: Runtime) -> StepMeasurement:
     torch.cuda.OutOfMemoryError
         The GPU's memory is too small.
     """
-    table = config.stream
+    table, accumulate = config.stream, config.optimiser.accumulate
+    crops, side = "crops of noise", table.crop
+    tell(f"measuring a step of {table.batch * accumulate} {crops}, {side} px wide, on {runtime.device} …")
     learner = Learner(config, runtime, resume=True)  # no weights are fetched
-    few = min(max(2, learner.network.least_batch), table.batch)
-    if runtime.device.type == "cuda":
+    few, on_gpu = min(max(2, learner.network.least_batch), table.batch), runtime.device.type == "cuda"
+    if on_gpu:
         torch.cuda.reset_peak_memory_stats(runtime.device)
-    first = _timed(learner, config, runtime, few)  # with what is done once: memory, kernels, compilation
-    again = first if first > PATIENCE / 5 and runtime.device.type != "cuda" else _timed(learner, config, runtime, few)
-    seconds, memory = again / few * table.batch, runtime.peak_memory()
-    estimated = runtime.device.type != "cuda" and seconds * config.optimiser.accumulate > PATIENCE
-    largest = None
-    if not estimated:
-        if table.batch > few:
-            _timed(learner, config, runtime, table.batch)
-        seconds = _timed(learner, config, runtime, table.batch)
-        largest = _largest_batch(runtime, few, memory, table.batch)
-        memory = runtime.peak_memory()
-    seconds *= config.optimiser.accumulate
+    else:
+        small = max(1, side // SMALLER // learner.network.stride) * learner.network.stride
+        _timed(learner, config, runtime, few, small)  # with what is done once: memory, kernels, compilation
+        seconds = _timed(learner, config, runtime, few, small) * (side / small) ** 2 / few * table.batch
+        if seconds * accumulate > PATIENCE:
+            return _found(config, runtime, seconds * accumulate, None, None)
+    tell(f"measuring {few} of its {crops} …")
+    for _ in range(2):
+        seconds = _timed(learner, config, runtime, few, side) / few * table.batch
+    memory = runtime.peak_memory()
+    if table.batch > few:
+        tell(f"measuring {table.batch} of its {crops} …")
+        for _ in range(2):
+            seconds = _timed(learner, config, runtime, table.batch, side)
+    largest = _largest_batch(runtime, few, memory, table.batch)
+    return _found(config, runtime, seconds * accumulate, runtime.peak_memory(), largest)
+
+
+def _found(
+    config: Config, runtime: Runtime, seconds: float, memory: int | None, largest: int | None
+) -> StepMeasurement:
     rate = crops_per_step(config, runtime) / seconds
-    return StepMeasurement(seconds, rate, config.steps * seconds / 3600, memory, estimated, largest)
+    return StepMeasurement(seconds, rate, config.steps * seconds / 3600, memory, memory is None, largest)
 
 
-def _timed(learner: Learner, config: Config, runtime: Runtime, crops: int) -> float:
-    batch = _noise(crops, config.stream.crop, config.composes)
+def _timed(learner: Learner, config: Config, runtime: Runtime, crops: int, side: int) -> float:
+    batch = _noise(crops, side, config.composes)
     start = time.perf_counter()
     result = learner.step(0, [batch])
     result.numbers.tolist()  # waits for the device

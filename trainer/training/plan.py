@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -89,8 +90,8 @@ class TrainingPlan:
             *(f"{one.share:.1%} of the crops from {one.path}: {one}" for one in self.datasets if others),
             f"validated on {', '.join(f'{count:,} of {name}' for name, count in self.validated.items()) or 'nothing'}",
             *([f"init: {self.init}"] if self.init else []),
-            *([str(self.step)] if self.step else []),
             *(f"warning: {warning}" for warning in self.warnings),
+            *([str(self.step)] if self.step else []),
         ]
         return "\n".join(lines)
 
@@ -126,10 +127,10 @@ def plan_training(datasets: Datasets, config: Config, runtime: Runtime, resume: 
     )  # fmt: skip
 
 
-def measured(plan: TrainingPlan, config: Config, runtime: Runtime) -> TrainingPlan:
-    """Add what a step takes, or how it could fit."""
+def measured(plan: TrainingPlan, config: Config, runtime: Runtime, tell: Callable[[str], None]) -> TrainingPlan:
+    """Add what a step takes, or how it could fit; tell what is being measured."""
     try:
-        return replace(plan, step=measure_step(config, runtime))
+        return replace(plan, step=measure_step(config, runtime, tell))
     except torch.cuda.OutOfMemoryError:
         advice = (
             f"a step does not fit into the GPU's memory: take stream.batch={max(1, config.stream.batch // 2)} with"
