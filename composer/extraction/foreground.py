@@ -6,6 +6,7 @@ some of the old background with it, which is seen as a halo.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -59,11 +60,16 @@ class Layers:
 def pymatting() -> Any:
     """Import pymatting where it is needed.
 
+    It computes by numba, which does not know ``OMP_NUM_THREADS``, and would set OpenMP's number for PyTorch, too: what
+    is asked of one is asked of both.
+
     Raises
     ------
     MattingComposeError
         It is not installed.
     """
+    if "OMP_NUM_THREADS" in os.environ:
+        os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"].partition(",")[0])
     require_packages("pymatting", extra="classical")
     import pymatting as package
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -279,3 +280,21 @@ def test_a_fault_of_a_library_is_one_pictures(tree: Path, monkeypatch: pytest.Mo
     assert {path.name for path in (tree / "out" / "cutout").iterdir()} == {"1.png", "2.png"}
     monkeypatch.undo()
     assert predict(*given, "--cutout", "--panel", "--background", tree / "new.jpg").exit_code == 0
+
+
+def test_a_classical_method_leaves_the_networks_threads_alone() -> None:
+    """Numba sets OpenMP's number of threads for all: it is asked for as many as the rest."""
+    pytest.importorskip("pymatting")
+    code = (
+        "import numpy as np, torch\n"
+        "from matting_compose.trainer.inference.methods import MatteOptions, make_matte\n"
+        "trimap = np.repeat(np.array([0, 128, 255], np.uint8), 8)[:, None].repeat(24, 1)\n"
+        "image = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)\n"
+        "make_matte('closed-form', image, trimap, MatteOptions())\n"
+        "print(torch.get_num_threads())"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "NUMBA_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.stdout.split()[-1:] == ["1"], done.stderr
