@@ -21,11 +21,14 @@ import numpy as np
 import pytest
 from browser import Browser, find_browser
 from filelock import FileLock
+from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
 
 # Threads that wait for each other make training slow beside other work, and sums over more differ in the last bits.
 os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"  # importing Numba sets torch's, too
+settings.register_profile("untimed", deadline=None)  # beside other work, anything may take long
+settings.load_profile("untimed")
 
 Array = NDArray[np.uint8]
 COMMAND = Path(sys.executable).parent / "matting-compose"

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,32 @@ def test_pipes_and_devices_are_no_pictures(tmp_path: Path) -> None:
         for read in (read_rgb, picture_size):
             with pytest.raises(SourceError, match="a device or a pipe"):
                 read(tmp_path / name, name, MOST)
+
+
+READERS = {
+    "list.txt": "composer.sources.listings:read_list",
+    "recipe.toml": "composer.recipe:load_recipe",
+    "config.toml": "trainer.training.config:load_config",
+    "config.json": "trainer.training.config:load_config",
+    "corpus.csv": "composer.fetching.corpus:load_corpus",
+    "coco.json": "composer.sources.coco:pictures_showing",
+    "weights.pth": "trainer.networks.weights:read_tensors",
+    "weights.safetensors": "trainer.networks.weights:read_tensors",
+    "network.safetensors": "trainer.networks.checkpoint:load_network",
+    "a.deb": "composer.fetching.debian:read_members",
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("name", READERS)
+def test_pipes_are_nothing_else(tmp_path: Path, name: str) -> None:
+    """No reader of files from elsewhere waits for one that never begins."""
+    module, _, function = READERS[name].partition(":")
+    read = getattr(import_module(f"matting_compose.{module}"), function)
+    os.mkfifo(tmp_path / name)
+    path = str(tmp_path / name) if "load_" in function else tmp_path / name
+    with pytest.raises((MattingComposeError, OSError), match="a device or a pipe"):
+        list(read(path, ["person"]) if name == "coco.json" else read(path))
 
 
 class Payload:

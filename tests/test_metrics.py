@@ -164,7 +164,7 @@ SMALL = st.tuples(st.integers(1, 7), st.integers(1, 7))
 VALUES = st.sampled_from([0, 26, 102, 152, 153, 230, 254, 255])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data(), shape=SMALL)
 def test_agrees_on_whatever_hypothesis_draws(data: st.DataObject, shape: tuple[int, int]) -> None:
     """A few levels on a few pixels, where components tie and vanish most."""

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -173,13 +174,19 @@ def read_document(path: Path) -> bytes:
 def parse_json(data: bytes) -> Any:
     """Parse JSON in UTF-8, numbers finite. Raise ValueError where it is none, or nested too deeply."""
     try:
-        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_parse_finite)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
+
+
+def _parse_finite(text: str) -> float:
+    if math.isinf(value := float(text)):
+        raise ValueError(f"{text[:20]} is larger than any number")
+    return value
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..base.errors import BuildError, DatasetError
-from ..base.files import LOCK, TEMPORARY, file_sha256, write_json
+from ..base.files import LOCK, TEMPORARY, file_sha256, parse_json, read_document, write_json
 from ..base.storage import is_remote, list_sizes
 from ..dataset.checksums import read_checksums
 from ..dataset.documents import Sidecar, load_sidecar
@@ -114,12 +114,12 @@ def refuse_other_rules(version: object, out: Path) -> None:
 
 def _read_begun(path: Path) -> dict[str, Any]:
     try:
-        old = json.loads(path.read_text(encoding="utf-8"))
+        old = parse_json(read_document(path))
         height, width = (int(side) for side in old["shape"])
         if min(height, width) < 1:
             raise ValueError(f"shape is {old['shape']}")
         old["shape"] = [height, width]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise BuildError(f"{path}: damaged ({error}); move the folder aside, or restore the file") from None
     return dict(old)
 

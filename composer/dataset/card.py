@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..base.files import write_text
+from ..base.files import read_document, write_text
 from ..base.text import count_of, escape, format_size
 
 CARD = "README.md"
@@ -86,7 +86,7 @@ def dataset_card(
 def write_card(folder: Path, text: str) -> None:
     """Write a folder's card, unless somebody has made it theirs."""
     path = folder / CARD
-    old = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    old = read_document(path).decode(errors="replace") if path.exists() else ""
     if not old.strip() or MARK in old:
         write_text(path, text)
 

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from ..base.errors import FileError
-from ..base.files import file_sha256
+from ..base.files import file_sha256, read_document
 from ..base.settings import explain_finding
 from ..base.text import did_you_mean
 
@@ -162,7 +162,7 @@ def _is_whole(path: Path, picture: Picture) -> bool:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_document(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"{path}: expected a corpus' table: {error}") from None
 

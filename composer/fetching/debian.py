@@ -20,6 +20,7 @@ from typing import IO, Protocol
 import zstandard
 
 from ..base.errors import MattingComposeError
+from ..base.files import open_regular
 
 AR_MAGIC, AR_ENTRY = b"!<arch>\n", 60
 
@@ -77,7 +78,7 @@ def read_members(path: Path, on_progress: Callable[[int], None] | None = None) -
         It cannot be opened, is no package, breaks off, is damaged, or unpacks to more than 16 GiB.
     """
     report = on_progress or (lambda _: None)
-    with _translate_errors(path), path.open("rb") as file:
+    with _translate_errors(path), open_regular(path) as file:
         name, start, size = _find_data(file, path)
         file.seek(start)
         source = _Slice(file, size)

@@ -31,6 +31,7 @@ from ..base.files import (
     file_sha256,
     is_temporary,
     lock_exclusively,
+    open_regular,
     read_json,
     write_json,
     write_text,
@@ -274,8 +275,8 @@ def _read_sums(out: Path) -> dict[str, str]:
     """Read what earlier runs say of the files that they finished; a line that was cut off says nothing."""
     sums: dict[str, str] = {}
     for name in (CHECKSUMS, JOURNAL):
-        with contextlib.suppress(FileNotFoundError):
-            lines = (out / name).read_text(encoding="utf-8", errors="replace").splitlines()
+        with contextlib.suppress(FileNotFoundError), open_regular(out / name) as file:
+            lines = (line.decode(errors="replace").rstrip("\n") for line in file)
             sums |= {found[2]: found[1] for found in map(CHECKSUM.fullmatch, lines) if found}
     return sums
 

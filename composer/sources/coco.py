@@ -10,6 +10,7 @@ from typing import IO, Any, Final
 import ijson
 
 from ..base.errors import PlanError, describe_error
+from ..base.files import open_regular
 
 CHUNK: Final = 2**16  # bytes read at once
 
@@ -49,7 +50,7 @@ def pictures_showing(path: Path, categories: Sequence[str]) -> tuple[set[str], s
     shown: dict[int, int] = {}  # by picture: a bit for each category
     numbers: dict[str, int] = {}
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             for name, (first, second) in _items(_Guarded(file)):
                 if name == "images":
                     names[int(first)] = picture_identity(str(second))

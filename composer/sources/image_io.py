@@ -20,7 +20,7 @@ from ..dataset.documents import InputRecord, record_input
 from ..recipe import Reading
 from .decode import decode_colours, decode_stored
 from .mattes import own_alpha, read_matte
-from .picture_bytes import read_bytes, refuse_special, unreadable
+from .picture_bytes import open_picture, read_bytes
 from .probe import MAX_PIXELS, probe
 
 __all__ = ["read_image", "read_image_alpha", "write_picture"]
@@ -61,13 +61,9 @@ def picture_size(path: Path, name: str, max_pixels: int, reading: Reading = "see
     SourceError
         As `read_rgb`.
     """
-    refuse_special(path, name)
-    try:
-        with path.open("rb") as file:
-            header = probe(file, name, max_pixels)
-            return header.size if reading == "seen" else header.stored_size
-    except OSError as error:
-        raise unreadable(name, error) from None
+    with open_picture(path, name) as file:
+        header = probe(file, name, max_pixels)
+        return header.size if reading == "seen" else header.stored_size
 
 
 def read_rgb(path: Path, name: str, max_pixels: int, reading: Reading = "seen") -> tuple[UInt8Array, InputRecord]:

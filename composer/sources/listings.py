@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from ..base.errors import PlanError
-from ..base.files import LOCK
+from ..base.files import LOCK, read_document
 from .picture_bytes import safe_path
 from .probe import ENDINGS
 
@@ -196,7 +196,7 @@ def read_list(path: Path) -> list[str]:
         The file cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        text = read_document(path).decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise PlanError(f"{path}: expected a list of names, a line each: {error.strerror}") from None
     if "\0" in text:

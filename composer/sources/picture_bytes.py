@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import stat
+import errno
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from ..base.errors import SourceError
+from ..base.files import open_regular
 
 MAX_BYTES: Final = 2**30  # no picture file of a gigabyte is a picture
 
@@ -33,35 +38,31 @@ def read_bytes(path: Path, name: str) -> bytes:
     SourceError
         Causes ``missing``, ``empty``, ``not-an-image``, ``too-large``.
     """
-    size = refuse_special(path, name)
-    if size > MAX_BYTES:
-        raise SourceError(name, "too-large", f"the file has {size:,} bytes; a picture has less")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise unreadable(name, error) from None
+    with open_picture(path, name) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_BYTES:
+            raise SourceError(name, "too-large", f"the file has {size:,} bytes; a picture has less")
+        data = file.read(size)
     if not data:
         raise SourceError(name, "empty", "the file has no bytes; fetch it again")
     return data
 
 
-def refuse_special(path: Path, name: str) -> int:
-    """Return a file's size; refuse devices and pipes, which end never or do not begin.
+@contextmanager
+def open_picture(path: Path, name: str) -> Iterator[io.BufferedReader]:
+    """Open a picture file to be read, and say what the system refuses meanwhile.
 
     Raises
     ------
     SourceError
-        Causes ``missing``, ``not-an-image``.
+        Cause ``missing``; or ``not-an-image``: a folder, a device or a pipe, which end never or do not begin.
     """
     try:
-        found = path.stat()
-    except (OSError, ValueError) as error:
-        raise unreadable(name, error) from None
-    if not stat.S_ISREG(found.st_mode):
-        raise SourceError(name, "not-an-image", "expected a file, found a folder, a device or a pipe")
-    return found.st_size
-
-
-def unreadable(name: str, error: Exception) -> SourceError:
-    """Return the error of a file that the system does not give."""
-    return SourceError(name, "missing", f"cannot be read: {getattr(error, 'strerror', None) or error}")
+        with open_regular(path) as file:
+            yield file
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise SourceError(name, "not-an-image", str(error.strerror)) from None
+        raise SourceError(name, "missing", f"cannot be read: {error.strerror or error}") from None
+    except ValueError as error:  # a zero in its name
+        raise SourceError(name, "missing", f"cannot be read: {error}") from None

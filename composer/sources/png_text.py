@@ -12,8 +12,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..base.arrays import UInt8Array
 from ..base.errors import SourceError
-from ..base.files import PNG_LEVEL, atomic_write
-from .picture_bytes import refuse_special
+from ..base.files import PNG_LEVEL, atomic_write, open_regular, parse_json
+from .picture_bytes import open_picture
 from .probe import MAX_PIXELS, probe
 
 END: Final = b"\0\0\0\0IEND\xaeB`\x82"
@@ -55,7 +55,7 @@ def read_note(path: Path, keyword: str) -> dict[str, Any] | None:
     if text is None or not _is_whole(path):
         return None
     try:
-        note = json.loads(text)
+        note = parse_json(text.encode())
     except ValueError:
         return None
     return note if isinstance(note, dict) else None
@@ -64,15 +64,14 @@ def read_note(path: Path, keyword: str) -> dict[str, Any] | None:
 def _texts(path: Path) -> dict[str, str]:
     """Return the texts before a PNG's pixels; none of what is no PNG."""
     try:
-        refuse_special(path, path.name)
-        with path.open("rb") as file:
+        with open_picture(path, path.name) as file:
             header = probe(file, path.name, MAX_PIXELS)
             return {key: value for key, value in header.picture.info.items() if isinstance(value, str)}
-    except (OSError, SourceError):
+    except SourceError:
         return {}
 
 
 def _is_whole(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(-min(len(END), path.stat().st_size), os.SEEK_END)
         return file.read() == END

@@ -72,7 +72,7 @@ def test_nothing_behind_changes_nothing() -> None:
     np.testing.assert_array_equal(still, alpha)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.floats(-45, 45), st.integers(40, 90), st.integers(40, 90), st.sampled_from(["all", "bottom", "above"]))
 def test_turning_shows_no_edge_at_which_a_foreground_was_cut(degrees: float, tall: int, wide: int, cut: str) -> None:
     """What fills its frame fills it still; what was cut off below, in the frame or above its edge, is so still."""

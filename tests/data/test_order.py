@@ -13,7 +13,7 @@ from matting_compose.composer import open_dataset
 from matting_compose.trainer.data.order import Order, count_shares, epoch_order, round_order
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(0, 99), st.integers(1, 40))
 def test_an_epoch_has_every_sample_once(sizes: list[int], seed: int, open_shards: int) -> None:
     """The order is a permutation, another one in another epoch, and mixes no more shards than asked for."""
@@ -43,7 +43,7 @@ def test_neighbours_come_from_all_open_shards() -> None:
     assert np.mean(shards[1:] == shards[:-1]) == pytest.approx(1 / 8, abs=0.02)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 20), min_size=2, max_size=4), st.integers(0, 9))
 def test_datasets_come_by_their_weights(shares: list[int], seed: int) -> None:
     """Of so many places in a row each dataset has its weight, and none of its turns is left out or given twice."""

@@ -24,7 +24,7 @@ def round_trip(codec: Codec, picture: np.ndarray, tile: int) -> np.ndarray:
     return np.vstack(rows)[: picture.shape[0], : picture.shape[1]]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([16, 32, 64]), st.integers(0, 9), st.booleans())
 def test_lossless_packings_are(height: int, width: int, tile: int, seed: int, smooth: bool) -> None:
     """Whatever the picture's size and content, every byte comes back."""

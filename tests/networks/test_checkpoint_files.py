@@ -71,7 +71,7 @@ def test_a_run_means_its_best_checkpoint(
     (tmp_path / "last.pt").rename(tmp_path / "best.pt")
     assert load_network(tmp_path).config["norm"] == "group"
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="a pipe or a device"):
+    with pytest.raises(OSError, match="a device or a pipe"):
         load_network(tmp_path / "pipe")
 
 

@@ -313,6 +313,17 @@ def test_truncated_files_are_refused(save, keep, meta_network, tmp_path):
     assert str(path) in str(raised.value)
 
 
+def test_a_flipped_bit_is_found(meta_network, tmp_path):
+    """PyTorch writes a CRC-32 of each record, and does not read it."""
+    path = tmp_path / "weights.pth"
+    torch.save({"features.0.weight": torch.ones(64, 3, 3, 3)}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"\x00\x00\x80\x3f") + 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is not what was written"):
+        meta_network.load_encoder(path)
+
+
 @pytest.mark.parametrize("content", [b"<html>not found</html>", b"\x00" * 200, b"\xff" * 200, pickle.dumps([1, 2])])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_foreign_files_are_refused(content, suffix, meta_network, tmp_path):

@@ -248,18 +248,15 @@ def test_deep_nesting_takes_little_memory(tmp_path: Path) -> None:
 names = st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1, max_size=9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(names, st.lists(st.sampled_from([1, 18, 90]), max_size=3), max_size=8), st.integers(1, 40))
 def test_a_stream_reads_what_json_reads(shown: dict[str, list[int]], chunk: int) -> None:
     """Wherever the chunks end, within a number, a name or an escape, the answer is that of the whole document."""
-    from unittest.mock import patch
-
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("matting_compose.composer.sources.coco.CHUNK", chunk)
-        path = Path("instances.json")
         text = json.dumps(coco(shown))
-        with patch.object(Path, "open", lambda *_args, **_more: io.BytesIO(text.encode())):
-            known, showing = pictures_showing(path, ["dog", "person"])
+        patched.setattr("matting_compose.composer.sources.coco.open_regular", lambda _: io.BytesIO(text.encode()))
+        known, showing = pictures_showing(Path("instances.json"), ["dog", "person"])
     assert known == {picture_identity(name) for name in shown}
     assert showing == {picture_identity(name) for name, seen in shown.items() if {1, 18} & set(seen)}
 

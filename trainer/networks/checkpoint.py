@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from ...composer.base.errors import TrainingError
-from ...composer.base.files import atomic_write, write_file
+from ...composer.base.files import atomic_write, open_regular, parse_json, write_file
 from .network import MattingNetwork
 from .recognise import find_checkpoint
 from .registry import describe_network, rebuild_network
+from .weights import read_saved
 
 __all__ = [
     "FORMAT",
@@ -138,16 +138,10 @@ def _read_network(path: Path) -> tuple[object, object]:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    with path.open("rb") as file:
-        _check_records(file, path)
-        try:
-            document = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # readers of a damaged or hostile file raise whatever they stumble over
-            # Their own words stay in the traceback: torch's advise to load the file all the same.
-            raise ValueError(
-                f"{path}: no checkpoint: the file is damaged, or holds more than plain data ({type(error).__name__});"
-                " give the file that training wrote"
-            ) from error
+    try:
+        document = read_saved(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: no checkpoint: found {error}; give the file that training wrote") from error
     if not isinstance(document, Mapping) or document.get("format") != FORMAT:
         raise ValueError(f"{path}: no checkpoint of matting-compose; give the file that training wrote")
     if _tensor_bytes(document, path) > path.stat().st_size:  # a stride of 0 makes any size of nothing
@@ -174,24 +168,6 @@ def _tensor_bytes(document: object, path: Path) -> int:
         if len(seen) > MOST_PARTS:
             raise ValueError(f"{path}: no checkpoint: it has more than {MOST_PARTS:,} parts; give what training wrote")
     return total
-
-
-def _check_records(file: IO[bytes], path: Path) -> None:
-    """Compare every record of the archive with its CRC-32, which torch writes but does not read."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            records = archive.infolist()
-            if any(record.compress_type != zipfile.ZIP_STORED for record in records):
-                raise ValueError("its records are compressed, which torch never does")
-            if sum(record.file_size for record in records) > path.stat().st_size:
-                raise ValueError("its records are larger than the file")
-            if len(set(archive.namelist())) < len(records):
-                raise ValueError("a record is there twice")
-            if (damaged := archive.testzip()) is not None:
-                raise ValueError(f"its record {damaged} is not what was written")
-    except Exception as error:  # whatever a damaged or hostile file makes it stumble over, as above
-        raise ValueError(f"{path}: no checkpoint: the file is damaged ({error}); give one that is whole") from error
-    file.seek(0)
 
 
 def _check_version(document: Mapping[str, Any], path: Path) -> None:
@@ -233,9 +209,10 @@ def export_safetensors(network: MattingNetwork, path: Path, half: bool = False) 
 def _read_safetensors(path: Path) -> tuple[object, dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
+    open_regular(path).close()
     try:
         with safe_open(path, framework="pt") as file:
-            description = json.loads((file.metadata() or {})["network"])
+            description = parse_json((file.metadata() or {})["network"].encode())
             return description, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"

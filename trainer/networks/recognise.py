@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-import stat
 from pathlib import Path
+
+from ...composer.base.files import open_regular
 
 __all__ = ["find_checkpoint"]
 
@@ -50,9 +51,7 @@ def find_checkpoint(path: Path) -> Path:
         if found.name == LAST:
             logger.info("%s: no %s, since nothing was validated; %s it is", path, BEST, LAST)
         path = found
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError(f"{path}: expected a checkpoint, found a pipe or a device")
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = file.read(64).lstrip()
     if not start:
         raise ValueError(f"{path}: expected a checkpoint, found an empty file; fetch it again")

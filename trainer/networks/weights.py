@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
 
 from ...composer.base.errors import TrainingError
+from ...composer.base.files import open_regular
 from .network import MattingNetwork
 
-__all__ = ["load_encoder", "read_fitting", "read_tensors"]
+__all__ = ["load_encoder", "read_fitting", "read_saved", "read_tensors"]
 
 
 def read_tensors(path: Path, prefix: str = "") -> Mapping[str, object]:
@@ -35,21 +39,60 @@ def read_tensors(path: Path, prefix: str = "") -> Mapping[str, object]:
     OSError
         It cannot be read.
     """
-    with path.open("rb"):  # a file that is not there is told as that, whoever reads it
-        pass
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors import safe_open
+    state: object
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
 
+        open_regular(path).close()
+        try:
             with safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}  # noqa: SIM118
-        state: object = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # readers of a damaged or hostile file raise whatever they stumble over
-        # Their own words stay in the traceback: torch's advise to load the file all the same.
-        raise ValueError(f"content that is damaged, or more than plain tensors ({type(error).__name__})") from error
+        except (SafetensorError, RuntimeError, ValueError) as error:
+            raise ValueError(f"content that is damaged ({type(error).__name__})") from error
+    state = read_saved(path)
     if not isinstance(state, Mapping):
         raise ValueError(f"a {type(state).__name__} where a state_dict was expected")
     return state
+
+
+def read_saved(path: Path) -> object:
+    """Read what torch saved: tensors and plain types. Nothing in it is executed.
+
+    Raises
+    ------
+    ValueError
+        It is damaged, or holds more.
+    OSError
+        It cannot be read.
+    """
+    with open_regular(path) as file:
+        try:
+            if zipfile.is_zipfile(file):  # else it is as torch wrote before 1.6
+                _check_records(file)
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+        except Exception as error:  # readers of a damaged or hostile file raise whatever they stumble over
+            # Their own words stay in the traceback: torch's advise to load the file all the same.
+            reason = str(error) if isinstance(error, _DamageError) else type(error).__name__
+            raise ValueError(f"content that is damaged, or more than plain data ({reason})") from error
+
+
+class _DamageError(ValueError):
+    """What is wrong with an archive's records."""
+
+
+def _check_records(file: IO[bytes]) -> None:
+    """Compare every record of the archive with its CRC-32, which torch writes but does not read."""
+    with zipfile.ZipFile(file) as archive:
+        records = archive.infolist()
+        if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+            raise _DamageError("its records are compressed, which torch never does")
+        if sum(record.file_size for record in records) > file.seek(0, os.SEEK_END):
+            raise _DamageError("its records are larger than the file")
+        if len(set(archive.namelist())) < len(records):
+            raise _DamageError("a record is there twice")
+        if (damaged := archive.testzip()) is not None:
+            raise _DamageError(f"its record {damaged} is not what was written")
 
 
 def read_fitting(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,6 +19,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from ...composer.base.errors import RecipeError, UnknownNameError
+from ...composer.base.files import parse_json, read_document
 from ...composer.base.settings import Table, explain_finding, join_findings, list_shipped, override, read_toml
 from .. import configs
 from ..data.crops import Augment
@@ -349,7 +349,7 @@ def _override(data: dict[str, Any], item: str) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(read_document(path))
     except (OSError, ValueError) as error:
         raise RecipeError(f"{path}: cannot be read ({error}); give a configuration by --config") from None
     if not isinstance(data, dict):

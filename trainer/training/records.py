@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from ...composer.base.files import open_regular
+
 __all__ = ["METRICS_FILE", "TITLES", "errors_of", "read_lines", "read_records"]
 
 METRICS_FILE: Final = "metrics.jsonl"
@@ -40,8 +42,11 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 def read_lines(folder: Path) -> list[dict[str, Any] | None]:
     """Read a run's records; None for each line that is none. A new run has no file yet."""
     path = folder / METRICS_FILE
-    data = path.read_bytes() if path.is_file() else b""
-    return [_record(line) for line in data.splitlines() if line]
+    try:
+        with open_regular(path) as file:
+            return [_record(line) for line in file.read().splitlines() if line]
+    except FileNotFoundError:
+        return []
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -63,14 +63,18 @@ class RunPage:
             self.write("Running.")
 
     def write(self, state: State) -> None:
-        """Draw the page. One that cannot be written is warned of, and ends nothing."""
+        """Draw the page. One that cannot be written, or whose records cannot be read, is warned of and ends nothing."""
         self._written = time.monotonic()
+        with warn_only():
+            write_text(self._folder / PAGE, self._draw(state))
+
+    def _draw(self, state: State) -> str:
         records = read_records(self._folder)
         validations = [record for record in records if record["kind"] == "validation"]
         best = next((record for record in reversed(validations) if record.get("best")), None)
         errors = list(errors_of(validations[0])) if validations else ["sad"]
         panels = [path.name for path in sorted((self._folder / PANELS).glob("step-*.png"))]
-        text = render_page(
+        return render_page(
             __package__, "run_page.html.j2", script="run_page.js", images="'self' file:",
             title=self._folder.resolve().name, state=state, every=EVERY, config=self._config, best=best,
             validations=validations, errors=errors, titles=TITLES, panels=panels, folder=PANELS,
@@ -78,8 +82,6 @@ class RunPage:
             last=next((record for record in reversed(records) if record["kind"] == "train"), None),
             data={"charts": _charts(records, best, errors[0]), "panels": panels, "folder": PANELS},
         )  # fmt: skip
-        with warn_only():
-            write_text(self._folder / PAGE, text)
 
 
 @contextmanager
