@@ -544,9 +544,13 @@ def _diff(dataset: Path, other: Path, full: bool, as_json: bool) -> int:
 
 
 def _show(dataset: Path, name: str, out: Path | None, as_json: bool) -> int:
+    from .composer.base.files import refuse_replacing
     from .composer.console.printing import print_panel
+    from .composer.dataset.checksums import covered_files
     from .composer.inspection.panel import draw_panel, read_composite, write_panel
 
+    if out:
+        refuse_replacing([out], covered_files(dataset))
     sample = read_composite(dataset, name)
     picture = draw_panel(sample)
     if out:
@@ -559,7 +563,11 @@ def _show(dataset: Path, name: str, out: Path | None, as_json: bool) -> int:
 
 
 def _report(dataset: Path, path: Path, as_json: bool) -> int:
+    from .composer.base.files import refuse_replacing
+    from .composer.dataset.checksums import covered_files
     from .composer.inspection.html_report import write_report
+
+    refuse_replacing([path], covered_files(dataset))
 
     start = time.monotonic()
     with show_progress() as report:

@@ -16,7 +16,7 @@ import click
 from .. import __version__
 from ..composer.base.packages import require_packages
 from ..composer.base.progress import Progress
-from ..composer.base.text import count_of, format_duration
+from ..composer.base.text import count_of, escape_lines, format_duration
 from ..composer.console.command import Command
 from ..composer.console.options import A_PATH, AS_JSON, HELP, JOBS, LIMIT, DatasetPath, Decorated, shared_options
 from ..composer.console.progress_bar import show_progress
@@ -331,7 +331,7 @@ def evaluate(
                 on_score=on_score,
                 on_progress=report,
             )
-        click.echo(json.dumps(as_document(result)) if as_json else as_table(result))
+        click.echo(json.dumps(as_document(result)) if as_json else escape_lines(as_table(result)))
         for failure in result.failures:
             write_error(f"{failure.competitor} on {failure.image}: {failure.reason}")
         if out:  # once they are shown: a disk that refuses them costs no score
@@ -413,6 +413,7 @@ def export(checkpoint: Path, kind: str | None, out: Path | None, mnet: Path | No
     if half and (kind == "torchscript" or (kind is None and out is not None and out.suffix == ".ts")):
         raise click.UsageError("--half is for onnx and safetensors; a TorchScript module has .half() where it runs")
     with handle_errors(WHOLE):
+        from ..composer.base.files import refuse_replacing
         from .inference.methods import MatteOptions, network_of
 
         network = network_of(MatteOptions(checkpoint, "cpu"))
@@ -425,6 +426,7 @@ def export(checkpoint: Path, kind: str | None, out: Path | None, mnet: Path | No
 
         if out is None:
             out = (checkpoint / "best" if checkpoint.is_dir() else checkpoint).with_suffix(ENDINGS[str(kind)])
+        refuse_replacing([out], [one for path in (checkpoint, mnet) if path for one in (path, *path.glob("*.pt"))])
         parity = export_network(network, out, kind, half)  # type: ignore[arg-type]  # click has checked the choice
     if as_json:
         result = {"out": str(out), "pictures": parity.pictures, "largest": parity.largest, "mean": parity.mean}

@@ -16,7 +16,7 @@ import re
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import BuildError, DatasetError
+from .errors import BuildError, DatasetError, FileError
 from .storage import is_remote, sync_to_disk
 from .system import READ_AT_ONCE
 
@@ -280,6 +280,19 @@ def disk_error(error: Exception, folder: Path) -> BuildError:
         return BuildError(f"{place}: the disk is full. Nothing finished is lost: make room and run the same command")
     reason = found[2] if found else (getattr(error, "strerror", None) or str(error)).partition("\n")[0]
     return BuildError(f"{place}: cannot be written ({reason}); then run the same command again")
+
+
+def refuse_replacing(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Make sure that nothing that is to be written is one of the files that are read, by whatever name.
+
+    Raises
+    ------
+    FileError
+        It is.
+    """
+    read = {path.resolve() for path in inputs}
+    if output := next((path for path in outputs if path.resolve() in read), None):
+        raise FileError(f"{output}: the result would replace its own input; choose another -o")
 
 
 def file_sha256(path: Path) -> str:

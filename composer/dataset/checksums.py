@@ -34,6 +34,15 @@ def write_checksums(folder: Path, known: Mapping[str, str], files: Iterable[str]
     write_text(folder / CHECKSUMS, "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)))
 
 
+def covered_files(folder: Path) -> list[Path]:
+    """List the files that a dataset consists of, as far as its checksums can be read."""
+    try:
+        names = read_checksums(folder) or {}
+    except DatasetError:
+        names = {}
+    return [folder / name for name in (CHECKSUMS, *names)]
+
+
 def read_checksums(folder: Path) -> dict[str, str] | None:
     """Read a dataset's checksums, by name; None where the file is missing.
 

@@ -77,6 +77,15 @@ def test_workers_change_nothing(built: Path, workers: int) -> None:
     assert all(map(same, alone, others))
 
 
+def test_no_more_workers_than_cores_that_may_be_used(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a machine that is shared, a job has some."""
+    monkeypatch.setattr("matting_compose.trainer.data.stream.count_cores", lambda: 3)
+    asked: list[int] = []
+    monkeypatch.setattr("matting_compose.trainer.data.stream.Stream", lambda *given: asked.append(given[1]))
+    open_stream(built, batch=3, crop=32, sizes=(32, 48), workers=9)
+    assert asked == [3]
+
+
 def test_ranks_share_an_epoch(built: Path) -> None:
     """Two ranks together take, batch by batch, what one with twice the batch takes."""
     whole = taken(built, 6, batch=6)

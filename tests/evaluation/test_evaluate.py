@@ -317,6 +317,15 @@ def test_wrong_usage_is_explained(arguments: list[str], text: str) -> None:
     assert text in done.stderr
 
 
+def test_names_are_escaped_on_the_terminal(tree: Path) -> None:
+    """A folder may be called anything."""
+    (tree / "same").rename(tree / "s\x1b[31mame")
+    done = grade("--predictions", tree / "s\x1b[31mame", *folders(tree, "truths", "trimaps"))
+    assert done.exit_code == 0
+    assert "s\\x1b[31mame" in done.stdout
+    assert "\x1b" not in done.output
+
+
 def test_a_damaged_picture_costs_no_other_score(tree: Path, tmp_path: Path) -> None:
     """A prediction, a truth or a trimap: it is listed, who is graded on it has no mean, and the exit code says so."""
     given = ["--predictions", tree / "same", "--predictions", tree / "blurred", *folders(tree, "truths", "trimaps")]

@@ -50,6 +50,16 @@ def test_a_report_is_one_file(hostile: Path) -> None:
     }
 
 
+def test_no_file_of_the_dataset_is_replaced(finished: Path) -> None:
+    """Neither by a report nor by a panel, by whatever name."""
+    plan = (finished / "plan.json").read_bytes()
+    sheet = next(finished.glob("*.png"), None) or next(finished.glob("*.jpg"))
+    for options in (["--report", "shards/../plan.json"], ["--show", "0", "-o", sheet.name]):
+        done = call("inspect", str(finished), *options[:-1], str(finished / options[-1]))
+        assert (done.code, "would replace its own input" in done.err) == (1, True)
+    assert (finished / "plan.json").read_bytes() == plan
+
+
 def test_worst_cases_come_first(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The largest and smallest unknown regions and the strongest enlargements are those of all composites."""
     monkeypatch.setattr("matting_compose.composer.inspection.html_report.WORST", 2)

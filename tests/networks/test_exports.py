@@ -129,6 +129,15 @@ def test_safetensors_bring_the_network_back(tmp_path: Path) -> None:
             load_network(path)
 
 
+def test_safetensors_that_differ_get_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another program wrote there before stays."""
+    (tmp_path / "mnet.safetensors").write_bytes(b"mine")
+    monkeypatch.setattr(exports, "load_safetensors", lambda path: lively(2))
+    with pytest.raises(TrainingError, match="alphas differ from torch's by up to"):
+        export_network(lively(1), tmp_path / "mnet.safetensors")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"mine"]
+
+
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With what to install."""
 
@@ -156,6 +165,11 @@ def test_the_command_exports_by_kind_or_ending(tmp_path: Path) -> None:
     ):
         done = export(*arguments)
         assert (done.exit_code, written.exists()) == (0, True), done.output
+    half, before = tmp_path / "run" / "best.safetensors", best.read_bytes()
+    for arguments in ([half, "--to", "safetensors"], [best.parent, "--to", "torchscript", "-o", best]):
+        done = export(*arguments)
+        assert (done.exit_code, "would replace its own input" in done.output) == (1, True)
+    assert best.read_bytes() == before
     for arguments, said in (
         ([best], "give --to"),
         ([best, "-o", tmp_path / "n.bin"], "--out ends in"),

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ...composer.base.errors import DatasetError, MattingComposeError
-from ...composer.base.system import worker_context
+from ...composer.base.system import count_cores, worker_context
 from ...composer.dataset.dataset import Dataset
 from .buffers import BufferPool, FilledBuffer
 from .crops import Augment, CropBuffers, Transform, cut_crop, draw_window
@@ -447,7 +447,7 @@ def open_stream(
         dataset.keep_open = max(dataset.keep_open, 2 * open_shards)  # those that are mixed, and those that come and go
         check_dataset(dataset, split, crop, colours)
     crops = _Crops(mix, split, settings)
-    return Stream(crops, min(workers, os.cpu_count() or 1), pin, prefetch, epochs)
+    return Stream(crops, min(workers, count_cores()), pin, prefetch, epochs)
 
 
 def check_dataset(dataset: Dataset, split: str, crop: int, colours: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from ...composer.base.arrays import UInt8Array
 from ...composer.base.errors import FileError, MattingComposeError, SourceError, describe_error
+from ...composer.base.files import refuse_replacing
 from ...composer.extraction.foreground import pymatting
 from ...composer.sources.image_io import read_image, read_image_alpha, write_picture
 from ...composer.sources.listings import Listing, list_place, log_passed_over
@@ -228,16 +230,11 @@ def _pair_composites(pairs: Sequence[Pair], partners: Listing, suffixes: Sequenc
 def _refuse_overwriting(tasks: Sequence[PredictTask], kinds: Sequence[Product], others: Sequence[Path]) -> None:
     """Make sure that no result replaces an input or another result."""
     given = [path for task in tasks for path in (task.image, task.trimap, task.mask) if path]
-    inputs = {path.resolve() for path in (*given, *others)}
-    outputs: set[Path] = set()
-    for task in tasks:
-        for path in task.outputs(kinds):
-            real = path.resolve()
-            if real in inputs:
-                raise FileError(f"{path}: the result would replace its own input; choose another -o")
-            if real in outputs:
-                raise FileError(f"{path}: two results would be written there; matte the folders one by one")
-            outputs.add(real)
+    results = [path for task in tasks for path in task.outputs(kinds)]
+    refuse_replacing(results, [*given, *others])
+    found = Counter(path.resolve() for path in results)
+    if twice := next((path for path in results if found[path.resolve()] > 1), None):
+        raise FileError(f"{twice}: two results would be written there; matte the folders one by one")
 
 
 def _run(task: PredictTask, options: PredictOptions) -> list[str]:

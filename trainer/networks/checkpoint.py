@@ -24,6 +24,7 @@ __all__ = [
     "export_safetensors",
     "load_checkpoint",
     "load_network",
+    "load_safetensors",
     "save_checkpoint",
 ]
 
@@ -123,7 +124,15 @@ def load_network(path: str | Path) -> MattingNetwork:
     'group'
     """
     path = find_checkpoint(Path(path))
-    description, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_network(path)
+    return load_safetensors(path) if path.suffix == ".safetensors" else _rebuild(path, *_read_network(path))
+
+
+def load_safetensors(path: Path) -> MattingNetwork:
+    """Build the network of a ``.safetensors`` export again, whatever the file is called; see `load_network`."""
+    return _rebuild(path, *_read_safetensors(path))
+
+
+def _rebuild(path: Path, description: object, state: object) -> MattingNetwork:
     try:
         return rebuild_network(description, _tensors(state))
     except ValueError as error:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...composer.base.errors import TrainingError
-from ...composer.base.files import write_file
+from ...composer.base.files import atomic_write, write_file
 from ...composer.base.packages import require_packages
-from .checkpoint import export_safetensors, load_network
+from .checkpoint import export_safetensors, load_safetensors
 from .network import MattingNetwork
 
 __all__ = ["KINDS", "TOLERANCE", "Kind", "Parity", "export_network"]
@@ -106,8 +106,9 @@ def export_network(network: MattingNetwork, path: str | Path, kind: Kind | None 
     kind = kind or KINDS[path.suffix]
     tolerance = HALF_TOLERANCE if half else TOLERANCE
     if kind == "safetensors":
-        export_safetensors(network, path, half)
-        return _compare(network, _run_network(load_network(path)), tolerance)
+        with atomic_write(path) as temporary:  # no name before it is compared
+            export_safetensors(network, temporary, half)
+            return _compare(network, _run_network(load_safetensors(temporary)), tolerance)
     if kind == "onnx":
         require_packages("onnx", "onnxruntime")
     elif half:

@@ -70,7 +70,7 @@ def read_saved(path: Path) -> object:
             if zipfile.is_zipfile(file):  # else it is as torch wrote before 1.6
                 _check_records(file)
             file.seek(0)
-            return torch.load(file, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+            return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # readers of a damaged or hostile file raise whatever they stumble over
             # Their own words stay in the traceback: torch's advise to load the file all the same.
             reason = str(error) if isinstance(error, _DamageError) else type(error).__name__
