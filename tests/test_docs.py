@@ -59,6 +59,7 @@ SHORTER = {
     "--config cpu-small --rounds 16 --steps 4": "--config demo --rounds 2 --steps 1",
     "--crop 320 --rounds 9": "--crop 64 --crops 8 --rounds 1",
     "--composites 32 --rounds 3 --plot pareto.svg": "--composites 2 --rounds 1",
+    "--out readme-pictures": "--out readme-pictures --side 64",
     "fetch open431": "fetch open431.csv --packages debs/",
     "build open431": "build open431 --variants 1",
     "--set shards.packing=solid --out mine": "--set shards.packing=solid --set variants=4 --out mine",

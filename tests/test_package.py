@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
-import tomllib
 import zipfile
 from email import message_from_bytes
 from email.message import Message
@@ -63,19 +63,13 @@ def test_a_source_distribution_tests_itself(distributions: Path) -> None:
 
 
 def test_an_index_would_take_them(distributions: Path) -> None:
-    """twine finds no fault; pictures and links of the README lead somewhere from elsewhere than beside them."""
+    """twine finds no fault; no link of the README leads to a file beside it, and no address is invented."""
     pytest.importorskip("twine", reason="the check needs the 'dev' extra")
     from twine.commands.check import check
 
     assert not check([str(path) for path in sorted(distributions.iterdir())], strict=True)
     found = metadata(distributions)
-    source = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Source"]
-    text = found.get_payload()
-    assert f"]({source}/raw/main/docs/matte.jpg)" in text
-    assert f"]({source}/blob/main/docs/recipes.md)" in text
-    assert "](docs/" not in text
+    assert not re.search(r"\]\((?!https?:|#)", found.get_payload())
     assert found["Version"][0].isdigit()
     assert not found["Version"].startswith("0.0")
-    assert {"Source", "Documentation", "Issues", "Changelog"} == {
-        line.partition(",")[0] for line in found.get_all("Project-URL", [])
-    }
+    assert not found.get_all("Project-URL")
