@@ -42,15 +42,16 @@ def test_it_is_drawn_anew_once_a_minute(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("time.monotonic", lambda: now)
     page = RunPage(tmp_path, "{}")
     (tmp_path / "metrics.jsonl").write_text(records(10))
-    page.refresh()
+    page.refresh(1000, 90.0)
     first = (tmp_path / "index.html").read_text()
     assert f'data-every="{EVERY}"' in first
+    assert " of 1,000, 1:30 min to go at this pace" in first
     (tmp_path / "metrics.jsonl").write_text(records(20))
     now += EVERY - 1
-    page.refresh()
+    page.refresh(1000, 90.0)
     assert (tmp_path / "index.html").read_text() == first
     now += 1
-    page.refresh()
+    page.refresh(1000, 90.0)
     assert (tmp_path / "index.html").read_text() != first
     page.write("Finished.")
     assert 'data-every="0"' in (tmp_path / "index.html").read_text()

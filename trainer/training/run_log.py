@@ -129,7 +129,7 @@ class RunLog:
         self._on_progress(Progress("step", line.step, line.steps, detail=format_line(line)))
         record = {key: value for key, value in vars(line).items() if key not in ("steps", "left")}
         self._record("train", record)
-        self._page.refresh()
+        self._page.refresh(line.steps, line.left)
 
     def validation(
         self, step: int, scores: dict[str, dict[str, float]], what: str = "network", best: str | None = None

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from ...composer.base.errors import BuildError
 from ...composer.base.files import write_text
 from ...composer.base.pages import render_page
+from ...composer.base.text import format_duration
 from ...composer.base.thumbnails import ERROR_GAIN
 from .records import TITLES, errors_of, read_records
 
@@ -56,9 +57,11 @@ class RunPage:
     def __init__(self, folder: Path, config: str) -> None:
         self._folder, self._config = folder, config
         self._written = -math.inf
+        self._steps, self._left = 0, 0.0
 
-    def refresh(self) -> None:
-        """Draw the page if it is older than `EVERY`."""
+    def refresh(self, steps: int, left: float) -> None:
+        """Draw the page if it is older than `EVERY`; there are so many steps in all, and seconds left."""
+        self._steps, self._left = steps, left
         if time.monotonic() - self._written >= EVERY:
             self.write("Running.")
 
@@ -77,6 +80,7 @@ class RunPage:
         return render_page(
             __package__, "run_page.html.j2", script="run_page.js", images="'self' file:",
             title=self._folder.resolve().name, state=state, every=EVERY, config=self._config, best=best,
+            steps=self._steps, left=format_duration(self._left),
             validations=validations, errors=errors, titles=TITLES, panels=panels, folder=PANELS,
             columns=TRIMAP_COLUMNS if errors[0] == "trimap_error" else COLUMNS,
             last=next((record for record in reversed(records) if record["kind"] == "train"), None),
