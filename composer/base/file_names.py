@@ -7,6 +7,9 @@ import hashlib
 LONGEST_NAME = 180  # bytes: file systems allow 255, and endings are to come
 
 
+LOCK = ".lock"  # of a folder, in it
+
+
 DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in "123456789¹²³")})
 
 

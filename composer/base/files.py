@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BuildError, DatasetError, FileError
+from .file_names import LOCK
 from .storage import is_remote, sync_to_disk
 from .system import READ_AT_ONCE
 
@@ -32,9 +33,6 @@ TEMPORARY = ".tmp"
 
 
 OURS = re.compile(rf"\.[^/]{{1,50}}\.[0-9a-f]{{32}}{re.escape(TEMPORARY)}")
-
-
-LOCK = ".lock"
 
 
 MOST_BYTES = 2**28  # of a document: a plan of five million composites takes a tenth of it
@@ -122,11 +120,13 @@ def lock_exclusively(folder: Path, what: str) -> Iterator[None]:
     BuildError
         Another such `what` runs there, or the folder cannot be written.
     """
-    from filelock import FileLock, Timeout  # which readers need not wait for
+    from filelock import Timeout  # which readers need not wait for
 
-    lock = FileLock(folder / LOCK)
+    from .locks import lock_kind
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        lock = lock_kind(folder)(folder / LOCK)
         lock.acquire(timeout=0)
     except Timeout:
         raise BuildError(f"{folder}: another {what} is running here; wait for it, or choose another --out") from None

@@ -212,17 +212,19 @@ def cache_locally(path: Path, size: int, sha256: str) -> Path:
         return path
     if not re.fullmatch("[0-9a-f]{64}", sha256):
         raise DatasetError(f"{path}: the index lists it with '{sha256}' for a SHA-256; verify the dataset")
-    from filelock import FileLock  # which takes longer to import than the rest of the format
+    from .locks import lock_kind  # whose package takes longer to import than the rest of the format
 
     root = _cache_folder()
     copy = root / f"{sha256[:32]}-{path.name}"
-    with FileLock(_make_folder(root / "locks") / sha256[:2]):  # one of several processes fetches it, the others wait
+    locks = _make_folder(root / "locks")
+    with lock_kind(locks)(locks / sha256[:2]):  # one of several processes fetches it, the others wait
         if not copy.exists() or copy.stat().st_size != size:
             part = root / f"{uuid.uuid4().hex}.part"
             try:
                 digest = _fetch(path, part)
                 if digest != sha256:
                     raise DatasetError(f"{path}: it is not the shard that the index lists; verify the dataset")
+                sync_to_disk(part)
                 part.replace(copy)
             except FileNotFoundError:
                 raise DatasetError(f"{path}: the shard is missing; build again to render it") from None

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..base.errors import BuildError, DatasetError
-from ..base.files import LOCK, TEMPORARY, file_sha256, parse_json, read_document, write_json
+from ..base.file_names import LOCK
+from ..base.files import TEMPORARY, file_sha256, parse_json, read_document, write_json
 from ..base.storage import is_remote, list_sizes
 from ..dataset.checksums import read_checksums
 from ..dataset.documents import Sidecar, load_sidecar

@@ -7,8 +7,6 @@ renders, and the folder's lock only for the moments in which it enters, writes w
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -16,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import BaseFileLock, Timeout
 
 from ..base.errors import BuildError
-from ..base.files import LOCK, disk_error
-from ..base.system import fcntl
+from ..base.file_names import LOCK
+from ..base.files import disk_error
+from ..base.locks import lock_kind
 
 Item = TypeVar("Item")
 
@@ -81,7 +80,10 @@ def lock_share(folder: Path, share: Share) -> Iterator[FolderLock]:
     BuildError
         Another process renders this share, or a share of another cut; the folder cannot be written or locked.
     """
-    kind = _lock_kind(folder)
+    try:
+        kind = lock_kind(folder)
+    except OSError as error:
+        raise disk_error(error, folder) from None
     lock = kind(folder / LOCK, timeout=PATIENCE)
     mine = kind(folder / f"{LOCK}.{share.number}-of-{share.count}", timeout=0)
 
@@ -110,55 +112,6 @@ def lock_share(folder: Path, share: Share) -> Iterator[FolderLock]:
         with lock_folder():  # who enters opens these files: now nobody does
             Path(mine.lock_file).unlink(missing_ok=True)
             mine.release()
-
-
-class _RecordLock(BaseFileLock):
-    """A lock by fcntl's records, for file systems that know no flock. It too goes with its process."""
-
-    def _acquire(self) -> None:
-        file = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(file)
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise
-        else:
-            self._context.lock_file_fd = file
-
-    def _release(self) -> None:
-        file, self._context.lock_file_fd = self._context.lock_file_fd, None
-        if file is not None:
-            os.close(file)
-
-
-def _lock_kind(folder: Path) -> type[BaseFileLock]:
-    """Choose the locks that the file system has; a mere file, which stays when its process is killed, is none.
-
-    Raises
-    ------
-    BuildError
-        It has none.
-    """
-    if fcntl is None:  # Windows, whose files can always be locked
-        return FileLock
-    reason = ""
-    for kind, lock in ((FileLock, fcntl.flock), (_RecordLock, fcntl.lockf)):
-        try:
-            with (folder / LOCK).open("a") as file:
-                lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return kind  # another process has it
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
-                raise disk_error(error, folder) from None
-            reason = error.strerror or str(error)
-        else:
-            return kind
-    raise BuildError(
-        f"{folder}: this file system cannot lock files ({reason}), so that two builds could not tell of each other."
-        " Mount it with locks (Lustre: -o flock; NFS: without nolock), or choose another --out"
-    )
 
 
 def _refuse_other_cuts(folder: Path, share: Share, kind: type[BaseFileLock]) -> None:

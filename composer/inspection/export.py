@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ..base.errors import DatasetError
-from ..base.file_names import file_name
+from ..base.file_names import LOCK, file_name
 from ..base.files import (
-    LOCK,
     atomic_write,
     disk_error,
     encode_picture,

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..base.errors import DatasetError
-from ..base.files import LOCK, file_sha256
+from ..base.file_names import LOCK
+from ..base.files import file_sha256
 from ..base.progress import OnProgress, Progress
 from ..base.storage import is_remote, resolve_path
 from ..base.text import list_briefly

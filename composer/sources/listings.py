@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from ..base.errors import PlanError
-from ..base.files import LOCK, read_document
+from ..base.file_names import LOCK
+from ..base.files import read_document
 from .picture_bytes import safe_path
 from .probe import ENDINGS
 

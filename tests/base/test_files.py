@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,23 @@ def test_only_our_own_temporary_files_are_cleared_away(tmp_path: Path) -> None:
         with pytest.raises(BuildError, match="another fetch is running here"), lock_exclusively(tmp_path, "fetch"):
             pass
     assert (is_temporary(ours.name), is_temporary(others.name)) == (True, False)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there, files can always be locked")
+def test_a_lock_is_no_mere_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which would stay when its process is killed. Where a disk knows no flock, its records do; else it is refused."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with lock_exclusively(tmp_path, "export"):
+        pass
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    refused = pytest.raises(BuildError, match=r"cannot lock files.*Mount it with locks")
+    with refused, lock_exclusively(tmp_path, "export"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_the_disk_that_is_full_is_named(tmp_path: Path) -> None:

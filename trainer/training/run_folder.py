@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from ...composer.base.errors import TrainingError
-from ...composer.base.files import LOCK, write_json
+from ...composer.base.file_names import LOCK
+from ...composer.base.files import write_json
+from ...composer.base.locks import lock_kind
 from ...composer.base.text import count_of
 from ..data.mix import Mix
 from ..networks.checkpoint import load_checkpoint, save_checkpoint
@@ -110,7 +112,7 @@ def rescue_last(out: Path, state: dict[str, Any], runtime: Runtime) -> None:
     TrainingError
         It cannot be written; those that are there stay.
     """
-    lock = FileLock(out / LOCK)  # which the leading process holds while it lives
+    lock = lock_kind(out)(out / LOCK)  # which the leading process holds while it lives
     with suppress(Timeout, OSError):
         lock.acquire(timeout=0 if runtime.leads else RESCUE)
     try:
