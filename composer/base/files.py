@@ -74,7 +74,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        The disk refuses; what was there before is still there.
+        The disk refuses, or a device is there; what was there before is still there.
 
     Examples
     --------
@@ -85,6 +85,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     'all or nothing'
     """
     temporary = temporary_name(path)
+    _refuse_device(path)
     try:
         _make_folder(path.parent)
         yield temporary
@@ -94,6 +95,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # what could not be made need not be removed
             temporary.unlink(missing_ok=True)
+
+
+def _refuse_device(path: Path) -> None:
+    """Let no file take the place of a device: of /dev/null, who may write there would take it from everybody."""
+    with contextlib.suppress(FileNotFoundError):
+        kind = path.lstat().st_mode
+        if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
+            raise OSError(errno.EINVAL, "expected a file or nothing, found a device", str(path))
 
 
 def _make_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -63,6 +64,17 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         fail()
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("file", "old")]
+
+
+def test_a_device_is_not_replaced(tmp_path: Path) -> None:
+    """Whoever may write there would take /dev/null from everybody."""
+    try:
+        os.mknod(tmp_path / "null", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    except (AttributeError, PermissionError):
+        pytest.skip("only root makes devices")
+    with pytest.raises(BuildError, match="found a device"):
+        write_text(tmp_path / "null", "a report")
+    assert stat.S_ISCHR((tmp_path / "null").stat().st_mode)
 
 
 def test_only_our_own_temporary_files_are_cleared_away(tmp_path: Path) -> None:
