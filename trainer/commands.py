@@ -296,6 +296,7 @@ def evaluate(
     if tile % 16:
         raise click.UsageError(f"--tile takes a multiple of 16, such as {tile // 16 * 16}")
     with handle_errors(WHOLE):
+        from ..composer.base.arrays import spread
         from .evaluation.cases import dataset_cases, folder_cases
         from .evaluation.evaluate import Competitor
         from .evaluation.evaluate import evaluate as grade
@@ -309,8 +310,7 @@ def evaluate(
             if dataset
             else folder_cases(truths, trimaps=trimaps, images=images, predictions=predictions)  # type: ignore[arg-type]
         )
-        if limit and limit < len(cases):
-            cases = [cases[(2 * i + 1) * len(cases) // (2 * limit)] for i in range(limit)]
+        cases = spread(cases, limit or len(cases))
         competitors = [
             Competitor(_name(folder, predictions), prediction=number) for number, folder in enumerate(predictions)
         ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..base.arrays import spread
 from ..base.files import encode_picture, write_file
 from ..base.sheets import CELL, GAP, Array, draw_cutout, draw_sheet, fit_square, grey_to_rgb
 from ..dataset.dataset import Dataset, Sample
@@ -19,8 +20,7 @@ def contact_sheet(dataset: Dataset, rows: int = 4, columns: int = 6) -> Array:
     (H, W, 3) uint8
         RGB.
     """
-    count = min(rows * columns, len(dataset))
-    picks = [int(i) for i in (np.arange(count) + 0.5) * len(dataset) / count]
+    picks = spread(range(len(dataset)), rows * columns)
     return draw_sheet([_cell(dataset[index]) for index in picks], columns, GAP)
 
 

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from ..base.arrays import spread
 from ..base.errors import DatasetError
 from ..base.file_names import LOCK, file_name
 from ..base.files import (
@@ -236,9 +237,7 @@ def _choose(
     chosen = [n for n in dataset.numbers(split).tolist() if rows[n].foreground in wanted]
     if not chosen:
         raise DatasetError("nothing to export: no composite is of that split and of those foregrounds")
-    if count is not None and count < len(chosen):
-        chosen = [chosen[int((i + 0.5) * len(chosen) / count)] for i in range(count)]
-    return chosen
+    return chosen if count is None else spread(chosen, count)
 
 
 def _refuse_clashes(keys: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from ...composer.base.arrays import UInt8Array
+from ...composer.base.arrays import UInt8Array, spread
 from ...composer.base.errors import FileError
 from ...composer.dataset.dataset import Dataset, Sample, open_dataset
 from ..inference.automatic import MAX_SIDE, find_matte
@@ -79,10 +79,9 @@ def evaluate(
     numbers = opened.numbers(None if split == "all" else split)
     if not len(numbers):
         raise FileError(f"{opened.path}: no composite is in the {split} split; there are {', '.join(opened.splits)}")
-    count = min(limit or len(numbers), len(numbers))
     name = getattr(network, "__name__", type(network).__name__)
     scores = []
-    for number in (int(numbers[int((i + 0.5) * len(numbers) / count)]) for i in range(count)):
+    for number in spread(numbers.tolist(), limit or len(numbers)):
         sample = opened[number]
         if isinstance(network, SHM):
             alpha = np.rint(find_matte(network, sample.image, max_side=max_side or MAX_SIDE).alpha * 255).astype(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...composer.base.arrays import spread
 from ...composer.base.errors import DatasetError, TrainingError
 from ...composer.dataset.dataset import Dataset, Sample, open_dataset
 from ..data.mix import Mix
@@ -20,7 +21,7 @@ from .config import Config
 from .judges import Judge, judge_of
 from .runtime import Runtime, StopRequest
 
-__all__ = ["Scores", "Validation", "ValidationSet", "open_validation_sets", "panel", "score", "spread"]
+__all__ = ["Scores", "Validation", "ValidationSet", "open_validation_sets", "panel", "score"]
 
 Array = NDArray[np.uint8]
 
@@ -85,12 +86,6 @@ def open_validation_sets(mix: Mix, config: Config) -> list[ValidationSet]:
     if sets:
         deciding_score(settings.best, sets, judge_of(config).errors)
     return sets
-
-
-def spread(numbers: Sequence[int], limit: int) -> list[int]:
-    """Pick at most `limit` composites, evenly."""
-    count = min(limit, len(numbers))
-    return [numbers[int((i + 0.5) * len(numbers) / count)] for i in range(count)]
 
 
 def deciding_score(best: str, sets: Sequence[ValidationSet], errors: Sequence[str]) -> tuple[ValidationSet, str]:
