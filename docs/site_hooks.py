@@ -1,4 +1,4 @@
-"""Site hooks: what mkdocs does beyond its plugins: the README as first page, references, links out of docs/."""
+"""Site hooks: what mkdocs does beyond its plugins: the README as first page, references, no links out of docs/."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import atexit
 import re
 import shutil
 import tempfile
-import tomllib
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -23,12 +22,6 @@ COMMANDS = {
     "matting-export": "matting_compose.trainer.commands:export",
 }
 PACKAGES = ("matting_compose.composer", "matting_compose.trainer")
-
-
-def repository() -> str:
-    """Return where the source lies: pyproject.toml says it once."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return str(project["urls"]["Source"])
 
 
 @event_priority(100)  # before the plugin looks where it is to search
@@ -81,9 +74,9 @@ def python_reference() -> str:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let links to files beside docs/ lead to the repository; of the README's, those to files beside it."""
+    """Leave out links to files beside docs/, of the README's to those beside it: a site does not have them."""
     markdown = markdown.replace("](../README.md", "](index.md").replace("](../../README.md", "](../index.md")
     depth = r"\.\./" * (page.file.src_uri.count("/") + 1)
     if page.file.src_uri == "index.md":
         depth = r"(?!https?:|(?:how-to/)?[a-z0-9-]+\.(?:md|jpg)[)#])"
-    return re.sub(rf"\]\({depth}([^)#]+)", rf"]({repository()}/blob/main/\1", markdown)
+    return re.sub(rf"\[([^\]]+)\]\({depth}[^)#]+(?:#[^)]*)?\)", r"\1", markdown)
