@@ -80,3 +80,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if page.file.src_uri == "index.md":
         depth = r"(?!https?:|(?:how-to/)?[a-z0-9-]+\.(?:md|jpg)[)#])"
     return re.sub(rf"\[([^\]]+)\]\({depth}[^)#]+(?:#[^)]*)?\)", r"\1", markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Show commands' examples line by line, and no default where there is none: the plugin has neither right."""
+    if page.file.src_uri != "reference/commands.md":
+        return html
+    html = re.sub(r"<p>Examples:\n(.*?)</p>", r"<p>Examples:</p>\n<pre><code>\1</code></pre>", html, flags=re.DOTALL)
+    return html.replace("<code>Sentinel.UNSET</code>", "")

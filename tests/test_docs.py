@@ -335,6 +335,8 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert "From a few hundred hand-made mattes" in (site / "index.html").read_text(encoding="utf-8")
     commands, python = ((site / "reference" / name / "index.html").read_text() for name in ("commands", "python"))
     assert all(text in commands for text in ("matting-compose convert", "--dry-run", "matting-evaluate"))
+    assert "<pre><code>  matting-compose convert dataset -o pictures --to png" in commands
+    assert "Sentinel" not in commands
     assert all(text in python for text in ("open_dataset", "load_network", "MattingNetwork", "Parameters"))
 
 
