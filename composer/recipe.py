@@ -125,6 +125,12 @@ class DimForegrounds(ForegroundTable):
     )
 
 
+DrawnCount = Annotated[int, Field(ge=1, le=10**6)]  # each takes a line in a list
+
+
+DrawnSide = Annotated[int, Field(ge=1, le=10_000)]  # px; pictures in files have some 120 megapixels at most
+
+
 class ProceduralForegrounds(ForegroundTable):
     """Foregrounds drawn from noise and strokes, with exact alphas: no files at all."""
 
@@ -133,8 +139,8 @@ class ProceduralForegrounds(ForegroundTable):
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = Field(
         default=("hair", "fur", "lace", "leaves", "glass", "smoke", "motion", "solid"), description="drawn in turn"
     )
-    count: PositiveInt = 48
-    sides: tuple[PositiveInt, PositiveInt] = (448, 640)
+    count: DrawnCount = 48
+    sides: tuple[DrawnSide, DrawnSide] = (448, 640)
 
 
 class PhotographTable(BackgroundTable):
@@ -179,8 +185,8 @@ class ProceduralBackgrounds(BackgroundTable):
     """Backgrounds drawn from noise and strokes: no files at all."""
 
     layout: Literal["procedural"]
-    count: PositiveInt = 64
-    sides: tuple[PositiveInt, PositiveInt] = (512, 768)
+    count: DrawnCount = 64
+    sides: tuple[DrawnSide, DrawnSide] = (512, 768)
 
 
 class Pairing(Table):

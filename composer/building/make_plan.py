@@ -14,7 +14,7 @@ import numpy as np
 from ..base.errors import PlanError, SourceError
 from ..base.workers import run_in_processes
 from ..compositing.trimaps import Trimap, soft_share
-from ..dataset.documents import Split
+from ..dataset.documents import MOST_COMPOSITES, Split
 from ..dataset.packings import load_packing
 from ..recipe import ForegroundTable, Recipe
 from ..recipe import Split as SplitTable
@@ -63,6 +63,11 @@ def make_plan(recipe: Recipe, shape: tuple[int, int] | None = None) -> Plan:
     entries, sizes, excluded = _select(layout, recipe)
     backgrounds, unfit = select_backgrounds(recipe)
     counts = tuple(variant_count(recipe, recipe.foreground_tables[entry.table]) for entry in entries)
+    if (planned := sum(counts)) > MOST_COMPOSITES:
+        raise PlanError(
+            f"{len(entries):,} foregrounds × {recipe.variants:,} variants: {planned:,} composites, and a dataset has"
+            f" {MOST_COMPOSITES:,} at most; take fewer variants, or several datasets"
+        )
     wanted = sum(composed_counts(entries, counts))
     if wanted and not backgrounds:
         left_out = f" ({len(unfit):,} were left out, {unfit[0][0]} because it is {unfit[0][1]})" if unfit else ""

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import Pictures, call, photograph, save
 from matting_compose.composer import open_dataset
-from matting_compose.composer.base.errors import BuildError, PlanError
+from matting_compose.composer.base.errors import BuildError, PlanError, RecipeError
 from matting_compose.composer.building.make_plan import make_plan
 from matting_compose.composer.building.plan import PLAN, Plan
 from matting_compose.composer.building.resume import plan_build
@@ -142,6 +142,16 @@ def test_what_does_not_add_up_is_said(pictures: Pictures, overrides: list[str], 
     """A plan that cannot be is refused before anything is rendered."""
     with pytest.raises(PlanError, match=message):
         plan(pictures, *overrides)
+
+
+def test_what_no_dataset_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe of a line asks for no trillion pictures, and none as large as a house."""
+    for override in ("foregrounds.count=999999999999", "backgrounds.count=999999999999", "foregrounds.sides=[1,99999]"):
+        with pytest.raises(RecipeError, match="expected at most"):
+            load_recipe("demo", [override])
+    monkeypatch.setattr("matting_compose.composer.building.make_plan.MOST_COMPOSITES", 11)
+    with pytest.raises(PlanError, match="3 foregrounds × 4 variants: 12 composites, and a dataset has 11 at most"):
+        make_plan(load_recipe("demo", ["foregrounds.count=3", "variants=4"]))
 
 
 def test_names_that_clash_are_refused(pictures: Pictures) -> None:

@@ -38,6 +38,9 @@ CONFIGS = configs.__name__
 Positive = Annotated[float, Field(gt=0)]
 
 
+Rate = Annotated[float, Field(gt=0, le=1000)]  # in float32 it overflows, some time
+
+
 NotNegative = Annotated[float, Field(ge=0)]
 
 
@@ -118,14 +121,14 @@ class OptimiserTable(Table):
     """How the weights move."""
 
     name: Literal["adam", "adamw"] = "adam"
-    rate: Positive = Field(default=1e-5, description="the learning rate")
-    factors: dict[str, Positive] = Field(
+    rate: Rate = Field(default=1e-5, description="the learning rate")
+    factors: dict[str, Rate] = Field(
         default={}, description="of the rate, for parts by the beginnings of their names: {encoder = 0.1}"
     )
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: NonNegativeInt = Field(default=0, description="steps in which the rate rises from nothing")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    decay: NotNegative = Field(default=0.0, description="weight decay")
+    decay: Annotated[float, Field(ge=0, le=1000)] = Field(default=0.0, description="weight decay")
     clip: NotNegative = Field(default=0.0, description="the gradient's largest norm; 0 leaves it")
     accumulate: PositiveInt = Field(default=1, description="batches to a step")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
@@ -168,7 +171,7 @@ class Config(Table):
     """How to train."""
 
     steps: PositiveInt = 100_000
-    seed: NonNegativeInt = 431
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 431
     precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
         default="float32", description="auto: bf16 where the device multiplies it itself, else float32; kept by the run"
     )
