@@ -63,6 +63,43 @@ def test_tiles_equal_the_whole_picture(decoder: str, size: tuple[int, int]) -> N
     np.testing.assert_allclose(predict_alpha(network, image, trimap, tile=512), whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("decoder", ["unpool", "resize"])
+def test_tiles_are_cut_to_what_is_unknown(decoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two specks far apart: the whole picture's alpha, of a part of its pixels."""
+    seen = []
+    own = predict._network_alpha
+    image, trimap = picture(900, 37)
+    trimap[:] = 255
+    trimap[300:], trimap[20:31, 30:35], trimap[890, 30:] = 0, 128, 128
+    network = lively(decoder=decoder)
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "bounded", False)
+        whole = predict_alpha(network, image, trimap)
+    monkeypatch.setattr(predict, "_network_alpha", lambda *a: seen.append(a[2].size) or own(*a))
+    np.testing.assert_allclose(predict_alpha(network, image, trimap), whole, atol=1e-5)
+    assert len(seen) == 2
+    assert sum(seen) < trimap.size / 2
+
+
+@pytest.mark.parametrize(("stride", "context", "tile"), [(16, 176, 512), (1, 0, 17), (3, 4, 30)])
+def test_boxes_cover_all_that_is_wanted(stride: int, context: int, tile: int) -> None:
+    """Each wanted pixel once, with its context, in tiles that start at multiples of the stride."""
+    rng = np.random.default_rng(0)
+    for size in ((1, 1), (90, 41), (60 * stride, 70)):
+        wanted = rng.random(size) < rng.choice([0, 0.001, 0.01, 0.5])
+        count = np.zeros(size, int)
+        for (top, bottom, left, right), (rows, columns) in predict._boxes(wanted, tile, stride, context):
+            count[top:bottom, left:right] += 1
+            assert rows.start % stride == columns.start % stride == 0
+            assert max(rows.stop - rows.start, columns.stop - columns.start) <= tile
+            assert 0 <= rows.start <= max(0, top - context)
+            assert 0 <= columns.start <= max(0, left - context)
+            assert min(bottom + context, size[0]) <= rows.stop <= size[0]
+            assert min(right + context, size[1]) <= columns.stop <= size[1]
+        assert (count[wanted] == 1).all()
+        assert count.max(initial=0) <= 1
+
+
 def test_small_pictures_are_the_networks_own() -> None:
     """One tile is the network and the fusion, nothing else."""
     network = lively()

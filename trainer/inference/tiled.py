@@ -2,14 +2,15 @@
 
 A picture that is larger than a tile is matted tile by tile. Tiles start at multiples of the network's stride, so that
 they pool the same windows as the whole picture does, and what is nearer to a tile's inner edge than the network sees is
-thrown away. With batch normalisation the result is therefore the whole picture's, to float32's rounding. With group
-normalisation a tile is normalised by itself; there the tiles differ slightly and are blended into one another.
+thrown away. Where nothing farther off counts, the result is therefore the whole picture's, to float32's rounding, and
+tiles are cut to what is unknown. Elsewhere, as under group normalisation, which normalises a tile by itself, tiles
+differ slightly, lie evenly, and are blended into one another.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,6 +47,9 @@ TILE: Final = 1024  # px, the default; MNet at full width then takes about 2 GB
 
 
 SMALLEST_TILE: Final = 512  # px; below, most of a tile is context
+
+
+Box = tuple[int, int, int, int]  # top, bottom, left, right
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,6 @@ def _overlap(network: MattingNetwork) -> int:
 def _tiled(network: MattingNetwork, image: Picture, trimap: Picture, tile: int) -> Matte:
     if network.context is None:
         tile = max(trimap.shape)
-    # Where nothing unknown would be kept, the trimap has the answer.
     alpha = blend_tiles(network, trimap == UNKNOWN, tile, lambda at: _network_alpha(network, image[at], trimap[at]))
     return known_from(trimap, alpha)
 
@@ -135,7 +138,7 @@ def _tiled(network: MattingNetwork, image: Picture, trimap: Picture, tile: int) 
 def blend_tiles(
     network: MattingNetwork, wanted: NDArray[np.bool_], tile: int, make: Callable[[tuple[slice, slice]], Matte]
 ) -> Matte:
-    """Make an alpha, (H, W) float32, of overlapping tiles; 0 in those where nothing is wanted.
+    """Make an alpha, (H, W) float32, of overlapping tiles; anything, in 0..1, where nothing is wanted.
 
     Parameters
     ----------
@@ -148,6 +151,11 @@ def blend_tiles(
         Makes the alpha of a tile, given as the slices of its rows and columns.
     """
     alpha = np.zeros(wanted.shape, np.float32)
+    if network.bounded and network.context is not None:
+        for (top, bottom, left, right), there in _boxes(wanted, tile, network.stride, network.context):
+            y, x = there[0].start, there[1].start
+            alpha[top:bottom, left:right] = make(there)[top - y : bottom - y, left - x : right - x]
+        return alpha
     rows, columns = (_spans(length, tile, network.stride, _overlap(network)) for length in wanted.shape)
     for row in rows:
         for column in columns:
@@ -178,6 +186,62 @@ def _spans(length: int, tile: int, stride: int, overlap: int) -> list[Span]:
             weights[len(weights) - context - BLEND : len(weights) - context] = 1 - ramp
         spans.append(Span(start, stop, weights))
     return spans
+
+
+def _boxes(
+    wanted: NDArray[np.bool_], tile: int, stride: int, context: int
+) -> Iterator[tuple[Box, tuple[slice, slice]]]:
+    """Cover what is wanted, (H, W) bool, with boxes, px, and say what has to be seen for each: at most a tile."""
+    height, width = (math.ceil(length / stride) for length in wanted.shape)
+    whole = np.zeros((height * stride, width * stride), bool)
+    whole[: wanted.shape[0], : wanted.shape[1]] = wanted
+    cells = np.asarray(whole.reshape(height, stride, width, stride).any(axis=(1, 3)))
+    margin = math.ceil(context / stride)
+    if (box := _shrunk(cells, (0, height, 0, width))) is None:
+        return
+    for top, bottom, left, right in _cover(cells, box, max(1, tile // stride - 2 * margin), margin):
+        rows, columns = (
+            slice(max(0, first - margin) * stride, min((last + margin) * stride, length))
+            for first, last, length in zip((top, left), (bottom, right), wanted.shape, strict=True)
+        )
+        kept = top * stride, min(bottom * stride, rows.stop), left * stride, min(right * stride, columns.stop)
+        yield kept, (rows, columns)
+
+
+def _cover(cells: NDArray[np.bool_], box: Box, side: int, margin: int) -> list[Box]:
+    """Cover what a box has with boxes of at most `side` cells: cut it in two where boxes and margins are then least."""
+    top, bottom, left, right = box
+    fits = bottom - top <= side and right - left <= side
+    least, best = _cost(cells.shape, box, side, margin) if fits else math.inf, [box]
+    cuts = [((top, y, left, right), (y, bottom, left, right)) for y in range(top + 1, bottom)]
+    cuts += [((top, bottom, left, x), (top, bottom, x, right)) for x in range(left + 1, right)]
+    for halves in cuts:
+        parts = [part for half in halves if (part := _shrunk(cells, half))]
+        cost = sum(_cost(cells.shape, part, side, margin) for part in parts)
+        if cost < least:
+            least, best = cost, parts
+    return best if best == [box] else [small for part in best for small in _cover(cells, part, side, margin)]
+
+
+def _shrunk(cells: NDArray[np.bool_], box: Box) -> Box | None:
+    """Shrink a box to what it has; None where that is nothing."""
+    top, bottom, left, right = box
+    there = cells[top:bottom, left:right]
+    rows, columns = np.flatnonzero(there.any(axis=1)), np.flatnonzero(there.any(axis=0))
+    if not rows.size:
+        return None
+    return top + int(rows[0]), top + int(rows[-1]) + 1, left + int(columns[0]), left + int(columns[-1]) + 1
+
+
+def _cost(shape: tuple[int, ...], box: Box, side: int, margin: int) -> int:
+    """Count the cells that are seen for a box, of one that is too large as if it were cut evenly."""
+    cost = 1
+    for first, last, length in zip(box[::2], box[1::2], shape, strict=True):
+        if last - first <= side:
+            cost *= min(last + margin, length) - max(first - margin, 0)
+        else:
+            cost *= last - first + 2 * margin * math.ceil((last - first) / side)
+    return cost
 
 
 @torch.inference_mode()

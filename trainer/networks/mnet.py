@@ -105,6 +105,7 @@ class MNet(MattingNetwork):
         _check_choice("norm", norm, get_args(Norm))
         _check_choice("output", output, get_args(Output))
         self.config = {"width": width, "decoder": decoder, "norm": norm, "output": output}
+        self.bounded = norm == "batch"  # a group's mean is the whole tile's
         self.encoder = nn.ModuleList()
         self.decoder = nn.ModuleList()
         channels = 3 + len(MASKS)
@@ -122,6 +123,9 @@ class MNet(MattingNetwork):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict alpha, ``(N, 1, H, W)`` in 0..1, from a `network.network_input`, ``(N, 6, H, W)``."""
+        if self.config["decoder"] == "resize" and not self.training:
+            # A third quicker on CPUs. Not to unpool: of equals, as in flat areas, rounding would choose the maximum.
+            x = x.contiguous(memory_format=torch.channels_last)
         blocks = list(self.encoder)
         skips: list[tuple[Tensor, Tensor]] = []
         for block in blocks[:-1]:

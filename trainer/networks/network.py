@@ -40,6 +40,8 @@ class MattingNetwork(nn.Module):
     context : int or None
         px. How far an output pixel sees: tiles overlap by twice as much. None where it sees the whole picture, which
         is then never cut into tiles.
+    bounded : bool
+        Whether nothing beyond the context counts at all, so that tiles may be cut to what is unknown.
     planes : int
         Of the image that it reads: RGB, and more of them where mattes lie beside it.
     any_size : bool
@@ -70,6 +72,7 @@ class MattingNetwork(nn.Module):
 
     stride: ClassVar[int] = 32
     context: ClassVar[int | None] = None
+    bounded: bool = False
     planes: ClassVar[int] = 3
     any_size: ClassVar[bool] = False
     needs_trimap: ClassVar[bool] = True
