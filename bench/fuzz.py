@@ -2,7 +2,7 @@
 
     python bench/fuzz.py picture shard --seconds 300 --out fuzzed
 
-Without names: all targets (see targets.py). With atheris (pip install "matting-compose[fuzz]") mutations are guided by
+Without names: all targets (see targets.py). With atheris (pip install ".[fuzz]") mutations are guided by
 the Python lines they reach, each target in a process of its own; without it, they are blind. A finding (an error that
 is no MattingComposeError, a crash, too much memory or time) is written to OUT/findings, and the exit code is 1.
 """
