@@ -26,7 +26,7 @@ from ..base.storage import cache_locally, list_sizes, resolve_path
 from .array_reader import Memory
 from .documents import INDEX, FailureRecord, Settings, ShardRecord, load_index
 from .reader import ShardReader
-from .rows import UNKNOWN, Row, Window
+from .rows import UNKNOWN, Row, Window, from_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -279,7 +279,7 @@ class Dataset(Sequence[Sample]):
     def row(self, number: int) -> Row:
         """Return a composite's row; no pixels are read."""
         shard, position = self.locate(number)
-        return self.reader(shard).rows[position]
+        return self.reader(shard).row(position)
 
     def rows(self) -> Iterator[Row]:
         """Yield every row, in order."""
@@ -289,18 +289,25 @@ class Dataset(Sequence[Sample]):
     def read_rows(self, skip: Collection[str] = (), on_progress: OnProgress | None = None) -> dict[int, Row]:
         """Read the rows of all shards but those to `skip`, by their composites' numbers."""
         rows: dict[int, Row] = {}
+        for numbers, table in self.read_tables(skip, on_progress):
+            rows |= zip(numbers, from_table(table), strict=True)
+        return rows
+
+    def read_tables(
+        self, skip: Collection[str] = (), on_progress: OnProgress | None = None
+    ) -> Iterator[tuple[range, NDArray[np.void]]]:
+        """Yield the tables of all shards but those to `skip`, with their composites' numbers; see `docs/format.md`."""
         for shard, record in enumerate(self.shards):
             if record.file not in skip:
-                rows |= dict(enumerate(self.reader(shard).rows, self._starts[shard]))
+                yield range(self._starts[shard], self._starts[shard + 1]), self.reader(shard).table
             if on_progress:
                 on_progress(Progress("tables", shard + 1, len(self.shards)))
-        return rows
 
     def read_mask(self, number: int, name: Literal["trimap", "alpha"]) -> UInt8Array:
         """Read a composite's trimap or alpha without its colours, (H, W) uint8: a hundredth of the work."""
         shard, position = self.locate(number)
         reader = self.reader(shard)
-        return reader.read_mask(reader.rows[position], name)
+        return reader.read_mask(reader.row(position), name)
 
     def locate(self, number: int) -> tuple[int, int]:
         """Return which shard composite `number` lies in, and at which row of its table.
@@ -357,10 +364,10 @@ class Dataset(Sequence[Sample]):
         if reader.header.plan_sha256 != self.plan_sha256:
             reader.close()
             raise DatasetError(f"{record.file}: belongs to another dataset; build again to restore it")
-        if len(reader.rows) != record.composites:
+        if len(reader.table) != record.composites:
             reader.close()
             raise DatasetError(
-                f"{record.file}: has {len(reader.rows):,} composites, but {INDEX} says {record.composites:,};"
+                f"{record.file}: has {len(reader.table):,} composites, but {INDEX} says {record.composites:,};"
                 " `inspect --verify` tells which is wrong"
             )
         return reader

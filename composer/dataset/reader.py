@@ -7,9 +7,10 @@ in the file: h5py's one lock is held for a copy only, and no filter can fail in 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +35,7 @@ from .rows import (
     Parts,
     Row,
     Window,
+    from_table,
     read_table,
 )
 
@@ -68,8 +70,10 @@ class ShardReader:
     ----------
     header : Header
         What it is part of, and how it is decoded.
+    table : structured array
+        Its composites, a row each.
     rows : list of Row
-        Its composites.
+        The same as values, made when they are asked for.
 
     Raises
     ------
@@ -91,7 +95,7 @@ class ShardReader:
         try:
             self.header = _read_header(self._file, path.name)
             self._codecs = self.header.codecs()
-            self.rows = read_table(open_table(self._file, "samples"), size)
+            self.table = read_table(open_table(self._file, "samples"), size)
             early = not self._file.id.links.exists(TILE_TABLE.encode())
             self._tiles = None if early else _read_tile_table(open_table(self._file, TILE_TABLE), size)
         except DAMAGE as error:
@@ -101,6 +105,16 @@ class ShardReader:
             self._file.close()
             raise
         self._groups: dict[int, dict[str, ArrayReader]] = {}
+        self._arrays: dict[tuple[int, str], ArrayReader] = {}
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """Its composites."""
+        return from_table(self.table)
+
+    def row(self, position: int) -> Row:
+        """Return one composite's row, without making all others."""
+        return self.rows[position] if "rows" in self.__dict__ else from_table(self.table[position : position + 1])[0]
 
     def __enter__(self) -> ShardReader:
         return self
@@ -175,9 +189,10 @@ class ShardReader:
     def read_mask(self, row: Row, name: Literal["trimap", "alpha"]) -> UInt8Array:
         """Read a composite's trimap or alpha alone, (H, W) uint8. Raise DatasetError where it is damaged."""
         with self._explain_damage(row):
-            return self._group_of(row)[name].read(
-                row.position if name == "trimap" else None, (0, 0, row.height, row.width)
-            )
+            array = self._arrays.get((row.group, name)) or self._open(row.group, (name,))[name]  # no others are needed
+            if (row.height, row.width) != array.size:
+                raise ValueError(f"its row says {row.height}×{row.width} px, its {name} has {array.size}")
+            return array.read(row.position if name == "trimap" else None, (0, 0, row.height, row.width))
 
     def find_pixel(self, row: Row, value: int, ys: Sequence[int], xs: Sequence[int]) -> tuple[int, int] | None:
         """Return the first of some px (y, x) of which a composite's trimap has this value; None where none has."""
@@ -237,17 +252,26 @@ class ShardReader:
         """Return the arrays of a group, open, by name."""
         arrays = self._groups.get(number)
         if arrays is None:
-            group, descriptor = open_group(self._file, number), self._file.id.get_vfd_handle()
-            arrays = {}
-            for name, kind in self.header.arrays(_is_composed(group)).items():
+            arrays = self._open(number)
+            if len({array.size for array in arrays.values()}) > 1:
+                raise ValueError(f"the arrays of group {number} are of several sizes")
+            self._groups[number] = arrays
+        return arrays
+
+    def _open(self, number: int, names: Collection[str] = ()) -> dict[str, ArrayReader]:
+        """Open arrays of a group, all unless some are named, each once."""
+        group, descriptor = open_group(self._file, number), self._file.id.get_vfd_handle()
+        arrays = {}
+        for name, kind in self.header.arrays(_is_composed(group)).items():
+            if names and name not in names:
+                continue
+            if (number, name) not in self._arrays:
                 memory = None if kind.stacked else self._memory
                 if name == "trimap" and not self._codecs.mask.bare:
                     memory = self._recent
                 stored = open_array(group, name, kind.codec, kind.tile, stacked=kind.stacked)
-                arrays[name] = ArrayReader(stored, kind.codec, self._tiles_of(stored), descriptor, memory)
-            if len({array.size for array in arrays.values()}) > 1:
-                raise ValueError(f"the arrays of group {number} are of several sizes")
-            self._groups[number] = arrays
+                self._arrays[number, name] = ArrayReader(stored, kind.codec, self._tiles_of(stored), descriptor, memory)
+            arrays[name] = self._arrays[number, name]
         return arrays
 
 

@@ -324,8 +324,8 @@ def from_table(table: NDArray[np.void]) -> list[Row]:
 _ROW_FIELDS = tuple(field.name for field in fields(Row) if field.name not in _PARTS)
 
 
-def read_table(dataset: h5py.Dataset, most: int) -> list[Row]:
-    """Read a shard's table.
+def read_table(dataset: h5py.Dataset, most: int) -> NDArray[np.void]:
+    """Read a shard's table, of which `from_table` makes rows.
 
     Parameters
     ----------
@@ -337,7 +337,8 @@ def read_table(dataset: h5py.Dataset, most: int) -> list[Row]:
     Raises
     ------
     ValueError
-        It declares more, or columns of other kinds than `to_table` makes: pointers in place of texts are not followed.
+        It declares more, or columns of other kinds than `to_table` makes: pointers in place of texts are not followed;
+        or a text is no UTF-8.
     """
     columns = dataset.dtype  # h5py makes it anew each time
     kinds = {name: columns[name].kind for name in [*_ROW_FIELDS, *(n for n in _USUAL if n in (columns.names or ()))]}
@@ -347,7 +348,11 @@ def read_table(dataset: h5py.Dataset, most: int) -> list[Row]:
         or any(kind not in _allowed_kinds(name) for name, kind in kinds.items())
     ):
         raise ValueError(f"a table of {dataset.size:,} rows, {columns}")
-    return from_table(dataset[()])
+    table: NDArray[np.void] = dataset[()]
+    for name in kinds:
+        if name in _TEXT:
+            b"\n".join(table[name].tolist()).decode()
+    return table
 
 
 def _allowed_kinds(name: str) -> str:

@@ -27,7 +27,7 @@ from ..dataset.dataset import Dataset, Sample, open_dataset
 from ..dataset.documents import FailureRecord
 from ..dataset.rows import Row
 from .panel import find_detail
-from .summary import Distribution, MaskFigures, Summary, make_summary, measure_masks
+from .summary import Columns, Distribution, MaskFigures, Summary, make_summary, measure_masks, read_columns
 from .summary_text import describe, list_lines
 
 CELLS = 480  # composites in the contact sheet, about: some 10 MB, which a phone still opens at once
@@ -106,10 +106,10 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
     """
     with closing(open_dataset(folder)) as dataset:
         missing = dataset.missing_shards()
-        rows = dataset.read_rows(missing, on_progress)
-        masks = measure_masks(dataset, rows, sample=None, on_progress=on_progress)
-        summary = make_summary(dataset, missing, rows, masks)
-        cells, foregrounds = _cells(dataset, rows, masks, on_progress)
+        columns = read_columns(dataset, missing, on_progress)
+        masks = measure_masks(dataset, columns, sample=None, on_progress=on_progress)
+        summary = make_summary(dataset, missing, columns, masks)
+        cells, foregrounds = _cells(dataset, columns, masks, on_progress)
     failures, more = _failures(dataset.failures)
     text = render_page(
         __package__,
@@ -130,31 +130,30 @@ def write_report(folder: str | Path, path: str | Path, *, on_progress: OnProgres
     return summary
 
 
-def choose_cells(rows: dict[int, Row], masks: MaskFigures) -> dict[int, list[str]]:
+def choose_cells(columns: Columns, masks: MaskFigures) -> dict[int, list[str]]:
     """Choose composites to show, by number, with why where they are worst cases: those come first.
 
-    A worst case is the worst composite of its foreground, so that one difficult foreground does not hide the others.
-    Then every foreground is shown, as often as there is room for, each time with another variant.
+    Of all, whose masks were read. A worst case is the worst composite of its foreground, so that one difficult
+    foreground does not hide the others. Then every foreground is shown, as often as there is room for, each time with
+    another variant.
     """
     chosen: dict[int, list[str]] = {}
-    numbers = [int(number) for number in masks.numbers]
-    by_unknown = [numbers[i] for i in np.argsort(masks.unknown, kind="stable")]
-    enlarged = sorted((n for n in numbers if rows[n].scale > 1), key=lambda n: -rows[n].scale)
+    numbers, foreground = columns.number, columns.foreground
+    by_unknown = np.argsort(masks.unknown, kind="stable")
+    by_scale = np.argsort(-columns.scale, kind="stable")
     kinds = {
         "largest unknown region": by_unknown[::-1],
         "smallest unknown region": by_unknown,
-        "strongest enlargement": enlarged,
+        "strongest enlargement": by_scale[columns.scale[by_scale] > 1],
     }
     for why, ordered in kinds.items():
-        first: dict[str, int] = {}
-        for number in ordered:
-            first.setdefault(rows[number].foreground, number)
-        for number in list(first.values())[:WORST]:
+        first = np.sort(np.unique(foreground[ordered], return_index=True)[1])[:WORST]
+        for number in numbers[ordered[first]].tolist():
             chosen.setdefault(number, []).append(why)
     variants: dict[str, list[int]] = defaultdict(list)
-    for number in numbers:
+    for number, which in zip(numbers.tolist(), foreground.tolist(), strict=True):
         if number not in chosen:
-            variants[rows[number].foreground].append(number)
+            variants[columns.names[which]].append(number)
     each = max(1, (CELLS - len(chosen)) // max(len(variants), 1))
     for number, (_, own) in enumerate(sorted(variants.items())):
         count = min(each, len(own))
@@ -165,15 +164,16 @@ def choose_cells(rows: dict[int, Row], masks: MaskFigures) -> dict[int, list[str
 
 
 def _cells(
-    dataset: Dataset, rows: dict[int, Row], masks: MaskFigures, on_progress: OnProgress | None
+    dataset: Dataset, columns: Columns, masks: MaskFigures, on_progress: OnProgress | None
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, dict[str, str]]]]:
     """Make the contact sheet's data: a cell per composite, and what all cells of a group share."""
-    chosen = choose_cells(rows, masks)
-    unknown = dict(zip((int(number) for number in masks.numbers), masks.unknown, strict=True))
+    chosen = choose_cells(columns, masks)
+    in_order = sorted(chosen)  # of the shards, so that each is opened once
+    unknown = masks.unknown[np.searchsorted(masks.numbers, in_order)].tolist()
     cells: dict[int, dict[str, Any]] = {}
     foregrounds: dict[str, dict[str, dict[str, str]]] = {}
     details: dict[str, Window] = {}
-    for done, number in enumerate(sorted(chosen), 1):  # in the order of the shards, each opened once
+    for done, (number, share) in enumerate(zip(in_order, unknown, strict=True), 1):
         sample = dataset[number]
         row = sample.row
         group = str(row.group)
@@ -188,10 +188,10 @@ def _cells(
             "group": group,
             "index": number,
             "why": chosen[number],
-            "unknown": round(float(unknown[number]), 5),
+            "unknown": round(share, 5),
             "scale": row.scale,
             **_own_pictures(sample, details[group]),
-            "facts": _facts(row, number, split, float(unknown[number])),
+            "facts": _facts(row, number, split, share),
         }
         if on_progress:
             on_progress(Progress("pictures", done, len(chosen)))

@@ -7,11 +7,11 @@ Shares are of a composite's pixels. What counts as opaque or clear is the recipe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from ..compositing.blending import STRONG_ENLARGEMENT
 from ..dataset.card import SourceNote, source_notes
 from ..dataset.dataset import Dataset, open_dataset
 from ..dataset.documents import TrimapSettings
-from ..dataset.rows import UNKNOWN, Row
+from ..dataset.rows import UNKNOWN
 
 SAMPLE = 2_000  # composites whose masks are looked at unless all are asked for: shares are then right within a per cent
 
@@ -195,6 +195,42 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """What is looked at in the tables of all shards that are there: 37 bytes a composite.
+
+    Attributes
+    ----------
+    number : (N,) int64
+        The composites', ascending.
+    height, width, erode, dilate, group, scale : (N,)
+        As in their rows.
+    composed : (N,) bool
+        Whether each is a composite, and no picture as it is.
+    foreground : (N,) int32
+        Which of `names`.
+    names : list of str
+        Foregrounds' keys.
+    """
+
+    number: NDArray[np.int64]
+    height: NDArray[np.uint32]
+    width: NDArray[np.uint32]
+    erode: NDArray[np.uint16]
+    dilate: NDArray[np.uint16]
+    group: NDArray[np.uint32]
+    scale: NDArray[np.float64]
+    composed: NDArray[np.bool_]
+    foreground: NDArray[np.int32]
+    names: list[str]
+
+
+_COLUMNS: Final = np.dtype(
+    [("number", "i8"), ("height", "u4"), ("width", "u4"), ("erode", "u2"), ("dilate", "u2"), ("group", "u4"),
+     ("scale", "f8"), ("composed", "?"), ("foreground", "i4")]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
 class MaskFigures:
     """What was measured on masks.
 
@@ -241,34 +277,53 @@ def summarise(folder: str | Path, *, full: bool = False, on_progress: OnProgress
     """
     with closing(open_dataset(folder)) as dataset:
         missing = dataset.missing_shards()
-        rows = dataset.read_rows(missing, on_progress)
-        masks = measure_masks(dataset, rows, sample=None if full else SAMPLE, on_progress=on_progress)
-        return make_summary(dataset, missing, rows, masks)
+        columns = read_columns(dataset, missing, on_progress)
+        masks = measure_masks(dataset, columns, sample=None if full else SAMPLE, on_progress=on_progress)
+        return make_summary(dataset, missing, columns, masks)
+
+
+def read_columns(dataset: Dataset, missing: Collection[str], on_progress: OnProgress | None = None) -> Columns:
+    """Read what is looked at in the tables of all shards but the missing ones."""
+    known: dict[bytes, int] = {}
+    parts = [np.empty(0, _COLUMNS)]
+    for numbers, table in dataset.read_tables(missing, on_progress):
+        part = np.empty(len(table), _COLUMNS)
+        for name in ("height", "width", "erode", "dilate", "group", "scale"):
+            part[name] = table[name]
+        part["number"] = numbers
+        part["composed"] = table["background"] != b""
+        keys, which = np.unique(table["foreground"], return_inverse=True)
+        part["foreground"] = np.array([known.setdefault(key, len(known)) for key in keys.tolist()], np.int32)[which]
+        parts.append(part)
+    together = np.concatenate(parts)
+    columns: dict[str, Any] = {name: np.ascontiguousarray(together[name]) for name in _COLUMNS.names or ()}
+    return Columns(**columns, names=[key.decode() for key in known])
 
 
 def measure_masks(
-    dataset: Dataset, rows: dict[int, Row], *, sample: int | None, on_progress: OnProgress | None = None
+    dataset: Dataset, columns: Columns, *, sample: int | None, on_progress: OnProgress | None = None
 ) -> MaskFigures:
     """Read the trimaps of composites, and their foregrounds' alphas once each.
 
     Parameters
     ----------
-    rows : dict of int to Row
-        Of the composites that can be read, by number.
+    columns : Columns
+        Of the composites that can be read.
     sample : int or None
         How many to read, drawn evenly; None for all.
     """
-    numbers = np.fromiter(rows, np.int64, len(rows))
+    numbers, groups = columns.number, columns.group
     if sample is not None and sample < len(numbers):
         # Always the same ones, so that two summaries of one dataset agree.
-        numbers = np.sort(np.random.default_rng(0).choice(numbers, sample, replace=False))
+        chosen = np.sort(np.random.default_rng(0).choice(len(numbers), sample, replace=False))
+        numbers, groups = numbers[chosen], groups[chosen]
     unknown = np.empty(len(numbers))
     alphas: dict[int, AlphaShares] = {}
-    for i, number in enumerate(numbers.tolist()):
-        row = rows[number]
-        unknown[i] = np.count_nonzero(dataset.read_mask(number, "trimap") == UNKNOWN) / (row.height * row.width)
-        if row.group not in alphas:
-            alphas[row.group] = _alpha_shares(dataset.read_mask(number, "alpha"), dataset.settings.trimap)
+    for i, (number, group) in enumerate(zip(numbers.tolist(), groups.tolist(), strict=True)):
+        trimap = dataset.read_mask(number, "trimap")
+        unknown[i] = np.count_nonzero(trimap == UNKNOWN) / trimap.size
+        if group not in alphas:
+            alphas[group] = _alpha_shares(dataset.read_mask(number, "alpha"), dataset.settings.trimap)
         if on_progress:
             on_progress(Progress("masks", i + 1, len(numbers)))
     return MaskFigures(numbers, unknown, alphas)
@@ -279,16 +334,14 @@ def _alpha_shares(alpha: UInt8Array, settings: TrimapSettings) -> AlphaShares:
     return AlphaShares(opaque / alpha.size, clear / alpha.size, (alpha.size - opaque - clear) / alpha.size)
 
 
-def make_summary(dataset: Dataset, missing: tuple[str, ...], rows: dict[int, Row], masks: MaskFigures) -> Summary:
+def make_summary(dataset: Dataset, missing: tuple[str, ...], columns: Columns, masks: MaskFigures) -> Summary:
     """Put together what the index, the tables and the masks say."""
     index = dataset.metadata
-    table = list(rows.values())
-    heights, widths = np.array([row.height for row in table], int), np.array([row.width for row in table], int)
-    areas = heights * widths
+    areas = columns.height.astype(np.int64) * columns.width
     order = np.argsort(areas, kind="stable")
-    at = [int(order[i]) for i in (0, len(order) // 2, -1)] if table else []
-    smallest, median, largest = [(table[i].width, table[i].height) for i in at] or [(0, 0)] * 3
-    enlargement = np.maximum(1.0, [row.scale for row in table])
+    at = [order[i] for i in (0, len(order) // 2, -1)] if order.size else []
+    smallest, median, largest = [(int(columns.width[i]), int(columns.height[i])) for i in at] or [(0, 0)] * 3
+    enlargement = np.maximum(1.0, columns.scale)
     raw = int(areas.sum()) * (UNCOMPRESSED + (3 if dataset.background != "none" else 0))
     alphas = list(masks.alphas.values())
     return Summary(
@@ -301,7 +354,7 @@ def make_summary(dataset: Dataset, missing: tuple[str, ...], rows: dict[int, Row
         foregrounds=index.foregrounds,
         backgrounds=index.backgrounds,
         shards=len(index.shards),
-        as_they_are=sum(not row.composed for row in table),
+        as_they_are=int((~columns.composed).sum()),
         bytes=index.bytes,
         pixels=int(areas.sum()),
         packing_ratio=raw / index.bytes if index.bytes else 0.0,
@@ -309,12 +362,12 @@ def make_summary(dataset: Dataset, missing: tuple[str, ...], rows: dict[int, Row
         median=median,
         largest=largest,
         megapixels=Distribution.of(areas / 1e6),
-        erode=Distribution.of([row.erode for row in table], whole=True),
-        dilate=Distribution.of([row.dilate for row in table], whole=True),
+        erode=Distribution.of(columns.erode, whole=True),
+        dilate=Distribution.of(columns.dilate, whole=True),
         enlargement=Distribution.of(enlargement),
         enlarged=int((enlargement > 1).sum()),
         strongly_enlarged=int((enlargement > STRONG_ENLARGEMENT).sum()),
-        splits=_splits(dataset, rows),
+        splits=_splits(dataset, columns),
         failures=dict(sorted(Counter(failure.cause for failure in index.failures).items())),
         excluded=len(index.excluded),
         absent=missing,
@@ -333,11 +386,11 @@ def _mean(alphas: list[AlphaShares]) -> AlphaShares:
     return AlphaShares(*(float(figure) for figure in figures))
 
 
-def _splits(dataset: Dataset, rows: dict[int, Row]) -> dict[str, SplitCounts]:
+def _splits(dataset: Dataset, columns: Columns) -> dict[str, SplitCounts]:
     counts: dict[str, SplitCounts] = {}
     for split in dict.fromkeys(shard.split for shard in dataset.shards):
-        numbers = dataset.numbers(split).tolist()
-        foregrounds = {rows[number].foreground for number in numbers if number in rows}
+        numbers = dataset.numbers(split)
+        foregrounds = np.unique(columns.foreground[np.isin(columns.number, numbers, assume_unique=True)])
         shards = sum(shard.split == split for shard in dataset.shards)
         counts[split] = SplitCounts(len(foregrounds), len(numbers), shards)
     return counts
