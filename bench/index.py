@@ -4,8 +4,9 @@
 
 A plan of drawn pictures is made. Each of its shards gets a file of the right length with nothing in it, and the sidecar
 that rendering would write, with made-up digests. Then the build's own functions read the sidecars and write the index
-and the checksums, and another process opens the dataset, as every reader does. Each step is a process of its own, whose
-largest size is noted. Pictures are not looked for, and no contact sheet is drawn. Needs Linux.
+and the checksums, and another process opens the dataset, as every reader does. At last all is verified, with the plan
+and without, but for the shards themselves: each is taken to be as it was planned. Each step is a process of its own,
+whose largest size is noted. Pictures are not looked for, and no contact sheet is drawn. Needs Linux.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from matting_compose.composer.building.plan import PLAN, Plan
 from matting_compose.composer.building.resume import committed_sidecars, keep_plan, plan_build
 from matting_compose.composer.dataset.dataset import open_dataset
 from matting_compose.composer.dataset.documents import INDEX
+from matting_compose.composer.inspection import verify as verification
+from matting_compose.composer.inspection.verify_shard import ShardResult, VerifyTask
 from matting_compose.composer.recipe import Recipe, load_recipe
 from memory import alone, resident
 
@@ -94,6 +97,23 @@ def look(out: Path, seed: int) -> list[Step]:
     return [begun, opened, trains, order]
 
 
+def prove(out: Path, planned: bool) -> list[Step]:
+    """Verify all but the shards themselves, with the plan or without."""
+
+    def as_planned(_: object, tasks: Iterable[VerifyTask], *__: object) -> Iterator[ShardResult]:
+        for task in tasks:
+            record = task.record
+            keys = [] if task.cells else [f"{record.file}_{number}" for number in range(record.composites)]
+            yield ShardResult(record.file, [], record.composites, keys, [], record.bytes, True)
+
+    verification.run_in_processes = as_planned
+    if not planned:
+        (out / PLAN).unlink()
+    begun, _ = step("imports, before the next", lambda: None)
+    proved, _ = step(f"verify, with{'' if planned else 'out'} a plan", lambda: verification.verify(out, jobs=1))
+    return [begun, proved]
+
+
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -111,10 +131,13 @@ def main() -> None:
         steps = alone(begin, recipe, out) + alone(finish, recipe, out)
         for _ in range(options.rounds):
             steps += alone(look, out, recipe.seed)
+        plan_bytes = (out / PLAN).stat().st_size
+        steps += alone(prove, out, True) + alone(prove, out, False)
         files = list((out / "shards").glob("*.json"))
         print(f"{recipe.variants * options.foregrounds:,} composites in {len(files):,} shards; {os.cpu_count()} cores")
         print(f"sidecars: {sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
-        for file in (PLAN, INDEX, "SHA256SUMS"):
+        print(f"{PLAN}: {plan_bytes / 1e6:.2f} MB")
+        for file in (INDEX, "SHA256SUMS"):
             print(f"{file}: {(out / file).stat().st_size / 1e6:.2f} MB")
     print("| | wall, s | processor, s | MB at most |")
     print("|---" * 4 + "|")

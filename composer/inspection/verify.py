@@ -7,15 +7,19 @@ too. Then what digests cannot tell: that every planned composite is there, decod
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..base.errors import DatasetError
 from ..base.file_names import LOCK
 from ..base.files import file_sha256
 from ..base.progress import OnProgress, Progress
-from ..base.storage import is_remote, resolve_path
+from ..base.storage import copy_locally, is_remote, resolve_path
 from ..base.text import list_briefly
 from ..base.workers import run_in_processes
 from ..building.plan import PLAN
@@ -26,6 +30,7 @@ from ..dataset.card import CARD
 from ..dataset.checksums import CHECKSUMS, read_checksums
 from ..dataset.documents import INDEX, Index, Sidecar, load_index, load_sidecar
 from ..dataset.packings import load_packing
+from ..dataset.reader import ShardReader
 from ..sources.listings import CONTACT_SHEET
 from .verify_shard import NOT_OPENED, Problem, ShardResult, VerifyTask, planned_cells, verify_shard
 
@@ -295,13 +300,36 @@ def _verify_shards(documents: _Documents, jobs: int, on_progress: OnProgress | N
     shards = documents.index.shards
     tasks = _tasks(documents.index, documents)  # one by one: together, their cells would fill the memory
     results = []
+    digests: list[NDArray[np.uint64]] = []  # of all keys, where no plan says which there are
     done, total = 0, sum(record.composites for record in shards)
     for record, result in zip(shards, run_in_processes(verify_shard, tasks, len(shards), jobs), strict=True):
+        if documents.plan is None:
+            digests.append(_key_digests(result.unplanned))
+            result = replace(result, unplanned=[])
         results.append(result)
         done += record.composites
         if on_progress:
             on_progress(Progress("composites", done, total))
-    return results
+    return _with_shared_keys(documents.folder, results, digests) if digests else results
+
+
+def _key_digests(keys: Collection[str]) -> NDArray[np.uint64]:
+    """Return eight bytes for each key: what can be held of millions."""
+    joined = b"".join(blake2b(key.encode(), digest_size=8).digest() for key in keys)
+    return np.frombuffer(joined, np.uint64)
+
+
+def _with_shared_keys(folder: Path, results: list[ShardResult], digests: list[NDArray[np.uint64]]) -> list[ShardResult]:
+    """Read the keys again of shards that seem to have some in common; by digests, that is almost never by chance."""
+    together = np.sort(np.concatenate(digests))
+    shared = together[1:][together[1:] == together[:-1]]
+    found = []
+    for result, own in zip(results, digests, strict=True):
+        if np.isin(own, shared).any():
+            with copy_locally(folder / "shards" / result.file) as path, ShardReader(path) as reader:
+                result = replace(result, unplanned=list(dict.fromkeys(row.key for row in reader.rows)))
+        found.append(result)
+    return found
 
 
 def _tasks(index: Index, documents: _Documents) -> Iterator[VerifyTask]:
@@ -328,7 +356,8 @@ def _tasks(index: Index, documents: _Documents) -> Iterator[VerifyTask]:
 def _check_coverage(documents: _Documents, results: list[ShardResult]) -> Iterator[Problem]:
     """Compare all that was found with all that was planned.
 
-    Only what a shard has otherwise than planned is held, so that memory does not grow with the dataset.
+    Only what a shard has otherwise than planned is held, or without a plan in common with others, so that memory
+    hardly grows with the dataset.
     """
     index, plan = documents.index, documents.plan
     failed = {failure.key for failure in index.failures} if index else set()

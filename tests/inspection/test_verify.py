@@ -17,6 +17,7 @@ import pytest
 from conftest import Pictures, call
 from matting_compose.composer import open_dataset
 from matting_compose.composer.dataset.documents import Settings
+from matting_compose.composer.dataset.reader import ShardReader
 from matting_compose.composer.dataset.rows import Parts
 from matting_compose.composer.inspection.verify import VerifyResult, move_aside, verify
 from matting_compose.composer.inspection.verify_shard import wrong_pixels
@@ -136,6 +137,11 @@ def test_shards_that_are_none_are_named(copied: Path, pictures: Pictures, damage
     assert expected[damage] - {"missing-composite"} <= found
     if damage == "copied":
         assert "duplicate-key" in {cause for _, cause in causes(verdict)}
+        (copied / "plan.json").unlink()
+        without = verify(copied, jobs=1).problems
+        twice = [problem.composite for problem in without if problem.cause == "duplicate-key"]
+        with ShardReader(path) as reader:
+            assert sorted(twice) == sorted(row.key for row in reader.rows)
 
 
 def change_table(path: Path, change: Any) -> None:
