@@ -10,6 +10,8 @@ import base64
 import hashlib
 from importlib import resources
 
+from .errors import BuildError
+
 __all__ = ["render_page"]
 
 SHARED_TEMPLATES = ("page.html.j2", "macros.html.j2")
@@ -37,6 +39,11 @@ def render_page(package: str, template: str, *, script: str | None = None, **val
     -------
     str
         HTML.
+
+    Raises
+    ------
+    BuildError
+        The template is not that of this program's version.
     """
     import jinja2  # here, since few commands draw pages
     from markupsafe import Markup
@@ -51,13 +58,18 @@ def render_page(package: str, template: str, *, script: str | None = None, **val
     )  # fmt: skip
     style = read(__package__, "pages.css")
     code = read(__package__, SHARED_SCRIPT) + read(package, script) if script else ""
-    text = environment.get_template(template).render(
-        **values,
-        style=Markup(style),
-        script=Markup(code),
-        style_hash=_policy_hash(style),
-        script_hash=_policy_hash(code),
-    )
+    try:
+        text = environment.get_template(template).render(
+            **values,
+            style=Markup(style),
+            script=Markup(code),
+            style_hash=_policy_hash(style),
+            script_hash=_policy_hash(code),
+        )
+    except jinja2.TemplateError as error:  # an installation that was updated meanwhile
+        raise BuildError(
+            f"{template}: the page cannot be drawn ({error}); was the program updated meanwhile?"
+        ) from error
     return text.encode("utf-8", "replace").decode()  # half of a surrogate pair cannot be written; it is marked
 
 

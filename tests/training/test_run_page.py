@@ -66,6 +66,16 @@ def test_a_long_run_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
     assert points[-1][0] == 40_000
 
 
+def test_an_update_of_the_program_ends_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its templates may name what the program that runs does not give; what else is wrong with a page is found here."""
+    monkeypatch.setattr("matting_compose.trainer.training.run_page.TITLES", "no mapping")  # as another version's is
+    (tmp_path / "metrics.jsonl").write_text(records(100))
+    RunPage(tmp_path, "{}").write("Running.")
+    assert "was the program updated meanwhile?" in caplog.text
+
+
 def test_panels_are_titled_by_what_is_learned(tmp_path: Path) -> None:
     """Of a trimap network: the true trimap, its own, and alpha."""
     (tmp_path / "panels").mkdir()
