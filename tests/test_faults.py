@@ -200,7 +200,7 @@ def test_no_memory_is_not_a_bad_picture(
     with monkeypatch.context() as patch:
         patch.setattr(decoding.simplejpeg, "decode_jpeg", decode)
         done = call(*peace.arguments(tmp_path / "d"))
-    assert (done.code, "no memory left" in done.err) == (1, True), done.err
+    assert (done.code, "no memory left for a worker (fewer --jobs" in done.err) == (1, True), done.err
     assert call(*peace.arguments(tmp_path / "d")).code == 0
     assert files(tmp_path / "d") == peace.files
 
