@@ -143,10 +143,14 @@ def _logging() -> Iterator[None]:
 def _interruptible() -> Iterator[None]:
     """Turn SIGTERM into an interruption, and let none be lost in a callback or be told by threads that it stops."""
     stopping = over = False
+    since = 0.0
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
+        nonlocal stopping, since
+        now = time.monotonic()
+        if stopping and now - since < AGAIN:  # sent to a process and to its group: one request
+            return
+        stopping, since = True, now
         raise KeyboardInterrupt
 
     def lost(error: sys.UnraisableHookArgs) -> None:

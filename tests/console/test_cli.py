@@ -122,6 +122,24 @@ with handle_errors():
     assert (done.returncode, done.stderr.count("Interrupted."), "Traceback" in done.stderr) == (130, 1, False)
 
 
+def test_a_signal_that_comes_twice_is_one_request() -> None:
+    """Who ends a process and its group sends two at once: the second must not end what answers the first."""
+    code = """
+import signal
+from matting_compose.composer.console import terminal
+
+def tell(text):
+    signal.raise_signal(signal.SIGTERM)
+    usual(text)
+
+usual, terminal._echo = terminal._echo, tell
+with terminal.handle_errors():
+    signal.raise_signal(signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50)
+    assert (done.returncode, done.stderr.count("Interrupted."), "Traceback" in done.stderr) == (130, 1, False)
+
+
 def test_an_interruption_is_told_without_others_complaints() -> None:
     """Threads that fail because of it say nothing; those that fail before do."""
     code = """
