@@ -40,7 +40,9 @@ model: $(VENV)/composing
 	  --set 'trimap.erode=[1,16]' --set 'trimap.dilate=[1,20]' --set shards.background=unknown
 	$(BIN)/matting-train model/open431 model/drawn=0.6 --out model/run --config default \
 	  $$(test -e model/run/last.pt && echo --resume)
-	$(BIN)/matting-export model/run/last.pt -o model/default.safetensors --half
+	$(BIN)/matting-train model/open431 model/drawn=0.6 --out model/wide --config default-wide --init model/run/last.pt \
+	  $$(test -e model/wide/last.pt && echo --resume)
+	$(BIN)/matting-export model/wide/last.pt -o model/default.safetensors --half
 	$(PIP) install --editable '.[classical]'
 	$(BIN)/python bench/refined.py mattes model/open431 model/drawn=0.6 --out model/mattes --jobs $(JOBS)
 	$(BIN)/python bench/refined.py train model/mattes --network model/default.safetensors -o model/refined.safetensors

@@ -57,7 +57,7 @@ SHORTER = {
     "bench/step.py --config cpu-small --rounds 9": "bench/step.py --config demo --set network.width=0.03"
     " --set stream.crop=32 --ways float32 --rounds 2",
     "--config cpu-small --rounds 16 --steps 4": "--config demo --rounds 2 --steps 1",
-    "--crop 320 --rounds 9": "--crop 64 --crops 8 --rounds 1",
+    "--crop 320 --rounds 5": "--crop 64 --crops 8 --rounds 1",
     "--composites 32 --rounds 3 --plot pareto.svg": "--composites 2 --rounds 1",
     "--out readme-pictures": "--out readme-pictures --side 64",
     "fetch open431": "fetch open431.csv --packages debs/",
@@ -78,7 +78,8 @@ SHORTER = {
     " --set network.encoder=random --set stream.workers=0 --set stream.crop=32 --set stream.sizes=[32]",
     "--out tuned --config cpu-small": "--out tuned --config cpu-small --steps 1 --set stream.batch=2"
     " --set validation.limit=1 --set network.width=0.1",
-    "--out tuned --config default": "--out tuned --config default --set stream.batch=2 --set validation.limit=1",
+    "--out tuned --config default": "--out tuned --config default --set stream.batch=2 --set stream.crop=160"
+    " --set validation.limit=1",
     "--out own --config default": "--out own --config default --set stream.batch=2 --set validation.limit=1",
     "--steps 500 --set optimiser": "--steps 1 --set optimiser",
     "--resume --steps 2500": "--resume --steps 2",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = """\b
 Exit codes: 0 trained; 1 failed; 2 wrong usage or configuration; 130 stopped, and saved."""
-KNOWN_CONFIGS = "cpu-small, default, demo, dim, modern, shm, shm-mnet, shm-tnet (and each shm with -small)"
+KNOWN_CONFIGS = "cpu-small, default(-wide), demo, dim, modern, shm, shm-mnet, shm-tnet (and each shm with -small)"
 
 
 def _list_configs(context: click.Context, _: click.Parameter, wanted: bool) -> None:

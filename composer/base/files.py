@@ -310,6 +310,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_sha256(path: Path, digest: str, package: str) -> None:
+    """See that a file that an installed package brought is the one that is known. Raise ValueError where it is not."""
+    if (found := file_sha256(path)) != digest:
+        raise ValueError(f"{path}: expected SHA-256 {digest}, found {found}; install {package} again")
+
+
 def free_bytes(folder: Path) -> int:
     """Return the room on the disk where a folder is, or will be."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

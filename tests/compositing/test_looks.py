@@ -333,12 +333,12 @@ def test_a_row_that_says_something_else_is_found(pictures: Pictures, tmp_path: P
 
 
 def test_each_look_is_exported_with_its_own_alpha(pictures: Pictures, tmp_path: Path) -> None:
-    """In folders of PNG a look has a file of its own, and the lists say which."""
+    """In folders of PNG each composite of a foreground of several looks has an alpha under its own name."""
     out = tmp_path / "d"
     assert call(*pictures.arguments(out, "-j", "1", *sets("looks.count=2", "looks.scale=[0.5,1.5]"))).code == 0
     assert call("export", str(out), str(tmp_path / "png"), "--to", "png", "-j", "1").code == 0
     entries = json.loads((tmp_path / "png" / "train.json").read_text())
-    assert len({entry["alpha"] for entry in entries}) == 10
+    assert len({entry["alpha"] for entry in entries}) == len(entries) == 20
     for sample in open_dataset(out):
         entry = next(entry for entry in entries if Path(entry["merged"]).stem == sample.row.key)
         stored = cv2.imread(str(tmp_path / "png" / entry["alpha"]), cv2.IMREAD_UNCHANGED)

@@ -11,8 +11,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="networks need the 'train' extra")
 
 from matting_compose.trainer.inference.tiled import predict_alpha  # noqa: E402
+from matting_compose.trainer.networks import colournet  # noqa: E402
 from matting_compose.trainer.networks.colournet import LEVELS, SCALES, ColourNet  # noqa: E402
 from matting_compose.trainer.networks.exports import export_network  # noqa: E402
+from matting_compose.trainer.networks.fusion import Fusion  # noqa: E402
 
 RED, BLUE = np.array([200, 40, 30], np.uint8), np.array([20, 60, 220], np.uint8)
 
@@ -40,8 +42,8 @@ def test_the_mixture_of_two_plain_colours_is_alpha() -> None:
     """Where foreground and background are plain, the hint is the answer, at every scale."""
     image, trimap, alpha = blended()
     planes, hints = ColourNet().inputs(image, trimap)
-    assert planes.shape == (1, 6, 96, 96)
-    assert hints.shape == (1, 4 * len(SCALES), 48, 48)
+    assert planes.shape == (1, 7, 96, 96)
+    assert hints.shape == (1, 4 * len(SCALES) + 1, 48, 48)
     assert np.abs(planes[0, 5].numpy() - alpha).max() < 0.02
     half = alpha.reshape(-1, 2).mean(axis=1)
     for scale in range(len(SCALES)):
@@ -58,7 +60,7 @@ def test_the_largest_scale_averages_what_is_known() -> None:
     pixels = image[0].reshape(3, -1).T / 255
     means = [pixels[trimap.ravel() == level].mean(axis=0) for level in (0, 255)]
     apart = np.linalg.norm(means[1] - means[0])
-    assert np.abs(hints[0, -1].numpy() - apart).max() < 2e-3
+    assert np.abs(hints[0, -2].numpy() - apart).max() < 2e-3
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
@@ -82,7 +84,7 @@ def test_onnx_gives_the_same_alpha(tmp_path: Path) -> None:
 
 
 def test_pictures_of_any_size_are_matted() -> None:
-    """Sizes that are no multiples of the stride are padded, and large pictures cut into tiles."""
+    """Sizes that are no multiples of the stride are padded; tiles know what the whole picture shows."""
     network = lively()
     across, _, _ = blended(96)
     image = np.tile(across[0].permute(2, 1, 0).numpy(), (1, 12, 1))[:90, :1100]
@@ -93,4 +95,22 @@ def test_pictures_of_any_size_are_matted() -> None:
     assert alpha.shape == (90, 1100)
     assert (alpha[:24] == 0).all()
     assert (alpha[72:] == 1).all()
-    assert np.abs(predict_alpha(network, image, trimap, tile=512) - alpha).max() < 0.05
+    assert np.abs(predict_alpha(network, image, trimap, tile=512) - alpha).max() < 1 / 255
+
+
+def test_a_large_picture_is_looked_at_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known of it all is the same, however high a strip is."""
+    image, trimap, _ = blended(96)
+    image = image + torch.randint(0, 30, image.shape, dtype=torch.uint8)
+    whole = ColourNet().survey(image, trimap)
+    monkeypatch.setattr(colournet, "STRIP", 32)
+    for part, other in zip(ColourNet().survey(image, trimap), whole, strict=True):
+        torch.testing.assert_close(part, other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", [ColourNet, Fusion])
+@pytest.mark.parametrize("width", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_width_that_is_none_is_refused(network: type[ColourNet | Fusion], width: float) -> None:
+    """By both that share the U-net."""
+    with pytest.raises(ValueError, match="must be above 0"):
+        network(width=width)

@@ -54,7 +54,7 @@ def test_weights_that_were_changed_are_refused(tmp_path: Path, monkeypatch: pyte
     changed.write_bytes(shipped.WEIGHTS.read_bytes() + b"\0")
     monkeypatch.setattr(shipped, "WEIGHTS", changed)
     shipped._check.cache_clear()
-    with pytest.raises(ValueError, match="install the package again"):
+    with pytest.raises(ValueError, match="install matting-compose again"):
         default_network()
     monkeypatch.undo()
     shipped._check.cache_clear()

@@ -136,7 +136,7 @@ def test_another_file_in_the_package_is_refused(monkeypatch: pytest.MonkeyPatch)
     except PackageNotFoundError:
         pytest.skip(f"{lite0.PACKAGE} is not installed")
     monkeypatch.setattr(lite0, "DIGEST", "0" * 64)
-    with pytest.raises(ValueError, match="expected 0000"):
+    with pytest.raises(ValueError, match="expected SHA-256 0000"):
         lite0.packaged_weights()
 
 

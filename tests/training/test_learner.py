@@ -35,7 +35,7 @@ def test_accumulating_is_a_larger_batch(finished: Path) -> None:
 
 
 def test_clip_and_average_do_what_they_say(finished: Path) -> None:
-    """A clipped step of plain size; the average moves towards the weights by its decay, early ones faster."""
+    """A clipped step of plain size; the average moves towards the weights, statistics included, by its decay."""
     batch = next(iter(open_stream(finished, batch=2, crop=32, sizes=(32,))))
     seen: list[float] = []
 
@@ -46,14 +46,16 @@ def test_clip_and_average_do_what_they_say(finished: Path) -> None:
             super().step(closure)
 
     for clip, wanted in ((0.0, None), (0.01, 0.01)):
-        trained = Learner(tiny(f"optimiser.clip={clip}"), CPU)
+        trained = Learner(tiny(f"optimiser.clip={clip}", "network.norm=batch"), CPU)
         trained._optimiser.__class__ = Measuring
         assert trained.ema is not None
-        before = [p.clone() for p in trained.ema.parameters()]
+        before = [value.clone() for value in trained.ema.state_dict().values()]
         numbers = trained.step(0, [batch]).numbers
         assert seen[-1] == pytest.approx(wanted or float(numbers[1]), rel=1e-3)
-        for old, kept, now in zip(before, trained.ema.parameters(), trained.network.parameters(), strict=True):
-            torch.testing.assert_close(kept, old * 0.1 + now * 0.9)  # decay (1 + 0) / (10 + 0)
+        states = trained.ema.state_dict().values(), trained.network.state_dict().values()
+        for old, kept, now in zip(before, *states, strict=True):  # normalisation's statistics, too
+            wanted_value = old * 0.1 + now * 0.9 if now.is_floating_point() else now  # decay (1 + 0) / (10 + 0)
+            torch.testing.assert_close(kept, wanted_value)
 
 
 def test_the_rate_follows_its_schedule() -> None:

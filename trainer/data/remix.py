@@ -29,7 +29,7 @@ Array = NDArray[np.uint8]
 DEFOCUS: Final = (0.5, 8.0)  # px, standard deviations, every doubling equally likely
 
 
-SOFTEN: Final = (0.5, 2.0)  # px, likewise
+SOFTEN: Final = (0.5, 8.0)  # px, likewise
 
 
 TURN: Final = 20.0  # degrees to either side
@@ -69,7 +69,7 @@ class Remix(Table):
         " to 2, mirrored beyond the crop; nearest, linear or cubic interpolation",
     )
     soften: Chance = Field(
-        default=0.0, description="how often all layers of those are blurred alike, by a Gaussian of 0.5 to 2 px"
+        default=0.0, description="how often all layers of those are blurred alike, by a Gaussian of 0.5 to 8 px"
     )
     retrim: Chance = Field(default=0.0, description="how often a trimap is drawn anew, from the crop's alpha")
     radii: Range = Field(default=(1, 30), description="px, how far it is unknown on either side of an edge")

@@ -131,8 +131,21 @@ def _overlap(network: MattingNetwork) -> int:
 def _tiled(network: MattingNetwork, image: Picture, trimap: Picture, tile: int) -> Matte:
     if network.context is None:
         tile = max(trimap.shape)
-    alpha = blend_tiles(network, trimap == UNKNOWN, tile, lambda at: _network_alpha(network, image[at], trimap[at]))
+    survey: tuple[torch.Tensor, ...] = ()
+    if type(network).survey is not MattingNetwork.survey and (network.bounded or max(trimap.shape) > tile):
+        survey = _survey(network, image, trimap)
+
+    def make(at: tuple[slice, slice]) -> Matte:
+        shares = tuple(_share(part, at, trimap.shape[1], network.stride) for part in survey)
+        return _network_alpha(network, image[at], trimap[at], shares)
+
+    alpha = blend_tiles(network, trimap == UNKNOWN, tile, make)
     return known_from(trimap, alpha)
+
+
+@torch.inference_mode()
+def _survey(network: MattingNetwork, image: Picture, trimap: Picture) -> tuple[torch.Tensor, ...]:
+    return network.survey(*_tensors(network, image, trimap))
 
 
 def blend_tiles(
@@ -245,17 +258,31 @@ def _cost(shape: tuple[int, ...], box: Box, side: int, margin: int) -> int:
 
 
 @torch.inference_mode()
-def _network_alpha(network: MattingNetwork, image: Picture, trimap: Picture) -> Matte:
-    height, width = trimap.shape
+def _network_alpha(
+    network: MattingNetwork, image: Picture, trimap: Picture, survey: tuple[torch.Tensor, ...] = ()
+) -> Matte:
+    """Make a tile's alpha, with its share of what the whole picture showed."""
+    tensors = _tensors(network, image, trimap)
+    alpha = network.matte_part(*tensors, survey) if survey else network.matte(*tensors)
+    return np.asarray(alpha[0, 0, : trimap.shape[0], : trimap.shape[1]].float().cpu().numpy(), np.float32)
+
+
+def _share(part: torch.Tensor, at: tuple[slice, slice], width: int, stride: int) -> torch.Tensor:
+    """Cut a tile's share of a part, (1, C, h, w), of a survey of a picture that is `width` px wide before padding."""
+    step = math.ceil(width / stride) * stride // part.shape[-1]
+    rows, columns = (slice(side.start // step, math.ceil(side.stop / stride) * stride // step) for side in at)
+    return part[..., rows, columns]
+
+
+def _tensors(network: MattingNetwork, image: Picture, trimap: Picture) -> tuple[torch.Tensor, torch.Tensor]:
+    """Make a batch of one, (1, C, H, W) and (1, H, W) uint8, on the network's device and of a size that it takes."""
     if not network.any_size:
-        below, right = -height % network.stride, -width % network.stride
+        below, right = (-length % network.stride for length in trimap.shape)
         image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)  # type: ignore[assignment]
         trimap = cv2.copyMakeBorder(trimap, 0, below, 0, right, cv2.BORDER_REPLICATE)  # type: ignore[assignment]
     device = next(network.parameters()).device
-    picture = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(device)  # (1, 3, H, W)
-    known = torch.from_numpy(np.ascontiguousarray(trimap))[None].to(device)  # (1, H, W)
-    alpha = network.matte(picture, known)[0, 0, :height, :width]
-    return np.asarray(alpha.float().cpu().numpy(), np.float32)
+    picture = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(device)
+    return picture, torch.from_numpy(np.ascontiguousarray(trimap))[None].to(device)
 
 
 def reduced_trimap(trimap: Picture, size: tuple[int, int]) -> Picture:

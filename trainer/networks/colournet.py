@@ -1,8 +1,10 @@
-"""ColourNet: a small network that is told which colours foreground and background have nearby.
+"""ColourNet: a small network that is told what the two classical kinds of matting find, roughly.
 
 What sampling-based matting computes (Chuang et al., 2001, and its successors) is cheap: the colours of known foreground
-and background around each unknown pixel, at several scales, and the alpha that their mixture would have there. A U-net
-reads those beside the picture and corrects them. So it sees as far as the colours reach, and little data teaches it.
+and background around each unknown pixel, at several scales, and the alpha that their mixture would have there. What
+propagation-based matting computes (Levin et al., 2008) is cheap at a quarter of the size; see `propagation`. A U-net
+reads both beside the picture, chooses at each pixel, and corrects them. So it sees as far as these reach, and little
+data teaches it.
 """
 
 from __future__ import annotations
@@ -14,19 +16,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .network import Inputs, trimap_masks
+from .propagation import enlarge, reduce, solve
 from .unet import SPREAD, UNet, convolution
 
 __all__ = ["ColourNet"]
 
 LEVELS: Final = 5  # halvings of the picture in which colours are averaged
-SCALES: Final = (1, 3, 5)  # those whose colours the network reads: averages over 2, 8 and 32 px and more
+NEAR: Final = 3  # up to which a part of a picture can tell
+SCALES: Final = (1, NEAR, LEVELS)  # those whose colours the network reads: averages over 2, 8 and 32 px and more
 HINTS: Final = 4  # planes for each of them
 FLOOR: Final = 0.02  # of a cell: where less is known, the next larger scale counts too
+STRIP: Final = 1024  # px, the height in which a large picture is reduced, so that it is never all in float32
 NOISE: Final = 1e-3  # variance of a colour in 0..1 that says nothing
 
 
 class ColourNet(UNet):
-    """Predict alpha from a picture, its trimap, and the colours that are known nearby.
+    """Predict alpha from a picture, its trimap, the colours that are known nearby, and an approximate closed form.
 
     A U-net at half the picture's size; the last two layers work at full size. 0.9 million parameters at the default
     width.
@@ -51,15 +56,14 @@ class ColourNet(UNet):
     """
 
     stride: ClassVar[int] = 32
-    context: ClassVar[int | None] = 128  # px; beyond, it sees little
+    context: ClassVar[int | None] = 160  # px; beyond, nothing moves a level of what `survey` does not hold
+    bounded = True
     any_size: ClassVar[bool] = False
 
     def __init__(self, *, width: float = 1.0) -> None:
-        if not 0 < width < float("inf"):
-            raise ValueError(f"width is {width!r}, but must be above 0, such as 1.0")
-        super().__init__(4 * (3 + 2) + HINTS * len(SCALES), (24, 40, 64, 96, 128), width)
-        self.detail = convolution(SPREAD + 3 + 2 + 1, 8)
-        self.alpha = nn.Conv2d(8, 2, 3, padding=1)
+        super().__init__(4 * (3 + 2) + HINTS * len(SCALES) + 1, (24, 40, 64, 96, 128), width)
+        self.detail = convolution(SPREAD + 3 + 2 + 2, 8)
+        self.alpha = nn.Conv2d(8, 4, 3, padding=1)
 
     @torch.no_grad()
     def inputs(self, image: Tensor, trimap: Tensor) -> Inputs:
@@ -73,17 +77,51 @@ class ColourNet(UNet):
         Returns
         -------
         tuple of tensors
-            (N, 6, H, W) float32: picture, known background, known foreground, and the alpha of nearby colours' mixture;
-            (N, 12, H/2, W/2) float32: at each of `SCALES` that mixture's alpha, how far the pixel is from the
-            foreground's and from the background's colours, in their own deviations, and how far these are apart.
+            (N, 7, H, W) float32: picture, known background, known foreground, the alpha of nearby colours' mixture, and
+            that of propagation; (N, 13, H/2, W/2) float32: at each of `SCALES` that mixture's alpha, how far the pixel
+            is from the foreground's and from the background's colours, in their own deviations, and how far these are
+            apart; and the propagated alpha.
         """
-        picture = image / 255
-        known = trimap_masks(trimap)[:, :2].float()
-        colours = [_spread(picture, known[:, i : i + 1]) for i in range(2)]
+        return self._inputs(image, trimap, self.survey(image, trimap))
+
+    @torch.no_grad()
+    def survey(self, image: Tensor, trimap: Tensor) -> tuple[Tensor, ...]:
+        """Find what a part of a picture cannot know.
+
+        Returns
+        -------
+        tuple of tensors
+            What `propagation.solve` gives, (N, 4, H/4, W/4); and the known background's and foreground's mean colours
+            and mean squares, (N, 8, …), of H/8 × W/8 and H/32 × W/32 cells.
+        """
+        strips = [_reduce(*strip) for strip in zip(_strips(image), _strips(trimap), strict=True)]
+        picture, known, *sums = (torch.cat(parts, dim=2) for parts in zip(*strips, strict=True))
+        coarse = []
+        for each in sums:
+            whole = each.mean((2, 3), keepdim=True)
+            coarse.append(_average(each, LEVELS - NEAR + 1, whole[:, :4] / (whole[:, 4:] + 1e-6)))
+        cells = [torch.cat([levels[i] for levels in coarse], dim=1) for i in (0, -1)]
+        return solve(picture, known), *cells
+
+    def matte_part(self, image: Tensor, trimap: Tensor, survey: tuple[Tensor, ...]) -> Tensor:
+        """See `MattingNetwork`."""
+        return self.fuse(self(*self._inputs(image, trimap, survey)), trimap)
+
+    @torch.no_grad()
+    def _inputs(self, image: Tensor, trimap: Tensor, survey: tuple[Tensor, ...]) -> Inputs:
+        picture, known = image / 255, trimap_masks(trimap)[:, :2].float()
+        functions, middle, far = survey
+        beyond = _enlarge(middle, 1).chunk(2, dim=1)
+        near = [
+            _average(F.avg_pool2d(_sums(picture, known[:, i : i + 1]), 2), NEAR - 1, beyond[i])[0] for i in range(2)
+        ]
         half = F.avg_pool2d(picture, 2)
-        hints = [_hints(half, *(_enlarge(each[scale], scale - 1) for each in colours)) for scale in SCALES]
-        near = [F.interpolate(each[1][:, :3], scale_factor=2.0, mode="bilinear") for each in colours]
-        planes = torch.cat((picture - 0.5, known, _mixture(picture, *near)), dim=1)
+        cells = [(_enlarge(each, scale - 1).chunk(2, dim=1)) for scale, each in ((NEAR, middle), (LEVELS, far))]
+        hints = [_hints(half, *colours) for colours in (near, *cells)]
+        spread = enlarge(functions, picture)
+        hints.append(F.avg_pool2d(spread, 2))
+        mixture = _mixture(picture, *(_enlarge(each[:, :3], 1) for each in near))
+        planes = torch.cat((picture - 0.5, known, mixture, spread), dim=1)
         layout = torch.channels_last  # a quarter quicker on CPUs
         return planes.contiguous(memory_format=layout), torch.cat(hints, dim=1).contiguous(memory_format=layout)
 
@@ -91,38 +129,54 @@ class ColourNet(UNet):
         """Predict alpha, (N, 1, H, W) in 0..1, from `inputs`."""
         x = self.features(torch.cat((F.pixel_unshuffle(planes[:, :5], 2), hints), dim=1))
         x = self.detail(torch.cat((x, planes), dim=1))
-        trust, own = self.alpha(x).sigmoid().chunk(2, dim=1)
-        alpha: Tensor = trust * planes[:, 5:] + (1 - trust) * own
+        trust, own = self.alpha(x).split((3, 1), dim=1)
+        choices = torch.cat((planes[:, 5:], own.sigmoid()), dim=1)
+        alpha: Tensor = (trust.softmax(1) * choices).sum(1, keepdim=True)
         return alpha
 
 
-def _spread(picture: Tensor, known: Tensor) -> list[Tensor]:
-    """Average known colours at each scale, and where a cell holds none take the next larger scale's.
+def _strips(x: Tensor) -> tuple[Tensor, ...]:
+    """Cut a batch, (N, H, W) or (N, C, H, W), along H where it is large: traced sizes are small ones'."""
+    return x.split(STRIP, dim=x.ndim - 2) if x.shape[-2] > STRIP else (x,)  # type: ignore[no-untyped-call]
+
+
+def _reduce(image: Tensor, trimap: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what `solve` takes, and `_sums` of known background and foreground over cells of 8 px."""
+    picture, known = image / 255, trimap_masks(trimap)[:, :2].float()
+    sums = [F.avg_pool2d(_sums(picture, known[:, i : i + 1]), 2**NEAR) for i in range(2)]
+    return reduce(picture), reduce(known), sums[0], sums[1]
+
+
+def _sums(picture: Tensor, known: Tensor) -> Tensor:
+    """Stack what is averaged where known: colours, their squares' sum, and 1, (N, 5, H, W)."""
+    return torch.cat((picture, picture.square().sum(1, keepdim=True), torch.ones_like(known)), dim=1) * known
+
+
+def _average(sums: Tensor, levels: int, means: Tensor) -> list[Tensor]:
+    """Average known colours over cells, and over larger ones; where a cell knows none, take the next larger one's.
 
     Parameters
     ----------
-    picture : (N, 3, H, W) in 0..1
-    known : (N, 1, H, W) in {0, 1}
+    sums : (N, 5, h, w)
+        Of the smallest cells.
+    levels : int
+        Each of cells twice as wide as the one before's.
+    means : (N, 4, …)
+        What the largest cells take where they know none.
 
     Returns
     -------
-    list of (N, 4, H/2ⁱ, W/2ⁱ)
-        For i = 0 (empty) to `LEVELS`: mean colour and mean square.
+    list of (N, 4, h/2ⁱ, w/2ⁱ)
+        Mean colours and mean squares, the smallest cells' first.
     """
-    sums = F.avg_pool2d(torch.cat((picture, (picture * picture).sum(1, keepdim=True), torch.ones_like(known)), 1)
-                        * known, 2)  # fmt: skip
-    levels = [sums]
-    for _ in range(LEVELS - 1):
-        levels.append(F.avg_pool2d(levels[-1], 2))
-    whole = levels[-1].mean((2, 3), keepdim=True)
-    means = whole[:, :4] / (whole[:, 4:] + 1e-6)
+    pyramid = [sums]
+    for _ in range(levels - 1):
+        pyramid.append(F.avg_pool2d(pyramid[-1], 2))
     found: list[Tensor] = []
-    for level in reversed(levels):
-        if found:
-            means = F.interpolate(means, scale_factor=2.0, mode="bilinear")
-        means = (level[:, :4] + FLOOR * means) / (level[:, 4:] + FLOOR)
-        found.append(means)
-    return [found[0][:, :0], *reversed(found)]
+    for level in reversed(pyramid):
+        means = _enlarge(found[-1], 1) if found else means
+        found.append((level[:, :4] + FLOOR * means) / (level[:, 4:] + FLOOR))
+    return found[::-1]
 
 
 def _enlarge(x: Tensor, times: int) -> Tensor:

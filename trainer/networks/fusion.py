@@ -36,6 +36,11 @@ class Fusion(UNet):
     width : float
         Multiplies every layer's channels (then rounded to a multiple of 8).
 
+    Raises
+    ------
+    ValueError
+        A width that is not above 0.
+
     Examples
     --------
     >>> network = Fusion().eval()

@@ -6,7 +6,6 @@ data; the package's own code is never imported.
 
 from __future__ import annotations
 
-import hashlib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import ClassVar, Final
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...composer.base.files import check_sha256
 from ...composer.base.packages import install_command
 
 __all__ = ["FINE", "PACKAGE", "InvertedResidual", "Lite0", "packaged_weights"]
@@ -154,6 +154,5 @@ def packaged_weights() -> Path:
     path = next((Path(str(file.locate())) for file in files if file.suffix == ".pth"), None)
     if path is None:
         raise OSError(f"{PACKAGE} is installed without its file of weights; install it again")
-    if (found := hashlib.sha256(path.read_bytes()).hexdigest()) != DIGEST:
-        raise ValueError(f"{path} has the SHA-256 digest {found}, expected {DIGEST}; install {PACKAGE} 0.1.0 again")
+    check_sha256(path, DIGEST, f"{PACKAGE} 0.1.0")
     return path

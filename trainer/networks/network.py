@@ -117,6 +117,20 @@ class MattingNetwork(nn.Module):
             raise ValueError(f"{type(self).__name__} makes no matte without a trimap")
         return self.fuse(self.named_outputs(self(*self.inputs(image, trimap)))["alpha"], trimap)
 
+    def survey(self, image: Tensor, trimap: Tensor) -> tuple[Tensor, ...]:
+        """Look at a whole picture, before `matte_part` is given its tiles; by default there is nothing to look for.
+
+        Returns
+        -------
+        tuple of (N, C, H/d, W/d) float
+            Each with a ``d`` of its own that divides `stride`, so that a tile's share can be cut.
+        """
+        return ()
+
+    def matte_part(self, image: Tensor, trimap: Tensor, survey: tuple[Tensor, ...]) -> Tensor:
+        """Do as `matte` with a part of a picture and its share of the `survey`; by default without."""
+        return self.matte(image, trimap)
+
     @property
     def hinted(self) -> MattingNetwork:
         """The network that makes a matte where a trimap is given: itself, or a part of it."""

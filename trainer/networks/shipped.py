@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Final
 
+from ...composer.base.files import check_sha256
 from .checkpoint import load_network
 from .network import MattingNetwork
 
@@ -18,7 +18,7 @@ DEFAULT: Final = "default"  # what stands for it where a checkpoint is asked for
 WEIGHTS: Final = Path(__file__).parent.parent / "weights" / "default.safetensors"
 
 
-DIGEST: Final = "0aa8e854760f7b340fc92ddf9a1dfcb1132da5ccea6223f18c8a7ecb05d4a668"  # SHA-256
+DIGEST: Final = "ebf9621c5904073f1db18c4780582e2fd323540972bc3c88aa63243bdcbad117"  # SHA-256
 
 
 REFINED: Final = WEIGHTS.with_name("refined.safetensors")
@@ -51,18 +51,14 @@ def find_weights(name: str | Path) -> Path:
     """Return the file that is meant: ``default`` is the one that comes with the package, anything else a path."""
     if str(name) != DEFAULT:
         return Path(name)
-    _check(WEIGHTS, DIGEST)
+    _check(WEIGHTS, DIGEST, "matting-compose")
     return WEIGHTS
 
 
 def refined_weights() -> Path:
     """Return the file of the network that `refined` joins mattes by. Raise ValueError as `default_network`."""
-    _check(REFINED, REFINED_DIGEST)
+    _check(REFINED, REFINED_DIGEST, "matting-compose")
     return REFINED
 
 
-@cache
-def _check(path: Path, digest: str) -> None:
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != digest:
-        raise ValueError(f"{path}: expected SHA-256 {digest}, found {found}; install the package again")
+_check = cache(check_sha256)  # once a process

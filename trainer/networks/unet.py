@@ -29,9 +29,16 @@ class UNet(MattingNetwork):
         Of its features at half that size, a quarter, and so on.
     width : float
         Multiplies these (then rounded to a multiple of 8).
+
+    Raises
+    ------
+    ValueError
+        A width that is not above 0.
     """
 
     def __init__(self, planes: int, channels: Sequence[int], width: float) -> None:
+        if not 0 < width < float("inf"):
+            raise ValueError(f"width is {width!r}, but must be above 0, such as 1.0")
         super().__init__()
         self.config = {"width": width}
         channels = [max(1, round(c * width / 8)) * 8 for c in channels]

@@ -38,7 +38,7 @@ CONFIGS = configs.__name__
 Positive = Annotated[float, Field(gt=0)]
 
 
-Rate = Annotated[float, Field(gt=0, le=1000)]  # in float32 it overflows, some time
+Rate = Annotated[float, Field(gt=0, le=1e30)]  # beyond, float32 has no such number
 
 
 NotNegative = Annotated[float, Field(ge=0)]

@@ -181,11 +181,18 @@ class Learner:
 
     @torch.no_grad()
     def _update_ema(self, ema: MattingNetwork, number: int) -> None:
-        """Move the average towards the weights: quickly at first, when they are far from anywhere."""
+        """Move the average towards the weights: quickly at first, when they are far from anywhere.
+
+        So with the statistics of normalisation, which else are those of the last ten batches: as small as these are on
+        a processor, that costs a network more than the weights' own noise.
+        """
         decay = min(self._config.optimiser.ema, (1 + number) / (10 + number))
-        torch._foreach_lerp_(list(ema.parameters()), list(self.network.parameters()), 1 - decay)
-        for kept, now in zip(ema.buffers(), self.network.buffers(), strict=True):
-            kept.copy_(now)
+        pairs = list(zip(_tensors(ema), _tensors(self.network), strict=True))
+        moving = [(kept, now) for kept, now in pairs if kept.is_floating_point()]
+        torch._foreach_lerp_([kept for kept, _ in moving], [now for _, now in moving], 1 - decay)
+        for kept, now in pairs:
+            if not kept.is_floating_point():
+                kept.copy_(now)
 
     @property
     def optimiser_bytes(self) -> int:
@@ -233,6 +240,10 @@ def learning_rate(settings: OptimiserTable, number: int, steps: int) -> float:
         return settings.rate * rising
     done = max(0, number - settings.warmup) / max(1, steps - settings.warmup)
     return settings.rate * rising * (1 + math.cos(math.pi * min(1.0, done))) / 2
+
+
+def _tensors(network: nn.Module) -> list[Tensor]:
+    return [*network.parameters(), *network.buffers()]
 
 
 def _build(table: NetworkTable, resume: bool) -> MattingNetwork:
