@@ -26,10 +26,7 @@ __all__ = ["Layers", "Mixer", "Remix"]
 Array = NDArray[np.uint8]
 
 
-DEFOCUS: Final = (0.5, 8.0)  # px, standard deviations, every doubling equally likely
-
-
-SOFTEN: Final = (0.5, 8.0)  # px, likewise
+BLUR: Final = (0.5, 8.0)  # px, standard deviations, every doubling equally likely
 
 
 TURN: Final = 20.0  # degrees to either side
@@ -129,10 +126,10 @@ class Mixer:
         foreground = _tint(layers.foreground, settings.tint, rng)
         background = _tint(background, settings.tint, rng)
         if rng.random() < settings.defocus:
-            background = _blur(background, _log_uniform(DEFOCUS, rng))
+            background = _blur(background, _log_uniform(BLUR, rng))
         layers = Layers(foreground, layers.alpha, layers.trimap)
         if _happens(settings.soften, rng):
-            spread = _log_uniform(SOFTEN, rng)
+            spread = _log_uniform(BLUR, rng)
             layers, background = _soften(layers, spread), _blur(background, spread)
         return layers, blend(layers.foreground, layers.alpha, background), background
 
