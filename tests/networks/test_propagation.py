@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="networks need the 'train' extra")
 import torch.nn.functional as F  # noqa: E402
 
 from matting_compose.trainer.networks import propagation  # noqa: E402
-from matting_compose.trainer.networks.propagation import FLAT, MattingLaplacian, propagate  # noqa: E402
+from matting_compose.trainer.networks.propagation import FLAT, MattingLaplacian, enlarge, reduce, solve  # noqa: E402
 
 
 def picture(height: int = 64, width: int = 96) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -25,6 +25,11 @@ def picture(height: int = 64, width: int = 96) -> tuple[torch.Tensor, torch.Tens
     truth = torch.tensor(alpha, dtype=torch.float32)[None, None]
     image = truth * layers[0] + (1 - truth) * layers[1]
     return image.clamp(0, 1), torch.cat((truth == 0, truth == 1), dim=1).float(), truth
+
+
+def propagate(image: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Spread what is known, (N, 2, H, W), through a picture: alpha, (N, 1, H, W)."""
+    return enlarge(solve(reduce(image), reduce(known)), image)
 
 
 def test_the_product_is_the_laplacians() -> None:

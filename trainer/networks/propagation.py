@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["MattingLaplacian", "enlarge", "propagate", "reduce", "solve"]
+__all__ = ["MattingLaplacian", "enlarge", "reduce", "solve"]
 
 REDUCTION: Final = 8  # of the smallest picture that is solved, so sides are multiples of it
 
@@ -90,35 +90,18 @@ class MattingLaplacian:
         return self._windows * (8 / 9) - (square - 2 * across + parts[:, 12:]) / 9
 
 
-def propagate(picture: Tensor, known: Tensor) -> Tensor:
-    """Spread what is known: `solve` and `enlarge` in one.
-
-    Parameters
-    ----------
-    picture : (N, 3, H, W) float in 0..1
-        H and W multiples of `REDUCTION`, at least three times as much.
-    known : (N, 2, H, W) float in {0, 1}
-        Where it is background, and where foreground.
-
-    Returns
-    -------
-    (N, 1, H, W) float
-        Alpha in 0..1. Where nothing at all is known, 0.5.
-    """
-    return enlarge(solve(reduce(picture), reduce(known)), picture)
-
-
 def reduce(x: Tensor) -> Tensor:
     """Average what `solve` takes, (N, C, H, W), to (N, C, H/4, W/4)."""
     return F.avg_pool2d(x, REDUCTION // 2)
 
 
 def solve(picture: Tensor, known: Tensor) -> Tensor:
-    """Find alpha as a function of colour around each pixel of a reduced picture.
+    """Find alpha as a function of colour around each pixel of a reduced picture; without anything known it is 0.5.
 
     Parameters
     ----------
     picture : (N, 3, h, w) float in 0..1
+        h and w even, and at least 6.
     known : (N, 2, h, w) float in 0..1
         How much of each pixel is known to be background, and foreground.
 
