@@ -15,6 +15,8 @@ from typing import Final
 
 import numpy as np
 
+from matting_compose.composer import open_dataset
+from matting_compose.composer.base.errors import MattingComposeError
 from matting_compose.trainer.data.remix import Remix
 from matting_compose.trainer.data.stream import open_stream
 
@@ -22,13 +24,14 @@ TERMS: Final = {
     "read only": {},
     "another background": {"chance": 1.0},
     "+ combine": {"chance": 1.0, "combine": 1.0},
+    "+ repaint": {"chance": 1.0, "repaint": 1.0},
     "+ tint": {"chance": 1.0, "tint": 0.2},
     "+ stretch": {"chance": 1.0, "stretch": 1.0},
     "+ defocus": {"chance": 1.0, "defocus": 1.0},
     "+ warp": {"chance": 1.0, "warp": 1.0},
     "+ soften": {"chance": 1.0, "soften": 1.0},
     "+ retrim": {"chance": 1.0, "retrim": 1.0},
-    "all": dict.fromkeys(("chance", "combine", "tint", "stretch", "defocus", "warp", "soften", "retrim"), 1.0),
+    "all": dict.fromkeys(set(Remix.model_fields) - {"radii"}, 1.0),
 }
 
 
@@ -54,6 +57,10 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=64, help="of each term in each round")
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
+    try:
+        open_dataset(options.dataset)
+    except MattingComposeError as error:
+        raise SystemExit(str(error)) from None
     found: dict[str, list[float]] = {name: [] for name in TERMS}
     for number in range(options.rounds):
         for name, terms in TERMS.items():

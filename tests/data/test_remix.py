@@ -18,7 +18,9 @@ from matting_compose.trainer.data.crops import Augment
 from matting_compose.trainer.data.remix import Layers, Mixer, Remix
 from matting_compose.trainer.data.stream import Batch, open_stream
 
-ALL = Remix(chance=1, combine=0.5, tint=0.3, defocus=0.5, stretch=0.5, warp=0.5, soften=0.5, retrim=1)
+ALL = Remix(
+    chance=1, combine=0.5, repaint=0.5, tint=0.3, defocus=0.5, stretch=0.5, warp=0.5, soften=0.5, retrim=1
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,31 @@ def test_two_foregrounds_combine_as_light_does(built: Path) -> None:
         over = alpha * layer.foreground + (1 - alpha) * over
     assert np.abs(image - over).max() <= 2  # alpha and colours are rounded in between
     assert (done.alpha >= front.alpha).all()
+
+
+def test_a_repainted_foreground_has_a_pictures_colours_and_its_own_shape(built: Path) -> None:
+    """What another composite shows, background and all, is what the foreground looks like; its alpha stays."""
+    before, mixer = layers(np.random.default_rng(3)), Mixer(Remix(chance=1, repaint=1), [open_dataset(built)], "train")
+    again = np.random.default_rng(5)
+    again.random()
+    shown, _ = mixer._cut(48, again)
+    done, image, background = mixer.compose(before, np.random.default_rng(5))
+    assert (done.foreground == shown).all()
+    assert (done.alpha == before.alpha).all()
+    assert (done.trimap == before.trimap).all()
+    assert (image == blend(shown, before.alpha, background)).all()
+
+
+def test_an_unsharp_foreground_stands_before_sharp_backgrounds_too(built: Path) -> None:
+    """Its background is blurred with it half of the times, and the layers alike in both."""
+    before, mixer = layers(np.random.default_rng(3)), Mixer(Remix(chance=1, soften=1), [open_dataset(built)], "train")
+    sharp = Mixer(Remix(chance=1), [open_dataset(built)], "train")
+    kept = 0
+    for seed in range(40):
+        done, _, background = mixer.compose(before, np.random.default_rng(seed))
+        kept += (background == sharp.compose(before, np.random.default_rng(seed))[2]).all()
+        assert (done.alpha != before.alpha).any()
+    assert 10 <= kept <= 30
 
 
 def test_a_softened_composite_is_the_composite_softened(built: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import cv2
@@ -26,7 +26,7 @@ __all__ = ["Layers", "Mixer", "Remix"]
 Array = NDArray[np.uint8]
 
 
-BLUR: Final = (0.5, 8.0)  # px, standard deviations, every doubling equally likely
+BLUR: Final = (0.5, 12.0)  # px, standard deviations, every doubling equally likely
 
 
 TURN: Final = 20.0  # degrees to either side
@@ -49,13 +49,16 @@ class Remix(Table):
 
     chance: Chance = Field(default=0.0, description="how often a crop gets another composite's crop as its background")
     combine: Chance = Field(default=0.0, description="of those, how often another composite's foreground stands behind")
+    repaint: Chance = Field(
+        default=0.0, description="how often the foreground of those takes its colours from another composite's picture"
+    )
     tint: Chance = Field(
         default=0.0,
         description="colours of foreground and background of those, each for itself: gains of the channels from"
         " 1 ± this, contrast and gamma by factors of up to 1 + this, an offset of ± 255·this/4",
     )
     defocus: Chance = Field(
-        default=0.0, description="how often the background of those is out of focus, by a Gaussian of 0.5 to 8 px"
+        default=0.0, description="how often the background of those is out of focus, by a Gaussian of 0.5 to 12 px"
     )
     stretch: Chance = Field(
         default=0.0, description="how often a part of that background is enlarged, by up to 3 in either direction"
@@ -66,7 +69,8 @@ class Remix(Table):
         " to 2, mirrored beyond the crop; nearest, linear or cubic interpolation",
     )
     soften: Chance = Field(
-        default=0.0, description="how often all layers of those are blurred alike, by a Gaussian of 0.5 to 8 px"
+        default=0.0,
+        description="how often the foreground of those is blurred likewise, half of these times with all else",
     )
     retrim: Chance = Field(default=0.0, description="how often a trimap is drawn anew, from the crop's alpha")
     radii: Range = Field(default=(1, 30), description="px, how far it is unknown on either side of an edge")
@@ -115,6 +119,8 @@ class Mixer:
             ``image`` is `blend` of the other three.
         """
         settings = self.settings
+        if _happens(settings.repaint, rng):
+            layers = replace(layers, foreground=self._cut(len(layers.alpha), rng)[0])
         if _happens(settings.warp, rng):
             layers = _warp(layers, rng)
         if rng.random() < settings.combine:
@@ -127,10 +133,11 @@ class Mixer:
         background = _tint(background, settings.tint, rng)
         if rng.random() < settings.defocus:
             background = _blur(background, _log_uniform(BLUR, rng))
-        layers = Layers(foreground, layers.alpha, layers.trimap)
+        layers = replace(layers, foreground=foreground)
         if _happens(settings.soften, rng):
             spread = _log_uniform(BLUR, rng)
-            layers, background = _soften(layers, spread), _blur(background, spread)
+            layers = _soften(layers, spread)
+            background = _blur(background, spread) if rng.random() < 0.5 else background
         return layers, blend(layers.foreground, layers.alpha, background), background
 
     def redraw(self, alpha: Array, trimap: Array, rng: np.random.Generator) -> Array:
