@@ -320,22 +320,23 @@ def evaluate(
             prepare(chosen, own)
             network = _name(path, checkpoints) if path and len(checkpoints) > 1 else ""
             competitors.append(Competitor(f"{network} {method or ''}".strip(), chosen, checkpoint=path))
-        with open_scores(out) if out else nullcontext() as on_score, show_progress() as report:
-            result = grade(
-                cases,
-                competitors,
-                matte,
-                metrics="shm" if whole else metrics,  # type: ignore[arg-type]  # as above
-                jobs=jobs,
-                worst=worst if out else 0,
-                on_score=on_score,
-                on_progress=report,
-            )
-        click.echo(json.dumps(as_document(result)) if as_json else escape_lines(as_table(result)))
-        for failure in result.failures:
-            write_error(f"{failure.competitor} on {failure.image}: {failure.reason}")
-        if out:  # once they are shown: a disk that refuses them costs no score
-            write_scoresheet(result, out)
+        with open_scores(out) if out else nullcontext() as on_score:
+            with show_progress() as report:
+                result = grade(
+                    cases,
+                    competitors,
+                    matte,
+                    metrics="shm" if whole else metrics,  # type: ignore[arg-type]  # as above
+                    jobs=jobs,
+                    worst=worst if out else 0,
+                    on_score=on_score,
+                    on_progress=report,
+                )
+            click.echo(json.dumps(as_document(result)) if as_json else escape_lines(as_table(result)))
+            for failure in result.failures:
+                write_error(f"{failure.competitor} on {failure.image}: {failure.reason}")
+            if out:  # once they are shown: a disk that refuses them costs no score
+                write_scoresheet(result, out)
     if out:
         tell(f"Look at {out / PAGE}")
     sys.exit(CLEAN if not result.failures else WITH_FAILURES if result.scores else FAILED)

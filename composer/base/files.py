@@ -49,6 +49,12 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}{TEMPORARY}")  # a name may be as long as names can be
 
 
+def free_name(path: Path) -> Path:
+    """Return a path, or where there is something already, it with a number behind: nothing is replaced."""
+    numbers = (path.with_name(f"{path.name}.{n}") for n in range(1, 1_000_000))
+    return path if not path.exists() else next(other for other in numbers if not other.exists())
+
+
 def is_temporary(name: str) -> bool:
     """Tell whether a file's name is one that `temporary_name` gives: another program's are not ours to remove."""
     return OURS.fullmatch(name) is not None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..base.errors import DatasetError
 from ..base.file_names import LOCK
-from ..base.files import file_sha256
+from ..base.files import file_sha256, free_name
 from ..base.progress import OnProgress, Progress
 from ..base.storage import copy_locally, is_remote, resolve_path
 from ..base.text import list_briefly
@@ -176,15 +176,10 @@ def move_aside(folder: Path, result: VerifyResult) -> VerifyResult:
                 aside.mkdir(exist_ok=True)
                 for path in (shards / f"{stem}.json", shards / f"{stem}.h5"):  # without a sidecar, it counts as absent
                     if path.exists() or path.is_symlink():
-                        path.replace(_free_name(aside / path.name))
+                        path.replace(free_name(aside / path.name))
     except OSError as error:
         raise DatasetError(f"{folder}: shards cannot be moved aside ({error})") from None
     return replace(result, moved=tuple(f"{stem}.h5" for stem in bad))
-
-
-def _free_name(path: Path) -> Path:
-    numbers = (path.with_name(f"{path.name}.{n}") for n in range(1, 1_000_000))
-    return path if not path.exists() else next(other for other in numbers if not other.exists())
 
 
 def _read_documents(folder: Path, problems: list[Problem]) -> _Documents:

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from conftest import Pictures, decode_webp, page_data, run, save, soft_disc
 from matting_compose.trainer import commands
-from matting_compose.trainer.evaluation import evaluate
+from matting_compose.trainer.evaluation import evaluate, scoresheet
 from matting_compose.trainer.evaluation.cases import CasePictures, FolderCase, folder_cases
 from matting_compose.trainer.evaluation.evaluate import Competitor, bootstrap
 from matting_compose.trainer.evaluation.evaluate import evaluate as grade_all
@@ -378,20 +378,33 @@ def test_a_part_of_a_test_set_is_never_graded_in_silence(tree: Path) -> None:
 
 
 def test_scores_are_kept_as_they_come(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was graded before an interruption stays, and goes when all is."""
+    """What was graded before an interruption stays, also where others begin there; it goes when its own ends."""
     given = ["--predictions", tree / "blurred", *folders(tree, "truths"), "-o"]
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(scoresheet, "write_scoresheet", stop)
+    assert grade(*given, tmp_path / "late").exit_code == 130
+    assert (tmp_path / "late" / "scores.partial.csv").exists()
     monkeypatch.setattr(evaluate, "summarise", stop)
     assert grade(*given, tmp_path / "out").exit_code == 130
     with (tmp_path / "out" / "scores.partial.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == ["disc 0", "disc 1", "disc 2"]
+    done = grade("--predictions", tree / "same", *given[2:], tmp_path / "out")
+    assert done.exit_code == 130
+    assert "scores.partial.csv has the scores of a grading that did not end" in done.stderr
     monkeypatch.undo()
     assert grade(*given, tmp_path / "out").exit_code == 0
-    assert not (tmp_path / "out" / "scores.partial.csv").exists()
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.partial.*")) == [
+        "scores.partial.csv",
+        "scores.partial.csv.1",
+    ]
+    with (tmp_path / "out" / "scores.partial.csv").open(encoding="utf-8") as file:
+        assert list(csv.DictReader(file)) == rows
+    assert grade(*given, tmp_path / "new").exit_code == 0
+    assert not list((tmp_path / "new").glob("*.partial.*"))
 
 
 def test_scores_that_cannot_be_written_are_shown(tree: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from ...composer.base.files import disk_error, write_text
+from ...composer.base.files import disk_error, free_name, write_text
 from ...composer.base.pages import render_page
 from ...composer.base.text import escape_cell
 from ...composer.base.thumbnails import ERROR_GAIN
@@ -52,32 +52,35 @@ def as_document(evaluation: Evaluation) -> dict[str, Any]:
 def open_scores(folder: Path) -> Iterator[Callable[[Score], None]]:
     """Write scores as they come to `scores.partial.csv`, which stays if the body does not end well.
 
-    What cannot be written is warned of at once, and ends no grading: the scores can still be shown.
+    Where one has stayed, it is left as it is, and the name gets a number. What cannot be written is warned of at once,
+    and ends no grading: the scores can still be shown.
 
     Yields
     ------
     callable
         Takes one score.
     """
-    path = folder / PARTIAL
-    partial = _PartialScores(path)
+    partial = _PartialScores(folder / PARTIAL)
     try:
         yield partial.write
     finally:
         partial.close()
     with suppress(OSError):
-        path.unlink(missing_ok=True)
+        partial.path.unlink(missing_ok=True)
 
 
 class _PartialScores:
     """A table that grows, as long as the disk takes it."""
 
     def __init__(self, path: Path) -> None:
-        self._folder = path.parent
+        self.path = path
         self._file: TextIO | None = None
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("w", encoding="utf-8", newline="", buffering=1)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_file() and path.stat().st_size:
+                self.path = free_name(path)
+                logger.warning("%s has the scores of a grading that did not end: it stays", path)
+            self._file = self.path.open("w", encoding="utf-8", newline="", buffering=1)
         except OSError as error:
             self._warn(error)
 
@@ -101,7 +104,7 @@ class _PartialScores:
         self._file = None
 
     def _warn(self, error: OSError) -> None:
-        logger.warning("%s. Grading goes on, and shows its scores at the end", disk_error(error, self._folder))
+        logger.warning("%s. Grading goes on, and shows its scores at the end", disk_error(error, self.path.parent))
 
 
 def _cells(row: dict[str, Any]) -> dict[str, Any]:
