@@ -298,3 +298,18 @@ def test_a_classical_method_leaves_the_networks_threads_alone() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment | {"OMP_NUM_THREADS": "1"}
     )
     assert done.stdout.split()[-1:] == ["1"], done.stderr
+
+
+def test_what_a_solver_says_does_not_spoil_json(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pymatting prints its warnings; what is printed for scripts stays one JSON object."""
+    package = pytest.importorskip("pymatting")
+
+    def chatter(image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
+        print("PERFORMANCE WARNING: try a larger shift")
+        return trimap
+
+    monkeypatch.setattr(package, "estimate_alpha_cf", chatter)
+    given = (tree / "images", "--trimap", tree / "trimaps", "--method", "closed-form", "-o", tree / "out")
+    done = predict(*given, "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["failures"] == {}

@@ -6,7 +6,9 @@ segmentation, and the trimap itself.
 
 from __future__ import annotations
 
+import io
 import logging
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -270,8 +272,12 @@ def _classical(method: str, image: UInt8Array, trimap: UInt8Array, max_side: int
     if size != trimap.shape:
         small = np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
         hint = reduced_trimap(trimap, size)
+    said = io.StringIO()  # warnings of pymatting's, which would stand within what --json prints
     try:
-        alpha = estimate(small / 255, hint / 255)
+        with redirect_stdout(said):
+            alpha = estimate(small / 255, hint / 255)
     except (ValueError, AssertionError) as error:  # a solver that does not converge, a picture too small
         raise MatteError(f"{method} failed: {error or 'the picture is too small for it'}") from None
+    if said.getvalue():
+        logger.debug("%s: %s", method, said.getvalue().strip())
     return known_from(trimap, enlarged(alpha.astype(np.float32), trimap.shape))
