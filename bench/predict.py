@@ -71,7 +71,8 @@ def main() -> None:
             else:
                 make_matte(method, image, trimap, OPTIONS)
             times.append(time.process_time() - start)
-    print(f"{trimap.shape[1]}×{trimap.shape[0]} px, {(trimap == 128).mean():.1%} unknown, {torch.get_num_threads()} threads")
+    height, width = trimap.shape
+    print(f"{width}×{height} px, {(trimap == 128).mean():.1%} unknown, {torch.get_num_threads()} thread(s)")
     for method, times in spent.items():
         counted = times[len(times) > 1 :]
         print(f"{method:16} {np.median(counted):6.2f} s CPU ({min(counted):.2f}-{max(counted):.2f})")

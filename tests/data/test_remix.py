@@ -19,7 +19,7 @@ from matting_compose.trainer.data.remix import Layers, Mixer, Remix
 from matting_compose.trainer.data.stream import Batch, open_stream
 
 ALL = Remix(
-    chance=1, combine=0.5, repaint=0.5, tint=0.3, defocus=0.5, stretch=0.5, warp=0.5, soften=0.5, retrim=1
+    chance=1, combine=0.5, pierce=0.5, repaint=0.5, tint=0.3, defocus=0.5, stretch=0.5, warp=0.5, soften=0.5, retrim=1
 )  # fmt: skip
 
 
@@ -77,6 +77,22 @@ def test_two_foregrounds_combine_as_light_does(built: Path) -> None:
         over = alpha * layer.foreground + (1 - alpha) * over
     assert np.abs(image - over).max() <= 2  # alpha and colours are rounded in between
     assert (done.alpha >= front.alpha).all()
+
+
+def test_a_hole_has_the_shape_of_another_foreground(built: Path) -> None:
+    """What is left is what light passes: α₁(1−α₂); known is what both know; nothing is done that leaves nothing."""
+    front, mixer = layers(np.random.default_rng(6)), Mixer(Remix(chance=1, pierce=1), [open_dataset(built)], "train")
+    again = np.random.default_rng(12)
+    again.random(2)
+    _, hole = mixer._cut(48, again)
+    done, image, background = mixer.compose(front, np.random.default_rng(12))
+    left = front.alpha / 255 * (1 - hole.alpha / 255)
+    assert np.abs(done.alpha - 255 * left).max() <= 0.5 + 1e-4
+    assert (done.trimap == 255).sum() == ((front.trimap == 255) & (hole.trimap == 0)).sum()
+    assert (done.trimap == 0).sum() == ((front.trimap == 0) | (hole.trimap == 255)).sum()
+    assert (image == blend(front.foreground, done.alpha, background)).all()
+    whole = np.full_like(front.alpha, 255)
+    assert remix._pierce(front, Layers(front.foreground, whole, whole)) is front
 
 
 def test_a_repainted_foreground_has_a_pictures_colours_and_its_own_shape(built: Path) -> None:

@@ -49,6 +49,9 @@ class Remix(Table):
 
     chance: Chance = Field(default=0.0, description="how often a crop gets another composite's crop as its background")
     combine: Chance = Field(default=0.0, description="of those, how often another composite's foreground stands behind")
+    pierce: Chance = Field(
+        default=0.0, description="of those, how often another composite's foreground is a hole in this one"
+    )
     repaint: Chance = Field(
         default=0.0, description="how often the foreground of those takes its colours from another composite's picture"
     )
@@ -126,6 +129,9 @@ class Mixer:
         if rng.random() < settings.combine:
             behind = self._cut(len(layers.alpha), rng)[1]
             layers = layers if behind is None else _combine(layers, behind)
+        if _happens(settings.pierce, rng):
+            hole = self._cut(len(layers.alpha), rng)[1]
+            layers = layers if hole is None else _pierce(layers, hole)
         background, _ = self._cut(len(layers.alpha), rng)
         if _happens(settings.stretch, rng):
             background = _stretch(background, rng)
@@ -192,6 +198,16 @@ def _combine(front: Layers, behind: Layers) -> Layers:
     foreground = weights * front.foreground + (1 - weights) * behind.foreground
     trimap = np.maximum(front.trimap, behind.trimap)  # known foreground where one is, background where both are
     return Layers(np.rint(foreground).astype(np.uint8), np.rint(255 * alpha).astype(np.uint8), trimap)
+
+
+def _pierce(front: Layers, hole: Layers) -> Layers:
+    """Cut one foreground out of another: α = α₁(1−α₂); all of it would leave nothing, so that is not done."""
+    alpha = np.rint(front.alpha * (1 - hole.alpha / np.float32(255))).astype(np.uint8)
+    if not alpha.any():
+        return front
+    trimap = np.minimum(front.trimap, 255 - hole.trimap)  # 127 where the hole's edge is
+    trimap[(trimap != BACKGROUND) & (trimap != FOREGROUND)] = UNKNOWN
+    return replace(front, alpha=alpha, trimap=trimap)
 
 
 def _warp(layers: Layers, rng: np.random.Generator) -> Layers:
