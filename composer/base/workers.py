@@ -6,9 +6,12 @@ import contextlib
 import functools
 import logging
 import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
+from pathlib import Path
 from typing import TypeVar
 
 import cv2
@@ -47,10 +50,10 @@ def run_in_processes(
         A worker process was killed, or has no memory left.
     """
     workers = min(joblib.effective_n_jobs(jobs), max(count, 1))
-    here = os.getcwd() if uses_local_workers() else None  # noqa: PTH109  # as text, to be compared with nothing
+    caller = (os.getpid(), Path.cwd()) if _uses_local_workers() else None
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator" if ordered else "generator_unordered")
     try:
-        results = parallel(joblib.delayed(_run_task)(here, function, task) for task in tasks)
+        results = parallel(joblib.delayed(_run_task)(caller, function, task) for task in tasks)
         if workers > 1:
             _end_workers_at_exit()
         yield from results
@@ -78,9 +81,13 @@ def _end_workers() -> None:
         executor.shutdown(wait=True, kill_workers=True)
 
 
-def _run_task(folder: str | None, function: Callable[[Task], Result], task: Task) -> Result:
-    if folder is not None:
+def _run_task(caller: tuple[int, Path] | None, function: Callable[[Task], Result], task: Task) -> Result:
+    if caller is not None:
+        parent, folder = caller
         os.chdir(folder)  # a worker is used again, and would stay where it was started
+        if parent != os.getpid():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent acts
+            _die_with_parent(parent)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # the processes are the parallelism
     try:
@@ -89,7 +96,21 @@ def _run_task(folder: str | None, function: Callable[[Task], Result], task: Task
         cv2.setNumThreads(threads)  # it may be the caller's own process
 
 
-def uses_local_workers() -> bool:
+@functools.cache
+def _die_with_parent(parent: int) -> None:
+    """End this process when its parent is gone, however that went: nobody waits for it any more, and the same command
+    may have been run again. What it leaves under a temporary name, that one removes.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _uses_local_workers() -> bool:
     """Tell whether joblib's tasks would run in processes that this one starts, not in a cluster's."""
     return isinstance(joblib.parallel.get_active_backend()[0], joblib.parallel.LokyBackend)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from ..base.files import TEMPORARY, disk_error
 from ..base.progress import OnProgress, ignore_progress
 from ..base.storage import is_remote, list_sizes, locks_folder, resolve_path
 from ..base.text import count_of
-from ..base.workers import run_in_processes, use_cluster, uses_local_workers
+from ..base.workers import run_in_processes, use_cluster
 from ..dataset.card import CARD, dataset_card, write_card
 from ..dataset.checksums import CHECKSUMS, write_checksums
 from ..dataset.dataset import open_dataset
@@ -181,9 +180,8 @@ def _render_share(
     if left:
         (out / CHECKSUMS).unlink(missing_ok=True)  # until all is done, it would speak of what was
     rendered = peak = 0
-    parent = os.getpid() if uses_local_workers() else None
     with watch_counters(plan, done, sum(map(len, mine)), on_progress) as counters:
-        tasks = (make_task(plan, shard, shards, counters.file, parent, shard.index in done) for shard in left)
+        tasks = (make_task(plan, shard, shards, counters.file, shard.index in done) for shard in left)
         try:
             for shard in run_in_processes(render_shard, tasks, len(left), jobs, ordered=False):
                 done[shard.sidecar.index] = inputs.take(shard.sidecar)

@@ -7,13 +7,8 @@ way, commits it. Nothing that is half made has a final name.
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
@@ -74,9 +69,6 @@ def render_shard(task: ShardTask) -> RenderedShard:
     BuildError
         The disk takes no more, or a picture was changed meanwhile.
     """
-    if task.parent not in (None, os.getpid()):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent acts
-        _die_with_parent(task.parent)
     final = task.folder / task.shard.name
     earlier = _open_earlier(task, final)
     if earlier is not None and not _can_mend(task, earlier.sidecar):
@@ -375,17 +367,3 @@ def _render(
             " a shard can tell; lower them, or reduce the picture (max_side)",
         )
     return made, files
-
-
-@lru_cache(maxsize=1)
-def _die_with_parent(parent: int) -> None:
-    """End this process when its parent is gone, however that went: nobody waits for it any more, and a new build may
-    be rendering the same shard. What it leaves under a temporary name, the next build removes.
-    """
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -44,8 +44,6 @@ class ShardTask:
         The recipe's tables.
     supplied : SuppliedTrimaps or None
         Where trimaps come from that are not drawn.
-    parent : int or None
-        The process whose end is the worker's; None where workers belong to a cluster.
     retry : bool
         Whether an earlier version of the shard lacks composites.
     """
@@ -63,7 +61,6 @@ class ShardTask:
     fit: Fit
     trimap: Trimap
     supplied: SuppliedTrimaps | None
-    parent: int | None
     retry: bool
 
     def key(self, cell: Cell) -> str:
@@ -86,7 +83,7 @@ class ShardTask:
         return PreparedForeground(pictures.image, pictures.alpha, self.fit, self.trimap, name=entry.image)
 
 
-def make_task(plan: Plan, shard: ShardPlan, folder: Path, counters: Path, parent: int | None, retry: bool) -> ShardTask:
+def make_task(plan: Plan, shard: ShardPlan, folder: Path, counters: Path, retry: bool) -> ShardTask:
     """Take out of a plan what one shard needs; see `ShardTask`."""
     recipe = plan.recipe
     looks = {strip.group: plan.look(strip.group) for strip in shard.strips}
@@ -114,6 +111,5 @@ def make_task(plan: Plan, shard: ShardPlan, folder: Path, counters: Path, parent
         fit=recipe.fit,
         trimap=recipe.trimap,
         supplied=plan.supplied_trimaps,
-        parent=parent,
         retry=retry,
     )

@@ -24,7 +24,7 @@ from ..base.progress import OnProgress, Progress
 from ..base.text import count_of, escape
 from ..base.workers import run_in_processes
 from ..recipe import PairsForegrounds
-from ..sources.image_io import Foreground, read_cutout, read_pair
+from ..sources.image_io import Foreground, pair_sha256, read_cutout, read_pair
 from ..sources.listings import EXTRACT_PAGE, EXTRACT_REPORT, list_pictures
 from ..sources.picture_bytes import read_bytes
 from ..sources.png_text import is_noted, read_note, write_noted
@@ -323,7 +323,10 @@ def _decode(task: _Task) -> _Decoded | Cutout | Failure:
         if there := _present(task, digests):
             return there
         _refuse_foreign(task)
-        return _Decoded(_read(task.source), digests)
+        pixels = _read(task.source)
+        if pixels.sha256 != (pair_sha256(*digests) if len(digests) == 2 else digests[0]):
+            raise SourceError(task.source.name, "changed", "it changed while it was read; run the same command again")
+        return _Decoded(pixels, digests)
     except MemoryError:
         raise
     except Exception as error:

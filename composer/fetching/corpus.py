@@ -172,13 +172,15 @@ Row = TypeVar("Row", Package, Picture)
 
 def _parse_rows(text: str, place: str, model: type[Row]) -> tuple[Row, ...]:
     rows: list[Row] = []
-    for number, values in enumerate(csv.DictReader(text.splitlines()), 2):
-        try:
+    try:
+        for values in csv.DictReader(text.splitlines()):
             rows.append(model.model_validate(values))
-        except ValidationError as error:
-            found = error.errors(include_url=False)[0]
-            key = ".".join(map(str, found["loc"]))
-            raise FileError(f"{place}, line {number}: {explain_finding(key, found, model.model_fields)}") from None
+    except csv.Error as error:
+        raise FileError(f"{place}, line {len(rows) + 2}: {error}") from None
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        key = ".".join(map(str, found["loc"]))
+        raise FileError(f"{place}, line {len(rows) + 2}: {explain_finding(key, found, model.model_fields)}") from None
     if not rows:
         raise FileError(f"{place}: the table has no rows")
     return tuple(rows)

@@ -37,7 +37,7 @@ MOST_SCANS: Final = 100  # of a progressive JPEG, which has some ten; each is a 
 END_OF_IMAGE: Final = b"\xff\xd9"
 
 
-MARKER: Final = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+MARKER: Final = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")  # of a segment: others (0, 1, restarts) stand alone
 
 
 STRAY_BYTES: Final = 16  # between a JPEG's last block and its end; some cameras leave a few

@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..base.arrays import UInt8Array
 from ..base.errors import SourceError
-from ..base.files import PNG_LEVEL, atomic_write, open_regular, parse_json
+from ..base.files import PNG_LEVEL, atomic_write, parse_json
 from .picture_bytes import open_picture
 from .probe import MAX_PIXELS, probe
 
@@ -50,7 +50,7 @@ def is_noted(path: Path, keyword: str) -> bool:
 
 
 def read_note(path: Path, keyword: str) -> dict[str, Any] | None:
-    """Read a PNG's note; None where there is no such file, it has no such note, or it breaks off."""
+    """Read a PNG's note; None where there is no such file, it has no such note, or it is damaged."""
     text = _texts(path).get(keyword)
     if text is None or not _is_whole(path):
         return None
@@ -72,6 +72,11 @@ def _texts(path: Path) -> dict[str, str]:
 
 
 def _is_whole(path: Path) -> bool:
-    with open_regular(path) as file:
-        file.seek(-min(len(END), path.stat().st_size), os.SEEK_END)
+    """Tell whether a PNG has its end, and all its chunks are what their checksums say."""
+    with open_picture(path, path.name) as file:
+        try:
+            probe(file, path.name, MAX_PIXELS).picture.verify()
+        except (SourceError, OSError, SyntaxError, ValueError):
+            return False
+        file.seek(-len(END), os.SEEK_END)
         return file.read() == END

@@ -228,7 +228,10 @@ def test_only_what_is_missing_or_changed_is_made(tmp_path: Path) -> None:
     done = extract(tmp_path)
     assert (done.code, done.json["failures"][0]["cause"]) == (3, "occupied")
     (tmp_path / "out" / "1.png").unlink()
-    assert extract(tmp_path, "-j", "2").json["made"] == 1
+    rotten = bytearray(before["2.png"])
+    rotten[len(rotten) // 2] ^= 1
+    (tmp_path / "out" / "2.png").write_bytes(rotten)
+    assert extract(tmp_path, "-j", "2").json["made"] == 2
     assert cutouts(tmp_path / "out") == before
     assert not left.exists()
     assert (tmp_path / "out" / ".syncthing.film.tmp").exists()
@@ -236,6 +239,25 @@ def test_only_what_is_missing_or_changed_is_made(tmp_path: Path) -> None:
     assert extract(tmp_path).json["made"] == 1
     assert cutouts(tmp_path / "out").keys() == before.keys()
     assert cutouts(tmp_path / "out")["2.png"] != before["2.png"]
+
+
+def test_a_picture_that_changes_while_it_is_read_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cut-out never says that it was made of other bytes than those that it was made of."""
+    tree(tmp_path, 1)
+    save(tmp_path / "own" / "0.png", np.dstack(subject(0)[:2]))
+    usual = extracting._digests
+    for arguments, changing in (("photos --alphas mattes", "mattes"), ("own", "own")):
+
+        def change(task: extracting._Task, folder: str = changing) -> list[str]:
+            digests = usual(task)
+            path = tmp_path / folder / "0.png"
+            save(path, cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[::-1])
+            return digests
+
+        monkeypatch.setattr(extracting, "_digests", change)
+        done = call("extract", *arguments.split(), "--out", "out", "-j", "1", "--json", cwd=tmp_path)
+        assert (done.code, done.json["failures"][0]["cause"]) == (3, "changed")
+        assert not list((tmp_path / "out").glob("*.png"))
 
 
 def test_workers_may_be_in_another_folder(tmp_path: Path) -> None:

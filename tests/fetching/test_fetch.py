@@ -290,6 +290,7 @@ def test_wrong_usage_is_explained(place: Place, arguments: list[str], code: int,
         (",300,", ",99999999999,", "line 3: bytes"),
         ("other-data", "third-data", "no row for third-data"),
         (",train", ",test", "line 2: split"),
+        (",train", f",{'x' * 200_000}", "line 2: field larger"),
     ],
 )
 def test_tables_are_not_trusted(place: Place, old: str, new: str, text: str) -> None:
