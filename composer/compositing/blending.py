@@ -24,7 +24,7 @@ from ..base.settings import Table
 MAX_ENLARGED = 200_000_000  # px of a background between two steps of `fit_like_adobe`
 
 
-BAND = 32  # rows blended at a time: the 16-bit intermediates stay in the second-level cache
+BAND = 64  # rows blended at a time: the 16-bit intermediates stay in the second-level cache
 
 
 class Fit(Table):

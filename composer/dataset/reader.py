@@ -186,6 +186,19 @@ class ShardReader:
                 opaque = (alpha == 255).view(np.uint8)
                 group["foreground"].paste(window, opaque, image)
 
+    def read_stored(self, row: Row, name: str) -> UInt8Array:
+        """Read one of a composite's arrays alone, as it is stored: shared opaque pixels are zeros in an image.
+
+        Raises
+        ------
+        DatasetError
+            The composite is damaged, or there is no such array.
+        """
+        with self._explain_damage(row):
+            array = self._group_of(row)[name]
+            own = name not in ("alpha", "foreground") and (row.composed or name == "trimap")
+            return array.read(row.position if own else None, (0, 0, row.height, row.width))
+
     def read_mask(self, row: Row, name: Literal["trimap", "alpha"]) -> UInt8Array:
         """Read a composite's trimap or alpha alone, (H, W) uint8. Raise DatasetError where it is damaged."""
         with self._explain_damage(row):

@@ -9,20 +9,17 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 
 from ..base.arrays import UInt8Array
 from ..base.files import file_sha256
 from ..base.storage import copy_locally
 from ..building.plan import PLAN, Plan, ShardPlan
-from ..compositing.blending import blend
-from ..dataset.array_reader import Memory
+from ..compositing.blending import METHODS
 from ..dataset.documents import INDEX, Settings, ShardRecord, load_sidecar
 from ..dataset.packings import load_packing
 from ..dataset.reader import ShardReader
-from ..dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN, Look, Parts, Row, Scene
-
-REMEMBERED = 2**26  # bytes of a foreground's decoded tiles, for all its composites
-
+from ..dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN, Look, Row, Scene
 
 NOT_OPENED = "not-opened"  # a shard whose bytes are right: nothing that a new one would mend
 
@@ -145,7 +142,7 @@ def _verify_file(task: VerifyTask, name: str) -> ShardResult:
     problems = list(_hash_problems(task, name))
     size = task.path.stat().st_size
     try:
-        reader = ShardReader(task.path, Memory(REMEMBERED))
+        reader = ShardReader(task.path)
     except Exception as error:  # whatever a damaged file makes HDF5 raise is a finding
         if task.stated and not problems:
             problems.append(Problem(name, NOT_OPENED, f"its SHA-256 is right, but: {error}; see what hinders reading"))
@@ -154,9 +151,9 @@ def _verify_file(task: VerifyTask, name: str) -> ShardResult:
         return ShardResult(task.record.file, problems, 0, [], [], size, False)
     problems += _header_problems(task, reader, name)
     problems += _table_problems(task, reader.rows, name)
-    for row in reader.rows:
-        if found := _composite_problem(reader, row, task.settings):
-            problems.append(Problem(name, *found, row.key))
+    problems += (
+        Problem(name, cause, detail, row.key) for row, cause, detail in _composite_problems(reader, task.settings)
+    )
     reader.close()
     if len(problems) == 1 and problems[0].cause == "changed":
         problems = [replace(problems[0], detail=f"{problems[0].detail}; every composite still decodes")]
@@ -228,52 +225,83 @@ def _as_drawn(row: Row, planned: PlannedCell) -> tuple[Look, Scene]:
     return replace(row.look, rotate=rotate), replace(row.scene, gamma=planned.scene.gamma)
 
 
-def _composite_problem(reader: ShardReader, row: Row, settings: Settings) -> tuple[str, str] | None:
-    """Decode a composite and judge it; return cause and detail of the first thing that is wrong."""
-    try:
-        parts = reader.read(row)
-    except Exception as error:  # whatever a damaged tile makes a decoder raise is a finding
-        return "damaged-composite", str(error)
-    found = wrong_pixels(parts, settings)
-    return ("wrong-pixels", found) if found else None
+def _composite_problems(reader: ShardReader, settings: Settings) -> Iterator[tuple[Row, str, str]]:
+    """Decode all composites and judge them; yield cause and detail of the first thing that is wrong with one."""
+    group = -1
+    for row in reader.rows:
+        try:
+            if row.group != group:
+                alpha = reader.read_stored(row, "alpha")
+                foreground = reader.read_stored(row, "foreground") if row.composed else None
+            image, trimap = (reader.read_stored(row, name) for name in ("image", "trimap"))
+            background = reader.read_stored(row, "background") if "background" in reader.arrays(row.group) else None
+        except Exception as error:  # whatever a damaged tile makes a decoder raise is a finding
+            yield row, "damaged-composite", str(error)
+            continue
+        if row.group != group:
+            group, judge = row.group, Judge(alpha, foreground, settings)
+        if found := judge.find_fault(image, trimap, background):
+            yield row, "wrong-pixels", found
 
 
-def wrong_pixels(parts: Parts, settings: Settings) -> str:
-    """Say what does not agree within one composite; empty where all does.
+class Judge:
+    """Judge a group's composites; what they share is prepared once for all of them.
 
-    By the recipe's thresholds the trimap is 0 only where alpha is clear and 255 only where it is opaque, unless it was
-    supplied. The image is the foreground where alpha is 255, and the blend, by the recipe's method, wherever the
-    background is stored; a lossy packing is excused.
+    Parameters
+    ----------
+    alpha : (H, W) uint8
+    foreground : (H, W, 3) uint8 RGB, or None
+        None of pictures as they are.
+    settings : Settings
+        The recipe's, by which they were made.
     """
-    image, trimap, alpha, foreground, background = parts
-    counts = cv2.calcHist([trimap], [0], None, [256], [0, 256])
-    levels = np.flatnonzero(counts).tolist()
-    if not set(levels) <= {BACKGROUND, UNKNOWN, FOREGROUND}:
-        return f"its trimap holds {levels}, not only {BACKGROUND}, {UNKNOWN} and {FOREGROUND}"
-    if UNKNOWN not in levels:
-        return "its trimap has no unknown region"
-    for value, low, high, word in (
-        (BACKGROUND, settings.trimap.clear + 1, 255, "clear"),
-        (FOREGROUND, 0, settings.trimap.opaque - 1, "opaque"),
-    ):
+
+    def __init__(self, alpha: UInt8Array, foreground: UInt8Array | None, settings: Settings) -> None:
+        packing = load_packing(settings.shards.packing)
+        self._foreground = None if packing.lossy else foreground
+        self._blend = (
+            None if self._foreground is None else METHODS[settings.fit.method].blender(self._foreground, alpha)
+        )
+        self._everywhere = settings.shards.background == "full"
+        self._opaque = cv2.inRange(alpha, 255, 255)
+        self._shares_opaque = packing.shares_opaque
+        self._forbidden = [
+            (BACKGROUND, cv2.inRange(alpha, settings.trimap.clear + 1, 255), "clear"),
+            (FOREGROUND, cv2.inRange(alpha, 0, settings.trimap.opaque - 1), "opaque"),
+        ]
         if settings.trimap.strategy == "supplied":
-            continue  # it is used as it is
-        wrong = cv2.bitwise_and(cv2.inRange(alpha, low, high), cv2.inRange(trimap, value, value))
-        if count := cv2.countNonZero(wrong):
-            return f"its trimap is {value} at {count:,} px where alpha is not {word}"
-    if foreground is None or load_packing(settings.shards.packing).lossy:
-        return ""
-    count = _count_differing(image, foreground, alpha, 255)
-    if background is not None:
-        blended = blend(foreground, alpha, background, settings.fit.method)
-        stored = None if settings.shards.background == "full" else UNKNOWN
-        count = max(count, _count_differing(image, blended, trimap, stored))
-    return f"its image is not the blend of its parts at {count:,} px" if count else ""
+            self._forbidden = []  # it is used as it is
+
+    def find_fault(self, image: UInt8Array, trimap: UInt8Array, background: UInt8Array | None) -> str:
+        """Say what does not agree within one composite, as it is stored; empty where all does.
+
+        By the recipe's thresholds the trimap is 0 only where alpha is clear and 255 only where it is opaque, unless it
+        was supplied. The image is the foreground where alpha is 255, and the blend, by the recipe's method, where the
+        background is stored; a lossy packing is excused. Shared opaque pixels are put into `image`.
+        """
+        where = {value: cv2.inRange(trimap, value, value) for value in (BACKGROUND, UNKNOWN, FOREGROUND)}
+        if sum(map(cv2.countNonZero, where.values())) != trimap.size:
+            levels = np.unique(trimap).tolist()
+            return f"its trimap holds {levels}, not only {BACKGROUND}, {UNKNOWN} and {FOREGROUND}"
+        if not cv2.hasNonZero(where[UNKNOWN]):
+            return "its trimap has no unknown region"
+        for value, forbidden, word in self._forbidden:
+            if count := cv2.countNonZero(cv2.bitwise_and(forbidden, where[value])):
+                return f"its trimap is {value} at {count:,} px where alpha is not {word}"
+        if self._foreground is None or self._blend is None:
+            return ""
+        if self._shares_opaque:
+            cv2.copyTo(self._foreground, self._opaque, image)
+        if background is None:
+            count = _count_differing(image, self._foreground, self._opaque)
+        else:
+            compared = None if self._everywhere else cv2.bitwise_or(where[UNKNOWN], self._opaque)
+            count = _count_differing(image, self._blend(background), compared)
+        return f"its image is not the blend of its parts at {count:,} px" if count else ""
 
 
-def _count_differing(one: UInt8Array, other: UInt8Array, mask: UInt8Array, value: int | None) -> int:
-    """Count the pixels of two pictures that differ in any channel, where a mask has a value; None for everywhere."""
-    where = None if value is None else cv2.inRange(mask, value, value)
+def _count_differing(one: UInt8Array, other: UInt8Array, where: MatLike | None) -> int:
+    """Count the pixels of two pictures that differ in any channel, where a mask is not 0; None for everywhere."""
     if not cv2.norm(one, other, cv2.NORM_INF, where):
         return 0
     differs = cv2.bitwise_not(cv2.inRange(cv2.absdiff(one, other), (0, 0, 0), (0, 0, 0)))

@@ -20,7 +20,12 @@ from matting_compose.composer.dataset.documents import Settings
 from matting_compose.composer.dataset.reader import ShardReader
 from matting_compose.composer.dataset.rows import Parts
 from matting_compose.composer.inspection.verify import VerifyResult, move_aside, verify
-from matting_compose.composer.inspection.verify_shard import wrong_pixels
+from matting_compose.composer.inspection.verify_shard import Judge
+
+
+def find_fault(parts: Parts, recipe: dict[str, Any]) -> str:
+    judge = Judge(parts.alpha, parts.foreground, Settings.model_validate(recipe))
+    return judge.find_fault(parts.image.copy(), parts.trimap, parts.background)
 
 
 def causes(verdict: VerifyResult) -> set[tuple[str, str]]:
@@ -181,9 +186,10 @@ def test_hashes_that_agree_do_not_hide_a_wrong_table(copied: Path) -> None:
 def test_pixels_that_do_not_agree_are_found(finished: Path) -> None:
     """Each rule of a composite alone: levels, unknown region, clear, opaque, blend."""
     sample = open_dataset(finished)[0]
-    settings = Settings.model_validate(json.loads((finished / "dataset.json").read_text())["recipe"])
+    recipe = json.loads((finished / "dataset.json").read_text())["recipe"]
+    recipe["shards"]["packing"] = "plain"  # one whose images hold opaque pixels
     good = Parts(sample.image, sample.trimap, sample.alpha, sample.foreground, sample.background)
-    assert wrong_pixels(good, settings) == ""
+    assert find_fault(good, recipe) == ""
     clear = tuple(np.argwhere((sample.alpha > 0) & (sample.trimap == 128))[0])
     opaque = tuple(np.argwhere((sample.alpha < 255) & (sample.trimap == 128))[0])
     solid = tuple(np.argwhere(sample.alpha == 255)[0])
@@ -198,7 +204,7 @@ def test_pixels_that_do_not_agree_are_found(finished: Path) -> None:
     ):
         changed = getattr(good, name).copy()
         changed[place] = value
-        assert message in wrong_pixels(good._replace(**{name: changed}), settings)
+        assert message in find_fault(good._replace(**{name: changed}), recipe)
 
 
 def test_thresholds_are_the_recipes(finished: Path) -> None:
@@ -207,9 +213,9 @@ def test_thresholds_are_the_recipes(finished: Path) -> None:
     alpha = np.array([[5, 100, 250]], np.uint8)
     picture = np.zeros((1, 3, 3), np.uint8)
     parts = Parts(picture, np.array([[0, 128, 255]], np.uint8), alpha, picture, None)
-    assert "not clear" in wrong_pixels(parts, Settings.model_validate(recipe))
+    assert "not clear" in find_fault(parts, recipe)
     recipe["trimap"] |= {"opaque": 250, "clear": 5}
-    assert wrong_pixels(parts, Settings.model_validate(recipe)) == ""
+    assert find_fault(parts, recipe) == ""
 
 
 @pytest.mark.parametrize("packing", ["solid", "plain", "webp", "jpeg"])
