@@ -383,7 +383,11 @@ def test_a_damaged_line_of_metrics_costs_that_line_only(tmp_path: Path, caplog: 
     RunLog(tmp_path, 9, 9, ignore_progress).close()
     assert [record["step"] for record in read_records(tmp_path)] == [0, 1, 3, 4]
     assert "1 damaged line left out" in caplog.messages[0]
-    assert (tmp_path / "metrics.damaged.jsonl").exists()
+    first = (tmp_path / "metrics.damaged.jsonl").read_bytes()
+    path.write_bytes(b"\xff\n" + path.read_bytes())
+    RunLog(tmp_path, 9, 9, ignore_progress).close()
+    assert (tmp_path / "metrics.damaged.jsonl").read_bytes() == first
+    assert (tmp_path / "metrics.damaged.jsonl.1").exists()
 
 
 def test_a_full_disk_costs_lines_of_metrics_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -38,6 +38,9 @@ CACHE_GIGABYTES = "MATTING_COMPOSE_CACHE_GB"  # environment: how much they may t
 DEFAULT_GIGABYTES = 32.0
 
 
+COPY = re.compile(r"[0-9a-f]{32}(-.+|\.part)")  # and what a killed process left of one
+
+
 PIECE = 8 * 2**20  # bytes moved at once
 
 
@@ -245,18 +248,36 @@ def locks_folder(folder: Path) -> Path:
 def _fetch(path: Path, to: Path) -> str:
     """Copy a file here; return its SHA-256."""
     digest = hashlib.sha256()
-    with _translate_errors(path), _open(path) as source, to.open("wb") as file:
-        while piece := source.read(PIECE):
-            digest.update(piece)
-            file.write(piece)
+    try:
+        with to.open("wb") as file:
+            for piece in _pieces(path):
+                digest.update(piece)
+                file.write(piece)
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # of this machine's disk
+        raise DatasetError(
+            f"{to.parent}: a copy of {path.name} cannot be written there ({error.strerror}); make room, or let"
+            f" {CACHE_FOLDER} name another folder"
+        ) from None
     return digest.hexdigest()
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with _translate_errors(path), _open(path) as source:
+        while piece := source.read(PIECE):
+            yield piece
 
 
 def _make_room(root: Path, keep: Path) -> None:
     """Remove the copies that were used longest ago until the rest is as small as it should be."""
-    limit = float(os.environ.get(CACHE_GIGABYTES, DEFAULT_GIGABYTES)) * 1e9
+    text = os.environ.get(CACHE_GIGABYTES, str(DEFAULT_GIGABYTES))
+    try:
+        limit = float(text) * 1e9
+    except ValueError:
+        raise DatasetError(f"{CACHE_GIGABYTES}: expected a number of gigabytes, found '{text}'") from None
     copies = []
-    for copy in root.iterdir():
+    for copy in filter(lambda path: COPY.fullmatch(path.name), root.iterdir()):  # a user may keep others there
         with contextlib.suppress(FileNotFoundError):  # another process removed it
             copies.append((copy.stat().st_mtime, copy.stat().st_size, copy))
     copies = sorted(entry for entry in copies if entry[2].is_file())

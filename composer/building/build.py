@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..base.errors import BuildError
-from ..base.files import TEMPORARY, disk_error
+from ..base.files import TEMPORARY, disk_error, is_temporary
 from ..base.progress import OnProgress, ignore_progress
 from ..base.storage import is_remote, list_sizes, locks_folder, resolve_path
 from ..base.text import count_of
@@ -217,7 +217,8 @@ def _remove_temporaries(out: Path, mine: Sequence[ShardPlan]) -> None:
 
 def _remove(paths: Iterable[Path]) -> None:
     for path in paths:
-        path.unlink(missing_ok=True)
+        if is_temporary(path.name):  # another program's are not ours
+            path.unlink(missing_ok=True)
 
 
 def _finish(plan: Plan, out: Path, share: Share, done: dict[int, Sidecar], begun: float, *, changed: bool) -> int:

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -168,6 +169,8 @@ def test_copies_make_room_for_others(memory: Any, cache: Path, monkeypatch: pyte
         memory.pipe_file(f"/b/shard-{i}.h5", data)
         digests.append(hashlib.sha256(data).hexdigest())
     monkeypatch.setenv("MATTING_COMPOSE_CACHE_GB", "0.000001")  # two of them, not three
+    (cache / "thesis").write_bytes(bytes(400))
+    os.utime(cache / "thesis", (0, 0))
     folder = store.resolve_path("memory://b")
     copies = [store.cache_locally(folder / f"shard-{i}.h5", 400, digests[i]) for i in (0, 1)]
     with copies[1].open("rb") as open_one:
@@ -184,6 +187,14 @@ def test_copies_make_room_for_others(memory: Any, cache: Path, monkeypatch: pyte
     with pytest.raises(DatasetError, match="the shard is missing"):
         store.cache_locally(folder / "shard-9.h5", 400, digests[3])
     assert len(list(cache.glob("*.*"))) == 2
+    assert (cache / "thesis").exists()
+    monkeypatch.setenv("MATTING_COMPOSE_CACHE_GB", "two")
+    with pytest.raises(DatasetError, match="expected a number of gigabytes, found 'two'"):
+        store.cache_locally(folder / "shard-3.h5", 400, digests[3])
+    monkeypatch.setattr(store.uuid, "uuid4", lambda: UUID(int=0))
+    (cache / f"{UUID(int=0).hex}.part").symlink_to("/dev/full")
+    with pytest.raises(DatasetError, match=f"{cache}: a copy of shard-1.h5 cannot be written there .No space left"):
+        store.cache_locally(folder / "shard-1.h5", 400, digests[1])
 
 
 def test_a_storage_that_goes_away_is_an_error_in_a_line(

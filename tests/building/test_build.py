@@ -112,11 +112,15 @@ def test_an_interrupted_build_says_how_to_go_on(untouched: dict[str, bytes], tmp
 
 
 def test_a_finished_build_does_nothing_again(pictures: Pictures, tmp_path: Path) -> None:
-    """The same command on a finished dataset renders nothing and succeeds."""
+    """The same command on a finished dataset renders nothing and succeeds; other programs' files stay."""
     arguments = pictures.arguments(tmp_path / "d", "--json")
     assert run(*arguments).json["rendered"] == 20
+    others = tmp_path / "d" / ".syncthing.dataset.json.tmp", tmp_path / "d" / "shards" / ".shard-00000.h5.tmp"
+    for other in others:
+        other.write_bytes(b"another program's")
     again = run(*arguments)
     assert (again.code, again.json["rendered"], again.json["composites"]) == (0, 0, 20)
+    assert all(other.exists() for other in others)
 
 
 def test_a_lost_shard_is_rendered_again(pictures: Pictures, tmp_path: Path) -> None:

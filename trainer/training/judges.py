@@ -206,7 +206,9 @@ def guess_ramp(sample: Sample) -> Array:
     """Answer from the trimap alone, as well as that can be: alpha falls with the distances to what is known."""
     inside = _distance_to(sample.trimap == FOREGROUND)
     outside = _distance_to(sample.trimap == BACKGROUND)
-    ramp = np.where(np.isinf(inside), 0, np.where(np.isinf(outside), 1, outside / np.maximum(inside + outside, 1e-6)))
+    with np.errstate(invalid="ignore"):  # where both are infinite, or the outside is: replaced
+        share = outside / np.maximum(inside + outside, 1e-6)
+    ramp = np.where(np.isinf(inside), 0, np.where(np.isinf(outside), 1, share))
     ramp[np.isinf(inside) & np.isinf(outside)] = 0.5
     return np.where(sample.trimap == UNKNOWN, np.rint(ramp * 255), sample.trimap).astype(np.uint8)
 

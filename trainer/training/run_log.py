@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...composer.base.files import write_text
+from ...composer.base.files import free_name, write_text
 from ...composer.base.progress import OnProgress, Progress
 from ...composer.base.text import count_of
 from ...composer.sources.image_io import write_picture
@@ -116,7 +116,7 @@ class RunLog:
         lines = read_lines(self._folder)
         damaged = sum(record is None for record in lines[:-1])  # the last one may be what a stop has cut
         if damaged:
-            aside = self._path.with_suffix(".damaged.jsonl")
+            aside = free_name(self._path.with_suffix(".damaged.jsonl"))
             self._path.replace(aside)
             left_out = f"{count_of(damaged, 'damaged line')} left out"
             logger.warning("%s: %s; the file as it was is kept as %s", self._path, left_out, aside.name)
