@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from html import escape
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -286,12 +286,15 @@ class Dataset(Sequence[Sample]):
         for shard in range(len(self.shards)):
             yield from self.reader(shard).rows
 
-    def read_rows(self, skip: Collection[str] = (), on_progress: OnProgress | None = None) -> dict[int, Row]:
-        """Read the rows of all shards but those to `skip`, by their composites' numbers."""
-        rows: dict[int, Row] = {}
-        for numbers, table in self.read_tables(skip, on_progress):
-            rows |= zip(numbers, from_table(table), strict=True)
-        return rows
+    def read_rows(self, numbers: NDArray[np.int64]) -> Iterator[tuple[int, Row]]:
+        """Yield the rows of some composites, whose numbers ascend, with those; a shard's at a time are held."""
+        bounds = np.searchsorted(numbers, self._starts).tolist()
+        for shard, (first, end) in enumerate(pairwise(bounds)):
+            if first < end:
+                own = numbers[first:end]
+                yield from zip(
+                    own.tolist(), from_table(self.reader(shard).table[own - self._starts[shard]]), strict=True
+                )
 
     def read_tables(
         self, skip: Collection[str] = (), on_progress: OnProgress | None = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import h5py
@@ -319,6 +320,26 @@ def from_table(table: NDArray[np.void]) -> list[Row]:
         same = [part] * len(table)
         columns.append([type(part)(**dict(zip(there, values, strict=True))) for values in cells] if there else same)
     return [Row(*values) for values in zip(*columns, strict=True)]
+
+
+def digest_keys(keys: Iterable[bytes]) -> NDArray[np.uint64]:
+    """Return eight bytes for each key, (N,): what can be held of millions; two share them almost never by chance."""
+    return np.frombuffer(b"".join(blake2b(key, digest_size=8).digest() for key in keys), np.uint64)
+
+
+def compare_tables(one: NDArray[np.void], other: NDArray[np.void]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield a row's fields, and in which rows of two tables of one length each differs, (N,)."""
+
+    def differs(name: str) -> NDArray[np.bool_]:
+        usual = _USUAL.get(name)
+        left_out = np.array(usual.encode() if isinstance(usual, str) else usual)
+        first, second = (table[name] if name in (table.dtype.names or ()) else left_out for table in (one, other))
+        return np.broadcast_to(first != second, len(one))
+
+    for name in _ROW_FIELDS:
+        yield name, differs(name)
+    for prefix, part in _PARTS.items():
+        yield prefix, np.any([differs(f"{prefix}_{name}") for name in vars(part)], axis=0)
 
 
 _ROW_FIELDS = tuple(field.name for field in fields(Row) if field.name not in _PARTS)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..base.progress import OnProgress, Progress
 from ..dataset.dataset import Dataset, open_dataset
-from ..dataset.rows import Parts, Row
+from ..dataset.rows import Parts, compare_tables, digest_keys
 
 SAMPLE = 500  # composites whose pixels are compared unless all are asked for
 
@@ -125,47 +126,96 @@ def compare(a: str | Path, b: str | Path, *, full: bool = False, on_progress: On
     (False, Change(key='seed', before=1, after=2))
     """
     with closing(open_dataset(a)) as first, closing(open_dataset(b)) as second:
-        tables = [dataset.read_rows(dataset.missing_shards()) for dataset in (first, second)]
-        numbers = [{row.key: number for number, row in rows.items()} for rows in tables]
-        shared = [key for key in numbers[0] if key in numbers[1]]
+        pairs, only, rows = _match(first, second)
+        keys = [
+            dataset.row(int(number)).key
+            for dataset, numbers in zip((first, second), only, strict=True)
+            for number in numbers[:NAMED]
+        ]
         twins = {shard.sha256 for shard in first.shards} & {shard.sha256 for shard in second.shards}
-        differing = [key for key in shared if first.shard_of(numbers[0][key]).sha256 not in twins]
-        pairs = [(numbers[0][key], numbers[1][key]) for key in differing]
-        picked = _sample(pairs, None if full else SAMPLE)
+        identical = np.repeat([s.sha256 in twins for s in first.shards], [s.composites for s in first.shards])
+        differing = pairs[~identical[pairs[:, 0]]]
+        picked = _sample(differing, None if full else SAMPLE)
         pixels = _pixels(first, second, picked, on_progress)
-    rows = Counter(field for key in shared for field in _fields(tables[0][numbers[0][key]], tables[1][numbers[1][key]]))
-    only = [key for key in numbers[0] if key not in numbers[1]], [key for key in numbers[1] if key not in numbers[0]]
     recipe = tuple(_changes(first.recipe, second.recipe))
     return DiffResult(
         a=str(first.path),
         b=str(second.path),
-        same=not (recipe or any(only) or rows or pixels),
+        same=not (recipe or any(map(len, only)) or rows or pixels),
         recipe=recipe,
         made_with=tuple(_changes(first.metadata.made_with, second.metadata.made_with)),
         only_a=len(only[0]),
         only_b=len(only[1]),
-        examples=(*only[0][:NAMED], *only[1][:NAMED]),
+        examples=tuple(keys),
         rows=dict(sorted(rows.items())),
-        shared=len(shared),
+        shared=len(pairs),
         compared=len(picked),
-        identical=len(shared) - len(differing),
+        identical=len(pairs) - len(differing),
         pixels=pixels,
     )
 
 
-def _sample(pairs: list[tuple[int, int]], count: int | None) -> list[tuple[int, int]]:
+def _match(
+    first: Dataset, second: Dataset
+) -> tuple[NDArray[np.int64], tuple[NDArray[np.int64], NDArray[np.int64]], Counter[str]]:
+    """Match composites by their keys, a shard's table at a time: 40 bytes are held of each.
+
+    Returns
+    -------
+    pairs : (N, 2) int64
+        Numbers of those that both have, in the first one's order.
+    only : two arrays of int64
+        Numbers of those that one alone has, ascending.
+    rows : Counter
+        By field, in how many pairs' rows it differs.
+    """
+    starts = np.cumsum([0, *(shard.composites for shard in second.shards)])
+    digests, theirs = _index(second)
+    alone = np.zeros(len(second) + 1, bool)
+    alone[theirs[:-1]] = True
+    pairs, only, rows = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.int64)], Counter[str]()
+    for numbers, table in first.read_tables(first.missing_shards()):
+        own = np.arange(numbers.start, numbers.stop)
+        wanted = digest_keys(table["key"].tolist())
+        found = theirs[np.searchsorted(digests, wanted)]  # or another, or none
+        matched = np.zeros(len(table), bool)
+        shards = np.searchsorted(starts, found, side="right") - 1
+        for shard in np.unique(shards[found < len(second)]).tolist():
+            here = np.flatnonzero(shards == shard)
+            other = second.reader(shard).table[found[here] - starts[shard]]
+            same = table["key"][here] == other["key"]
+            matched[here] = same
+            for name, differs in compare_tables(table[here[same]], other[same]):
+                rows[name] += 0 if name in LOCATION else int(differs.sum())
+        pairs.append(np.column_stack([own, found])[matched])
+        only.append(own[~matched])
+        alone[found[matched]] = False
+    return np.concatenate(pairs), (np.concatenate(only), np.flatnonzero(alone)), +rows
+
+
+def _index(dataset: Dataset) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the digests of all keys, ascending, and whose they are; after those, what is no composite's number."""
+    digests, numbers = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    for these, table in dataset.read_tables(dataset.missing_shards()):
+        digests.append(digest_keys(table["key"].tolist()))
+        numbers.append(np.arange(these.start, these.stop))
+    together, whose = np.concatenate(digests), np.concatenate(numbers)
+    order = np.argsort(together, kind="stable")
+    return together[order], np.append(whose[order], len(dataset))
+
+
+def _sample(pairs: NDArray[np.int64], count: int | None) -> NDArray[np.int64]:
     if count is None or count >= len(pairs):
         return pairs
-    chosen = np.sort(np.random.default_rng(0).choice(len(pairs), count, replace=False))
-    return [pairs[int(i)] for i in chosen]
+    return pairs[np.sort(np.random.default_rng(0).choice(len(pairs), count, replace=False))]
 
 
 def _pixels(
-    first: Dataset, second: Dataset, pairs: list[tuple[int, int]], on_progress: OnProgress | None
+    first: Dataset, second: Dataset, pairs: NDArray[np.int64], on_progress: OnProgress | None
 ) -> dict[str, PartDifference]:
     counts: Counter[str] = Counter()
     largest: dict[str, tuple[int, str]] = {}
-    for done, (i, j) in enumerate(pairs, 1):
+    for done, (i, j) in enumerate(pairs.tolist(), 1):
         one, other = first[i], second[j]
         for part in Parts._fields:
             distance = _distance(getattr(one, part), getattr(other, part))
@@ -188,12 +238,6 @@ def _distance(one: np.ndarray[Any, Any] | None, other: np.ndarray[Any, Any] | No
     if one.shape != other.shape:
         return 255
     return int(np.abs(one.astype(np.int16) - other).max(initial=0))
-
-
-def _fields(one: Row, other: Row) -> Iterator[str]:
-    """Yield the fields in which two rows differ, but for where their pixels lie."""
-    before, after = asdict(one), asdict(other)
-    return (field for field in before if field not in LOCATION and before[field] != after[field])
 
 
 def _changes(before: Any, after: Any, path: str = "") -> Iterator[Change]:

@@ -14,12 +14,15 @@ import json
 import logging
 import re
 import tarfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..base.arrays import spread
 from ..base.errors import DatasetError
@@ -43,8 +46,9 @@ from ..base.workers import run_in_processes
 from ..dataset.card import dataset_card, source_notes, write_card
 from ..dataset.checksums import CHECKSUMS
 from ..dataset.dataset import Dataset, Sample, open_dataset
-from ..dataset.rows import Parts, Row
+from ..dataset.rows import Parts, Row, digest_keys
 from .parquet import write_parquet
+from .summary import Columns, read_columns
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +118,7 @@ class _Task:
     to: Form
     shard: int
     split: str
-    numbers: tuple[int, ...]
+    numbers: NDArray[np.int64]
     known: Mapping[str, str]
     paths: Mapping[int, Mapping[str, str]]
 
@@ -182,12 +186,15 @@ def export(
     with closing(open_dataset(folder)) as dataset:
         if missing := dataset.missing_shards():
             raise DatasetError(f"{dataset.path}: {missing[0]} is missing or of another size; build again to restore it")
-        rows = dataset.read_rows()
-        chosen = _choose(dataset, rows, split, foregrounds, count)
-        looks = {rows[number].group: rows[number] for number in chosen}.values()
-        pictures = (_look_name(row) for row in looks if not row.composed)  # these have one file for all their trimaps
-        _refuse_clashes([*(rows[number].key for number in chosen), *pictures])
-        _refuse_clashes(map(_look_name, looks))
+        columns = read_columns(dataset, ())
+        chosen = _choose(dataset, columns, split, foregrounds, count)
+        held = len(np.unique(columns.foreground[chosen]))
+        looks = {row.group: row for _, row in dataset.read_rows(chosen)}.values()
+        pictures = [_look_name(row) for row in looks if not row.composed]  # these have one file for all their trimaps
+        _refuse_clashes(lambda: chain((row.key for _, row in dataset.read_rows(chosen)), pictures))
+        _refuse_clashes(lambda: map(_look_name, looks))
+        stores_background = dataset.background == "full"
+        paths = _png_paths(dataset, chosen, stores_background) if to == "png" else {}
     selection = {"split": split, "foregrounds": sorted(foregrounds), "count": count}
     record = {
         "format": FORMAT,
@@ -197,8 +204,6 @@ def export(
         "selection": selection,
     }
     notes = [{key: escape(text or "") for key, text in asdict(note).items()} for note in source_notes(dataset.recipe)]
-    stores_background = dataset.background == "full"
-    paths = _png_paths(rows, chosen, stores_background) if to == "png" else {}
     _refuse_others(out, record)  # before anything is written there, a lock included
     try:
         with lock_exclusively(out, "export"):
@@ -214,7 +219,7 @@ def export(
             elif to == "webdataset":
                 _list_tars(out, tasks)
             else:
-                _write_card(dataset, rows, out, tasks)
+                _write_card(dataset, held, out, tasks)
             _put_text(out / CHECKSUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
             write_json(out / RECORD, {**record, "complete": True, "composites": len(chosen), "sources": notes})
             (out / JOURNAL).unlink(missing_ok=True)
@@ -225,27 +230,33 @@ def export(
 
 
 def _choose(
-    dataset: Dataset, rows: dict[int, Row], split: str | None, foregrounds: Sequence[str], count: int | None
-) -> list[int]:
+    dataset: Dataset, columns: Columns, split: str | None, foregrounds: Sequence[str], count: int | None
+) -> NDArray[np.int64]:
     """Return the numbers of the composites that are asked for, ascending."""
-    known = {row.foreground for row in rows.values()}
     for name in foregrounds:
-        if name not in known:
-            some = ", ".join(escape(other) for other in sorted(known)[:5])
+        if name not in columns.names:
+            some = ", ".join(escape(other) for other in sorted(columns.names)[:5])
             raise DatasetError(f"no foreground is called '{escape(name)}'; there are {some} …")
-    wanted = set(foregrounds) or known
-    chosen = [n for n in dataset.numbers(split).tolist() if rows[n].foreground in wanted]
-    if not chosen:
+    chosen = dataset.numbers(split)
+    if foregrounds:
+        chosen = chosen[np.isin(columns.foreground[chosen], [columns.names.index(name) for name in foregrounds])]
+    if not chosen.size:
         raise DatasetError("nothing to export: no composite is of that split and of those foregrounds")
-    return chosen if count is None else spread(chosen, count)
+    return chosen if count is None else chosen[spread(range(len(chosen)), count)]
 
 
-def _refuse_clashes(keys: Iterable[str]) -> None:
+def _refuse_clashes(keys: Callable[[], Iterable[str]]) -> None:
     """Make sure that no two composites get one file where a file system does not tell case apart."""
-    names = Counter(fold_name(file_name(key)) for key in keys)
-    if twice := [name for name, count in names.items() if count > 1]:
+
+    def names() -> Iterator[bytes]:
+        return (fold_name(file_name(key)).encode() for key in keys())
+
+    digests = np.sort(digest_keys(names()))
+    shared = digests[1:][digests[1:] == digests[:-1]]
+    if shared.size:
+        twice = next(name for name in names() if digest_keys([name])[0] in shared)
         raise DatasetError(
-            f"two composites would both be called '{escape(twice[0])}' where case does not count;"
+            f"two composites would both be called '{escape(twice.decode())}' where case does not count;"
             " export one of their foregrounds after the other, with --foreground, into different folders"
         )
 
@@ -280,16 +291,17 @@ def _read_sums(out: Path) -> dict[str, str]:
 
 
 def _make_tasks(
-    dataset: Dataset, chosen: list[int], out: Path, to: Form, known: Mapping[str, str],
+    dataset: Dataset, chosen: NDArray[np.int64], out: Path, to: Form, known: Mapping[str, str],
     paths: Mapping[int, Mapping[str, str]],
 ) -> list[_Task]:  # fmt: skip
-    by_shard: dict[int, list[int]] = {}
-    for number in chosen:
-        by_shard.setdefault(dataset.locate(number)[0], []).append(number)
+    starts = np.cumsum([0, *(shard.composites for shard in dataset.shards)])
     tasks = []
-    for shard, numbers in by_shard.items():
-        own = {number: paths[number] for number in numbers if number in paths}
-        task = _Task(dataset.path, out, to, shard, dataset.shards[shard].split, tuple(numbers), {}, own)
+    for shard, (first, end) in enumerate(pairwise(np.searchsorted(chosen, starts).tolist())):
+        if first == end:
+            continue
+        numbers = chosen[first:end]
+        own = {number: paths[number] for number in numbers.tolist() if number in paths}
+        task = _Task(dataset.path, out, to, shard, dataset.shards[shard].split, numbers, {}, own)
         names = [_file_name(task)] if to in ENDINGS else [path for one in own.values() for path in one.values()]
         tasks.append(replace(task, known={name: known[name] for name in names if name in known}))
     return tasks
@@ -323,14 +335,14 @@ def _export_shard(task: _Task) -> _Exported:
             name = _file_name(task)
             if name in sums:
                 return _Exported(0, len(task.numbers), sums)
-            samples = (dataset[number] for number in task.numbers)
+            samples = (dataset[number] for number in task.numbers.tolist())
             if task.to == "webdataset":
                 sums[name] = _write_tar(task.out / name, map(_tar_members, samples))
             else:
                 sums[name] = write_parquet(task.out / name, task.split, samples, dataset.background == "full")
             return _Exported(len(task.numbers), len(task.numbers), sums)
         written = 0
-        for number in task.numbers:
+        for number in task.numbers.tolist():
             missing = {folder: path for folder, path in task.paths[number].items() if path not in sums}
             if missing:
                 sums |= _write_pngs(task.out, dataset[number], missing)
@@ -345,21 +357,23 @@ def _holds(path: Path, digest: str) -> bool:
         return False
 
 
-def _png_paths(rows: Mapping[int, Row], chosen: Sequence[int], background: bool) -> dict[int, dict[str, str]]:
+def _png_paths(dataset: Dataset, chosen: NDArray[np.int64], background: bool) -> dict[int, dict[str, str]]:
     """Say where composites' pictures lie, by folder.
 
     All of one look share its colours. All of a foreground share its alpha, under its name; where it has several looks,
     each composite has its own, under the composite's name: so names alone say which alpha is whose.
     """
-    several = {row.foreground for row in rows.values() if row.look.number}
+    several: set[bytes] = set()
+    for _, table in dataset.read_tables():
+        if "look_number" in (table.dtype.names or ()):
+            several.update(table["foreground"][table["look_number"] > 0].tolist())
     folders = [folder for folder in FOLDERS if background or folder != "bg"]
     paths = {}
-    for number in chosen:
-        row = rows[number]
+    for number, row in dataset.read_rows(chosen):
         names = dict.fromkeys(folders if row.composed else LAYERLESS, file_name(row.key))
         if row.composed:
             names["fg"] = file_name(_look_name(row))
-            if row.foreground not in several:
+            if row.foreground.encode() not in several:
                 names["alpha"] = file_name(row.foreground)
         else:
             names["alpha"] = names["merged"] = file_name(_look_name(row))
@@ -418,7 +432,7 @@ def _list_pngs(out: Path, tasks: list[_Task]) -> int:
     """Write the lists, for each split: JSON as mmagic reads it, and text, a line each: merged, alpha, trimap."""
     paths: set[str] = set()
     for split in sorted({task.split for task in tasks}):
-        listed = [task.paths[number] for task in tasks if task.split == split for number in task.numbers]
+        listed = [task.paths[number] for task in tasks if task.split == split for number in task.numbers.tolist()]
         _put_text(out / f"{split}.json", json.dumps(listed, ensure_ascii=False, indent=1) + "\n")
         lines = ("\t".join(entry[folder] for folder in ("merged", "alpha", "trimap")) for entry in listed)
         _put_text(out / f"{split}.txt", "".join(f"{line}\n" for line in lines))
@@ -426,12 +440,11 @@ def _list_pngs(out: Path, tasks: list[_Task]) -> int:
     return len(paths)
 
 
-def _write_card(dataset: Dataset, rows: dict[int, Row], out: Path, tasks: list[_Task]) -> None:
+def _write_card(dataset: Dataset, foregrounds: int, out: Path, tasks: list[_Task]) -> None:
     """Say what the Parquet files are, to people and to hubs."""
     splits = sorted({task.split for task in tasks})
     counts = {split: sum(len(task.numbers) for task in tasks if task.split == split) for split in splits}
     size = sum((out / _file_name(task)).stat().st_size for task in tasks)
-    foregrounds = len({rows[number].foreground for task in tasks for number in task.numbers})
     write_card(out, dataset_card(dataset.recipe, counts, foregrounds, size, "parquet", splits))
 
 

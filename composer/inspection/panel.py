@@ -14,8 +14,7 @@ from ..base.errors import DatasetError
 from ..base.files import encode_picture, write_file
 from ..base.sheets import draw_caption, draw_cutout, draw_sheet, enlarge, find_busiest, fit_square, grey_to_rgb
 from ..base.text import escape
-from ..dataset.dataset import Sample, open_dataset
-from ..dataset.rows import Row
+from ..dataset.dataset import Dataset, Sample, open_dataset
 
 CELL = 440  # px, a picture's side
 
@@ -54,23 +53,23 @@ def read_composite(folder: str | Path, name: str) -> Sample:
         There is none such, or the dataset is none or damaged.
     """
     with closing(open_dataset(folder)) as dataset:
-        rows = dataset.read_rows()
-        if not rows:
+        if not len(dataset):
             raise DatasetError(f"{dataset.path}: holds no composite")
-        return dataset[_find(rows, name)]
+        return dataset[_find(dataset, name)]
 
 
-def _find(rows: dict[int, Row], name: str) -> int:
-    for number, row in rows.items():
-        if row.key == name:
-            return number
+def _find(dataset: Dataset, name: str) -> int:
+    key, count = name.encode(errors="surrogateescape"), len(dataset)
+    for numbers, table in dataset.read_tables():
+        if (found := np.flatnonzero(table["key"] == key)).size:
+            return numbers[int(found[0])]
     if name == "random":
-        return int(np.random.default_rng().integers(len(rows)))
-    if re.fullmatch(r"-?[0-9]{1,12}", name) and -len(rows) <= int(name) < len(rows):
-        return int(name) % len(rows)
+        return int(np.random.default_rng().integers(count))
+    if re.fullmatch(r"-?[0-9]{1,12}", name) and -count <= int(name) < count:
+        return int(name)
     raise DatasetError(
-        f"no composite is called '{escape(name)}': expected a key such as '{escape(rows[0].key)}', a number up to"
-        f" {len(rows) - 1}, or random"
+        f"no composite is called '{escape(name)}': expected a key such as '{escape(dataset.row(0).key)}', a number"
+        f" up to {count - 1}, or random"
     )
 
 

@@ -7,9 +7,8 @@ too. Then what digests cannot tell: that every planned composite is there, decod
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,7 @@ from ..dataset.checksums import CHECKSUMS, read_checksums
 from ..dataset.documents import INDEX, Index, Sidecar, load_index, load_sidecar
 from ..dataset.packings import load_packing
 from ..dataset.reader import ShardReader
+from ..dataset.rows import digest_keys
 from ..sources.listings import CONTACT_SHEET
 from .verify_shard import NOT_OPENED, Problem, ShardResult, VerifyTask, planned_cells, verify_shard
 
@@ -299,19 +299,13 @@ def _verify_shards(documents: _Documents, jobs: int, on_progress: OnProgress | N
     done, total = 0, sum(record.composites for record in shards)
     for record, result in zip(shards, run_in_processes(verify_shard, tasks, len(shards), jobs), strict=True):
         if documents.plan is None:
-            digests.append(_key_digests(result.unplanned))
+            digests.append(digest_keys(key.encode() for key in result.unplanned))
             result = replace(result, unplanned=[])
         results.append(result)
         done += record.composites
         if on_progress:
             on_progress(Progress("composites", done, total))
     return _with_shared_keys(documents.folder, results, digests) if digests else results
-
-
-def _key_digests(keys: Collection[str]) -> NDArray[np.uint64]:
-    """Return eight bytes for each key: what can be held of millions."""
-    joined = b"".join(blake2b(key.encode(), digest_size=8).digest() for key in keys)
-    return np.frombuffer(joined, np.uint64)
 
 
 def _with_shared_keys(folder: Path, results: list[ShardResult], digests: list[NDArray[np.uint64]]) -> list[ShardResult]:

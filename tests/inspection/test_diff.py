@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from conftest import Pictures, call
 from matting_compose.composer import open_dataset
+from matting_compose.composer.dataset.rows import Look, Row, Scene, compare_tables, to_table
 from matting_compose.composer.inspection.diff import compare
 
 
@@ -70,6 +73,32 @@ def test_other_cuts_and_packings_hold_the_same_pixels(finished: Path, tmp_path: 
     assert not found.same
     assert (found.rows, found.pixels, found.compared) == ({}, {}, 20)
     assert {change.key.partition(".")[0] for change in found.recipe} == {"shards", "split"}
+
+
+def test_rows_are_compared_as_columns(pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Millions of composites would not fit as values: none is made where no pixels are read."""
+
+    def refuse(table: object) -> None:
+        raise AssertionError("rows were made of a table")
+
+    shutil.copytree(pair[0], tmp_path / "copy")
+    for module in ("dataset", "reader"):
+        monkeypatch.setattr(f"matting_compose.composer.dataset.{module}.from_table", refuse, raising=False)
+    assert compare(pair[0], tmp_path / "copy", full=True).shared == 20
+
+
+def test_each_field_is_compared() -> None:
+    """Of a look and a scene, too, whose columns are left out where all are usual; texts of several lengths."""
+    row = Row("a_0", "a", 0, "b.png", "12", 8, 9, 1.0, 0, 0, 3, 4, 0, 0)
+    changes: list[dict[str, Any]] = [
+        {"background": "longer.png"}, {"dilate": 5}, {"scale": 2.0}, {"look": Look(flip=True)},
+        {"scene": Scene(distractors="[1]")}, {"look": Look(partner="c"), "scene": Scene(blur=2.0)}, {},
+    ]  # fmt: skip
+    for changed in changes:
+        tables = to_table([row, row]), to_table([row, replace(row, **changed)])
+        for one, other in (tables, tables[::-1]):
+            found = {name: differs.tolist() for name, differs in compare_tables(one, other)}
+            assert found == {field.name: [False, field.name in changed] for field in fields(Row)}
 
 
 def test_the_command(pair: tuple[Path, Path]) -> None:

@@ -21,7 +21,7 @@ from matting_compose.composer import open_dataset
 from matting_compose.composer.base.errors import BuildError, DatasetError
 from matting_compose.composer.base.file_names import file_name
 from matting_compose.composer.base.files import lock_exclusively, temporary_name
-from matting_compose.composer.inspection.export import export
+from matting_compose.composer.inspection.export import _refuse_clashes, export
 
 
 def pixels(source: Path | io.BytesIO) -> np.ndarray:
@@ -228,6 +228,13 @@ def test_hostile_names_stay_in_the_folder(tmp_path: Path) -> None:
         with tarfile.open(path) as tar:
             keys |= {name.partition(".")[0] for name in tar.getnames()}
     assert len(keys) == 10
+
+
+def test_names_that_differ_by_case_are_refused() -> None:
+    """They would be one file on some file systems; the names are told."""
+    _refuse_clashes(lambda: ["disc_0", "disc_1", "dis/c_0"])
+    with pytest.raises(DatasetError, match="both be called 'disc_1'"):
+        _refuse_clashes(lambda: ["disc_0", "disc_1", "Disc_1"])
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
