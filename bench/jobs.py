@@ -47,8 +47,8 @@ from matting_compose.trainer.training.runtime import open_runtime
 from packages import write_corpus
 from runs import TINY, same, state
 
-SMALL = ["variants=6", "foregrounds.count=8", "shards.variants=3", "foregrounds.sides=[120,160]",
-         "backgrounds.sides=[120,160]", "split.validation=0.25"]  # fmt: skip
+SMALL = ["variants=4", "foregrounds.count=4", "shards.variants=2", "foregrounds.sides=[64,80]",
+         "backgrounds.count=4", "backgrounds.sides=[64,80]", "split.validation=0.25"]  # fmt: skip
 CHANGING = ("metrics.jsonl", "index.html", "extract.json", "extract.html")  # for people: of the last run
 REWRITTEN = ("export.json", "plan.json", "report.csv", "report.html", "SHA256SUMS")  # say how far it is, or come last
 SYSTEMS = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"], "btrfs": ["mkfs.btrfs", "-q", "-f"]}
@@ -62,7 +62,7 @@ class Jobs:
     def __init__(self, given: Path) -> None:
         self.given = given
         rng = np.random.default_rng(7)
-        pixels = rng.integers(0, 256, (12, 90, 90, 4), dtype=np.uint8)
+        pixels = rng.integers(0, 256, (6, 90, 90, 4), dtype=np.uint8)
         for i, cutout in enumerate(pixels):
             (given / "cutouts").mkdir(parents=True, exist_ok=True)
             cutout[..., 3] = cv2.GaussianBlur(
@@ -85,7 +85,7 @@ class Jobs:
             fetch(self.corpus, out, [self.given / "debs"])
         else:
             batch = 1 if name == "ddp" else 2
-            more = (f"stream.batch={batch}", "steps=12", "save_every=3", "validation.every=99", "processes.silence=5")
+            more = (f"stream.batch={batch}", "steps=6", "save_every=2", "validation.every=99", "processes.silence=5")
             resume = any((out / one).exists() for one in ("last.pt", "previous.pt"))
             with open_runtime("cpu") as runtime:
                 loop.train(self.given / "dataset", out, load_config(None, (*TINY, *more)), runtime, resume=resume)
@@ -238,7 +238,7 @@ def cut_power(jobs: Jobs, name: str, system: str, place: Path, seconds: float, l
         yield from (
             f"{one} was there and is not" for one in times[:-2] if not (out / one).exists()
         )  # two: may be in the making
-        if step > saved_step(out) + 3:  # that of the checkpoint before may be the last durable one
+        if step > saved_step(out) + 2:  # that of the checkpoint before may be the last durable one
             yield f"step {step} was saved, {saved_step(out)} is"
         if out.exists():
             yield from problems(name, out, peace, finished=False)
