@@ -312,18 +312,18 @@ def measure_masks(
     sample : int or None
         How many to read, drawn evenly; None for all.
     """
-    numbers, groups = columns.number, columns.group
+    numbers = columns.number
     if sample is not None and sample < len(numbers):
         # Always the same ones, so that two summaries of one dataset agree.
-        chosen = np.sort(np.random.default_rng(0).choice(len(numbers), sample, replace=False))
-        numbers, groups = numbers[chosen], groups[chosen]
+        numbers = numbers[np.sort(np.random.default_rng(0).choice(len(numbers), sample, replace=False))]
     unknown = np.empty(len(numbers))
     alphas: dict[int, AlphaShares] = {}
-    for i, (number, group) in enumerate(zip(numbers.tolist(), groups.tolist(), strict=True)):
-        trimap = dataset.read_mask(number, "trimap")
+    for i, (number, row) in enumerate(dataset.read_rows(numbers)):
+        reader = dataset.reader(dataset.locate(number)[0])
+        trimap = reader.read_mask(row, "trimap")
         unknown[i] = np.count_nonzero(trimap == UNKNOWN) / trimap.size
-        if group not in alphas:
-            alphas[group] = _alpha_shares(dataset.read_mask(number, "alpha"), dataset.settings.trimap)
+        if row.group not in alphas:
+            alphas[row.group] = _alpha_shares(reader.read_mask(row, "alpha"), dataset.settings.trimap)
         if on_progress:
             on_progress(Progress("masks", i + 1, len(numbers)))
     return MaskFigures(numbers, unknown, alphas)
