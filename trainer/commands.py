@@ -144,7 +144,7 @@ def predict(
     with handle_errors(WHOLE):
         from ..composer.sources.image_io import read_image
         from .inference.methods import MatteOptions
-        from .inference.predict_files import PredictOptions, plan_tasks, prepare_all, run_task
+        from .inference.predict_files import PredictOptions, plan_tasks, prepare_all, run_tasks
 
         _check_device(device)
         backdrop = read_image(background) if background else None
@@ -156,14 +156,14 @@ def predict(
         start = time.monotonic()
         failures: dict[str, str] = {}
         with show_progress() as report:
-            for done, task in enumerate(tasks):
-                report(Progress("pictures", done, len(tasks), len(failures)))
-                result = run_task(task, options)
+            report(Progress("pictures", 0, len(tasks)))
+            for done, (task, result) in enumerate(zip(tasks, run_tasks(tasks, options), strict=True), 1):
                 for warning in result.warnings:
                     warn(warning)
                 if result.error is not None:
                     failures[str(task.image)] = result.error
                     write_error(result.error)
+                report(Progress("pictures", done, len(tasks), len(failures)))
         seconds = round(time.monotonic() - start, 3)
     written = [str(task.out) for task in tasks if str(task.image) not in failures]
     if as_json:

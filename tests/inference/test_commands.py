@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import click
 import cv2
@@ -313,3 +315,40 @@ def test_what_a_solver_says_does_not_spoil_json(tree: Path, monkeypatch: pytest.
     done = predict(*given, "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout)["failures"] == {}
+
+
+def test_files_are_read_and_written_beside_the_matting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one is matted the next is read, no other, and the last one written; results come in order."""
+    count = 4
+    reading, begun = ([threading.Event() for _ in range(count + 2)] for _ in range(2))
+    for number in range(count):
+        trimap = np.repeat(np.array([[0, 128, 255]], np.uint8), 3, axis=0)
+        save(tmp_path / "images" / f"{number}.png", np.full((3, 3, 3), number, np.uint8))
+        save(tmp_path / "trimaps" / f"{number}.png", trimap)
+    read_image, write_picture = predict_files.read_image, predict_files.write_picture
+
+    def read_one(path: Path) -> np.ndarray[Any, Any]:
+        picture = read_image(path)
+        reading[int(path.stem)].set()
+        return picture
+
+    def matte_one(_: str, image: np.ndarray[Any, Any], trimap: np.ndarray[Any, Any], __: object) -> Any:
+        number = int(image[0, 0, 0])
+        begun[number].set()
+        assert number == count - 1 or reading[number + 1].wait(60)
+        assert not reading[number + 2].is_set()
+        if number == 1:
+            raise ValueError("this one fails")
+        return trimap.astype(np.float32) / 255
+
+    def write_one(path: Path, picture: np.ndarray[Any, Any]) -> None:
+        assert path.stem == str(count - 1) or begun[int(path.stem) + 1].wait(60)
+        write_picture(path, picture)
+
+    for name, changed in (("read_image", read_one), ("make_matte", matte_one), ("write_picture", write_one)):
+        monkeypatch.setattr(predict_files, name, changed)
+    options = predict_files.PredictOptions("closed-form")
+    tasks = predict_files.plan_tasks([tmp_path / "images"], tmp_path / "trimaps", None, tmp_path / "out", options)
+    errors = [result.error for result in predict_files.run_tasks(tasks, options)]
+    assert errors == [None, "1.png: ValueError: this one fails", None, None]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "2.png", "3.png"]

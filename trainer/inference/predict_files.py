@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...composer.base.arrays import UInt8Array
 from ...composer.base.errors import FileError, MattingComposeError, SourceError, describe_error
@@ -33,7 +35,10 @@ from .cutout import estimate_foreground, on_background, panel, segmented
 from .methods import MatteOptions, finds_trimaps, make_automatic, make_matte, prepare, to_bytes
 from .user_trimaps import RADIUS, trimap_from_alpha
 
-__all__ = ["PRODUCTS", "PredictOptions", "PredictTask", "TaskResult", "plan_tasks", "prepare_all", "run_task"]
+__all__ = ["PRODUCTS", "PredictOptions", "PredictTask", "TaskResult", "plan_tasks", "prepare_all", "run_tasks"]
+
+Result = TypeVar("Result")
+
 
 Product = Literal["trimap", "cutout", "composite", "panel"]
 
@@ -107,6 +112,17 @@ class PredictTask:
         return [self.out, *map(self.product, kinds)]
 
 
+_Source = tuple[UInt8Array, UInt8Array | None, list[str]]  # an image, its trimap unless it is to be found, warnings
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What is to be written of one picture, and warnings."""
+
+    files: dict[Path, NDArray[np.uint8] | NDArray[np.uint16]]
+    warnings: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class TaskResult:
     """What became of one picture: warnings for the person at the keyboard, and why there is no matte, if so."""
@@ -177,10 +193,29 @@ def prepare_all(options: PredictOptions, tasks: Sequence[PredictTask]) -> None:
         raise FileError(f"{folder}: results cannot be written there; choose another -o")
 
 
-def run_task(task: PredictTask, options: PredictOptions) -> TaskResult:
-    """Matte one picture and write what is wanted; what goes wrong is this picture's, and told."""
+def run_tasks(tasks: Sequence[PredictTask], options: PredictOptions) -> Iterator[TaskResult]:
+    """Matte pictures one after the other and write what is wanted; yield what became of each.
+
+    The next is read, and the last one written, while one is matted: three are held at most. What goes wrong is the
+    picture's own, and told.
+    """
+    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
+        sources = (reading.submit(_read, task, options) for task in tasks)
+        ahead = next(sources, None)
+        last: Future[TaskResult] | None = None
+        for task in tasks:
+            source, ahead = ahead, next(sources, None)
+            made = _attempt(task, _make, task, options, source)
+            if last is not None:
+                yield last.result()
+            last = writing.submit(_attempt, task, _write, made)
+        if last is not None:
+            yield last.result()
+
+
+def _attempt(task: PredictTask, function: Callable[..., Result], *arguments: Any) -> Result | TaskResult:
     try:
-        return TaskResult(tuple(_run(task, options)))
+        return function(*arguments)
     except Exception as error:  # of a library, too: the other pictures are none of its business
         text = describe_error(error)
         return TaskResult(error=text if isinstance(error, MattingComposeError) else f"{task.image.name}: {text}")
@@ -237,38 +272,49 @@ def _refuse_overwriting(tasks: Sequence[PredictTask], kinds: Sequence[Product], 
         raise FileError(f"{twice}: two results would be written there; matte the folders one by one")
 
 
-def _run(task: PredictTask, options: PredictOptions) -> list[str]:
-    if task.trimap is None and task.mask is None and finds_trimaps(options.method, options.matte):
-        image, warnings = read_image(task.image), []
+def _make(task: PredictTask, options: PredictOptions, source: Future[_Source]) -> _Made:
+    """Matte a picture, and make of it what is wanted."""
+    image, given, warnings = source.result()
+    if given is None:
         found = make_automatic(options.method, image, options.matte)
         matte, trimap = found.alpha, found.trimap
         if found.is_empty:
             warnings = [f"{task.image.name}: nobody was found in it; its matte is empty"]
     else:
-        image, trimap, warnings = _read(task, options.radius)
-        matte = make_matte(options.method, image, trimap, options.matte)
+        matte, trimap = make_matte(options.method, image, given, options.matte), given
     alpha = to_bytes(matte)
     deep = options.bits == 16
-    write_picture(task.out, np.rint(matte * np.float32(65_535)).astype(np.uint16) if deep else alpha)
+    files = {task.out: np.rint(matte * np.float32(65_535)).astype(np.uint16) if deep else alpha}
     if options.trimap:
-        write_picture(task.product("trimap"), trimap)
+        files[task.product("trimap")] = trimap
     pictures: list[UInt8Array] = []
     if options.cutout or options.background is not None or options.panel:
         pictures.append(estimate_foreground(image, matte))
     if options.cutout:
-        write_picture(task.product("cutout"), np.dstack([pictures[0], alpha]))
+        files[task.product("cutout")] = np.dstack([pictures[0], alpha])
     if options.background is not None:
         pictures.append(on_background(pictures[0], alpha, options.background))
-        write_picture(task.product("composite"), pictures[1])
+        files[task.product("composite")] = pictures[1]
     if options.panel:
         pictures.append(segmented(image, alpha, options.background))
-        write_picture(task.product("panel"), panel(image, trimap, alpha, *pictures))
-    return warnings
+        files[task.product("panel")] = panel(image, trimap, alpha, *pictures)
+    return _Made(files, tuple(warnings))
 
 
-def _read(task: PredictTask, radius: float) -> tuple[UInt8Array, UInt8Array, list[str]]:
-    """Read the image and its trimap, or draw one."""
-    name = task.image.name
+def _write(made: _Made | TaskResult) -> TaskResult:
+    """Write what was made, if it was."""
+    if isinstance(made, TaskResult):
+        return made
+    for path, picture in made.files.items():
+        write_picture(path, picture)
+    return TaskResult(made.warnings)
+
+
+def _read(task: PredictTask, options: PredictOptions) -> _Source:
+    """Read the image and its trimap, or draw one, unless the method finds it."""
+    name, radius = task.image.name, options.radius
+    if task.trimap is None and task.mask is None and finds_trimaps(options.method, options.matte):
+        return read_image(task.image), None, []
     if task.trimap is not None:
         image = read_image(task.image)
         return image, *read_trimap(task.trimap, task.trimap.name, image.shape[:2])
