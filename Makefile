@@ -31,7 +31,7 @@ shm-demo: $(VENV)/training
 test: check
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
-## model: make the networks that come with the package again, in ./model: two hours, resumed by the same command
+## model: make the networks that come with the package again, in ./model: some four hours, resumed by the same command
 model: $(VENV)/composing
 	$(MAKE) $(VENV)/training
 	$(BIN)/matting-compose fetch open431

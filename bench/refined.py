@@ -4,7 +4,7 @@
     python bench/refined.py train model/mattes -o model/refined.safetensors
 
 Both go on where they were stopped; the second prints mean error and mean square over unknown pixels of crops that it
-does not train on. Crops are those of the configuration `default`, but larger, so that the algorithms
+does not train on. Crops are those of the configuration `default-wide`, but larger, so that the algorithms
 see something; those whose trimap lacks known foreground or background are left out.
 """
 
@@ -33,10 +33,10 @@ from matting_compose.trainer.training.config import Config, load_config
 from matting_compose.trainer.training.learner import Learner
 from matting_compose.trainer.training.runtime import Runtime
 
-CROP: Final = 256  # px
+CROP: Final = 384  # px
 
 
-SIZES: Final = (256, 320, 448)  # px, windows that become crops
+SIZES: Final = (384, 480, 576)  # px, windows that become crops
 
 
 BATCH: Final = 16  # crops of a file
@@ -54,7 +54,7 @@ COARSE: Final = 0.2  # how often a matte is that of a reduced picture, as those 
 SETTINGS: Final = (
     "network.name=matting_compose.trainer.networks.fusion:Fusion",
     f"stream.crop={TRAINED}",
-    "steps=900",
+    "steps=1500",
     "fuse=true",
     "losses.gradient=0.5",
 )
@@ -75,7 +75,7 @@ def make_file(task: Task) -> Path:
     path = task.out / f"{task.split}-{task.number:04}.npz"
     if path.exists():
         return path
-    table = load_config("default").stream
+    table = load_config("default-wide").stream
     stream = open_stream(
         list(task.datasets), batch=BATCH, crop=CROP, sizes=SIZES, split=task.split, start=task.number,
         augment=table.augment, remix=table.remix,
@@ -230,7 +230,7 @@ def main() -> None:
     mattes = commands.add_parser("mattes", help="crops and their mattes, a file for sixteen")
     mattes.add_argument("datasets", nargs="+", help="a dataset, and its weight after an equals sign")
     mattes.add_argument("--out", type=Path, required=True)
-    mattes.add_argument("--files", type=int, default=29)
+    mattes.add_argument("--files", type=int, default=38)
     mattes.add_argument("--held-out", type=int, default=4, help="files of the first dataset's validation split")
     mattes.add_argument("--jobs", type=int, default=-1)
     mattes.set_defaults(run=make_mattes)

@@ -42,8 +42,8 @@ def test_the_mixture_of_two_plain_colours_is_alpha() -> None:
     """Where foreground and background are plain, the hint is the answer, at every scale."""
     image, trimap, alpha = blended()
     planes, hints = ColourNet().inputs(image, trimap)
-    assert planes.shape == (1, 7, 96, 96)
-    assert hints.shape == (1, 4 * len(SCALES) + 1, 48, 48)
+    assert planes.shape == (1, 9, 96, 96)
+    assert hints.shape == (1, 4 * len(SCALES) + 3, 48, 48)
     assert np.abs(planes[0, 5].numpy() - alpha).max() < 0.02
     half = alpha.reshape(-1, 2).mean(axis=1)
     for scale in range(len(SCALES)):
@@ -60,7 +60,7 @@ def test_the_largest_scale_averages_what_is_known() -> None:
     pixels = image[0].reshape(3, -1).T / 255
     means = [pixels[trimap.ravel() == level].mean(axis=0) for level in (0, 255)]
     apart = np.linalg.norm(means[1] - means[0])
-    assert np.abs(hints[0, -2].numpy() - apart).max() < 2e-3
+    assert np.abs(hints[0, 4 * len(SCALES) - 1].numpy() - apart).max() < 2e-3
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])

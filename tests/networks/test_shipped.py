@@ -74,7 +74,7 @@ def test_a_photo_is_matted_without_a_checkpoint(tmp_path: Path) -> None:
     made = make_matte("default", image, hint, MatteOptions(device="cpu"))  # type: ignore[arg-type]
     assert np.abs(made * 255 - written).max() <= 0.5
     unknown = hint == 128
-    assert np.abs(made - alpha)[unknown].mean() < 0.5 * np.abs(0.5 - alpha)[unknown].mean()
+    assert np.abs(made - alpha)[unknown].mean() < 0.25 * np.abs(0.5 - alpha)[unknown].mean()
 
 
 def test_a_checkpoint_is_told_from_a_photo_by_its_name(tmp_path: Path) -> None:

@@ -268,7 +268,12 @@ def _network_alpha(
 
 
 def _share(part: torch.Tensor, at: tuple[slice, slice], width: int, stride: int) -> torch.Tensor:
-    """Cut a tile's share of a part, (1, C, h, w), of a survey of a picture that is `width` px wide before padding."""
+    """Cut a tile's share of a part, (1, C, h, w), of a survey of a picture that is `width` px wide before padding.
+
+    A part that has no places, (1, C, …), is every tile's.
+    """
+    if part.ndim < 4:
+        return part
     step = math.ceil(width / stride) * stride // part.shape[-1]
     rows, columns = (slice(side.start // step, math.ceil(side.stop / stride) * stride // step) for side in at)
     return part[..., rows, columns]

@@ -2,9 +2,9 @@
 
 What sampling-based matting computes (Chuang et al., 2001, and its successors) is cheap: the colours of known foreground
 and background around each unknown pixel, at several scales, and the alpha that their mixture would have there. What
-propagation-based matting computes (Levin et al., 2008) is cheap at a quarter of the size; see `propagation`. A U-net
-reads both beside the picture, chooses at each pixel, and corrects them. So it sees as far as these reach, and little
-data teaches it.
+propagation-based matting computes (Levin et al., 2008) is cheap at a quarter of the size; see `propagation`. So is a
+count of all known colours; see `likelihood`. A U-net reads these beside the picture, chooses at each pixel, and
+corrects them. So it sees as far as these reach, and little data teaches it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .likelihood import count_colours, look_up
 from .network import Inputs, trimap_masks
 from .propagation import enlarge, reduce, solve
 from .unet import SPREAD, UNet, convolution
@@ -31,7 +32,7 @@ NOISE: Final = 1e-3  # variance of a colour in 0..1 that says nothing
 
 
 class ColourNet(UNet):
-    """Predict alpha from a picture, its trimap, the colours that are known nearby, and an approximate closed form.
+    """Predict alpha from a picture, its trimap, the colours that are known, and an approximate closed form.
 
     A U-net at half the picture's size; the last two layers work at full size. 0.9 million parameters at the default
     width.
@@ -61,9 +62,9 @@ class ColourNet(UNet):
     any_size: ClassVar[bool] = False
 
     def __init__(self, *, width: float = 1.0) -> None:
-        super().__init__(4 * (3 + 2) + HINTS * len(SCALES) + 1, (24, 40, 64, 96, 128), width)
-        self.detail = convolution(SPREAD + 3 + 2 + 2, 8)
-        self.alpha = nn.Conv2d(8, 4, 3, padding=1)
+        super().__init__(4 * (3 + 2) + HINTS * len(SCALES) + 3, (24, 40, 64, 96, 128), width)
+        self.detail = convolution(SPREAD + 3 + 2 + 4, 8)
+        self.alpha = nn.Conv2d(8, 5, 3, padding=1)
 
     @torch.no_grad()
     def inputs(self, image: Tensor, trimap: Tensor) -> Inputs:
@@ -77,10 +78,10 @@ class ColourNet(UNet):
         Returns
         -------
         tuple of tensors
-            (N, 7, H, W) float32: picture, known background, known foreground, the alpha of nearby colours' mixture, and
-            that of propagation; (N, 13, H/2, W/2) float32: at each of `SCALES` that mixture's alpha, how far the pixel
-            is from the foreground's and from the background's colours, in their own deviations, and how far these are
-            apart; and the propagated alpha.
+            (N, 9, H, W) float32: picture, known background, known foreground, the alpha of nearby colours' mixture,
+            that of propagation, and what `look_up` gives; (N, 15, H/2, W/2) float32: at each of `SCALES` that
+            mixture's alpha, how far the pixel is from the foreground's and from the background's colours, in their own
+            deviations, and how far these are apart; and the last three again.
         """
         return self._inputs(image, trimap, self.survey(image, trimap))
 
@@ -91,8 +92,8 @@ class ColourNet(UNet):
         Returns
         -------
         tuple of tensors
-            What `propagation.solve` gives, (N, 4, H/4, W/4); and the known background's and foreground's mean colours
-            and mean squares, (N, 8, …), of H/8 × W/8 and H/32 × W/32 cells.
+            What `count_colours` and `propagation.solve` give, (N, 2, …) and (N, 4, H/4, W/4); and the known
+            background's and foreground's mean colours and mean squares, (N, 8, …), of H/8 × W/8 and H/32 × W/32 cells.
         """
         strips = [_reduce(*strip) for strip in zip(_strips(image), _strips(trimap), strict=True)]
         picture, known, *sums = (torch.cat(parts, dim=2) for parts in zip(*strips, strict=True))
@@ -101,7 +102,7 @@ class ColourNet(UNet):
             whole = each.mean((2, 3), keepdim=True)
             coarse.append(_average(each, LEVELS - NEAR + 1, whole[:, :4] / (whole[:, 4:] + 1e-6)))
         cells = [torch.cat([levels[i] for levels in coarse], dim=1) for i in (0, -1)]
-        return solve(picture, known), *cells
+        return count_colours(image, trimap), solve(picture, known), *cells
 
     def matte_part(self, image: Tensor, trimap: Tensor, survey: tuple[Tensor, ...]) -> Tensor:
         """See `MattingNetwork`."""
@@ -110,7 +111,7 @@ class ColourNet(UNet):
     @torch.no_grad()
     def _inputs(self, image: Tensor, trimap: Tensor, survey: tuple[Tensor, ...]) -> Inputs:
         picture, known = image / 255, trimap_masks(trimap)[:, :2].float()
-        functions, middle, far = survey
+        table, functions, middle, far = survey
         beyond = _enlarge(middle, 1).chunk(2, dim=1)
         near = [
             _average(F.avg_pool2d(_sums(picture, known[:, i : i + 1]), 2), NEAR - 1, beyond[i])[0] for i in range(2)
@@ -118,10 +119,10 @@ class ColourNet(UNet):
         half = F.avg_pool2d(picture, 2)
         cells = [(_enlarge(each, scale - 1).chunk(2, dim=1)) for scale, each in ((NEAR, middle), (LEVELS, far))]
         hints = [_hints(half, *colours) for colours in (near, *cells)]
-        spread = enlarge(functions, picture)
-        hints.append(F.avg_pool2d(spread, 2))
+        further = torch.cat((enlarge(functions, picture), look_up(table, image)), dim=1)
+        hints.append(F.avg_pool2d(further, 2))
         mixture = _mixture(picture, *(_enlarge(each[:, :3], 1) for each in near))
-        planes = torch.cat((picture - 0.5, known, mixture, spread), dim=1)
+        planes = torch.cat((picture - 0.5, known, mixture, further), dim=1)
         layout = torch.channels_last  # a quarter quicker on CPUs
         return planes.contiguous(memory_format=layout), torch.cat(hints, dim=1).contiguous(memory_format=layout)
 
@@ -129,8 +130,8 @@ class ColourNet(UNet):
         """Predict alpha, (N, 1, H, W) in 0..1, from `inputs`."""
         x = self.features(torch.cat((F.pixel_unshuffle(planes[:, :5], 2), hints), dim=1))
         x = self.detail(torch.cat((x, planes), dim=1))
-        trust, own = self.alpha(x).split((3, 1), dim=1)
-        choices = torch.cat((planes[:, 5:], own.sigmoid()), dim=1)
+        trust, own = self.alpha(x).split((4, 1), dim=1)
+        choices = torch.cat((planes[:, 5:8], own.sigmoid()), dim=1)
         alpha: Tensor = (trust.softmax(1) * choices).sum(1, keepdim=True)
         return alpha
 

@@ -122,8 +122,8 @@ class MattingNetwork(nn.Module):
 
         Returns
         -------
-        tuple of (N, C, H/d, W/d) float
-            Each with a ``d`` of its own that divides `stride`, so that a tile's share can be cut.
+        tuple of (N, C, H/d, W/d) or (N, C, …) float
+            Each with a ``d`` of its own that divides `stride`, so that a tile's share can be cut; or of all places.
         """
         return ()
 

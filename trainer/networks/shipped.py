@@ -18,13 +18,13 @@ DEFAULT: Final = "default"  # what stands for it where a checkpoint is asked for
 WEIGHTS: Final = Path(__file__).parent.parent / "weights" / "default.safetensors"
 
 
-DIGEST: Final = "ebf9621c5904073f1db18c4780582e2fd323540972bc3c88aa63243bdcbad117"  # SHA-256
+DIGEST: Final = "53b7ffc674f57cc999048e2ca15c31c13a4ea531982a6ddbc6358f7c2d38d294"  # SHA-256
 
 
 REFINED: Final = WEIGHTS.with_name("refined.safetensors")
 
 
-REFINED_DIGEST: Final = "f28a0f31173584a0ad51d407e0a068ec6c89ce9e841b3bce564f341421a85777"
+REFINED_DIGEST: Final = "885b7f39ef56ced054a5c2f89cadedf845834593cededac974022b512cec2ac2"
 
 
 def default_network() -> MattingNetwork:
