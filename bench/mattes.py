@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from matting_compose.composer.console.terminal import handle_errors
 from matting_compose.composer.sources.image_io import read_image, write_picture
 from matting_compose.composer.sources.mattes import read_trimap
 from matting_compose.trainer.evaluation.cases import folder_cases
@@ -76,4 +77,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with handle_errors():
+        main()

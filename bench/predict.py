@@ -13,6 +13,7 @@ import argparse
 import math
 import resource
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import cv2
 import numpy as np
@@ -51,13 +52,14 @@ def draw_picture(megapixels: float, unknown: float) -> tuple[NDArray[np.uint8], 
 def main() -> None:
     """Print a line for each method."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("methods", nargs="*", default=["default"], choices=["mnet", *METHODS])
+    parser.add_argument("methods", nargs="+", choices=["mnet", *METHODS])
     parser.add_argument("--megapixels", type=float, default=24)
     parser.add_argument("--unknown", type=float, default=0.13, help="share of the picture")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--width", type=float, default=0.25, help="of mnet")
     options = parser.parse_args()
-    image, trimap = draw_picture(options.megapixels, options.unknown)
+    with ProcessPoolExecutor(1) as pool:  # what drawing takes is not the methods' memory
+        image, trimap = pool.submit(draw_picture, options.megapixels, options.unknown).result()
     torch.manual_seed(0)
     mnet = MNet(width=options.width).eval()
     for method in set(options.methods) - {"mnet"}:

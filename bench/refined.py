@@ -23,6 +23,7 @@ import torch
 from matting_compose.composer.base.arrays import UInt8Array
 from matting_compose.composer.base.files import atomic_write, file_sha256
 from matting_compose.composer.base.workers import run_in_processes
+from matting_compose.composer.console.terminal import handle_errors
 from matting_compose.composer.dataset.rows import UNKNOWN
 from matting_compose.trainer.data.stream import Batch, open_stream
 from matting_compose.trainer.inference.methods import MatteError, MatteOptions, make_matte, to_bytes
@@ -245,4 +246,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with handle_errors():
+        main()

@@ -15,8 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from matting_compose.composer import open_dataset
-from matting_compose.composer.base.errors import MattingComposeError
+from matting_compose.composer.console.terminal import handle_errors
 from matting_compose.trainer.data.remix import Remix
 from matting_compose.trainer.data.stream import open_stream
 
@@ -58,10 +57,6 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=64, help="of each term in each round")
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
-    try:
-        open_dataset(options.dataset)
-    except MattingComposeError as error:
-        raise SystemExit(str(error)) from None
     found: dict[str, list[float]] = {name: [] for name in TERMS}
     for number in range(options.rounds):
         for name, terms in TERMS.items():
@@ -73,4 +68,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with handle_errors():
+        main()

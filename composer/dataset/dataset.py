@@ -286,15 +286,17 @@ class Dataset(Sequence[Sample]):
         for shard in range(len(self.shards)):
             yield from self.reader(shard).rows
 
+    def split_by_shard(self, numbers: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Yield each shard that holds some of these numbers, which ascend, with its own of them."""
+        for shard, (first, end) in enumerate(pairwise(np.searchsorted(numbers, self._starts).tolist())):
+            if first < end:
+                yield shard, numbers[first:end]
+
     def read_rows(self, numbers: NDArray[np.int64]) -> Iterator[tuple[int, Row]]:
         """Yield the rows of some composites, whose numbers ascend, with those; a shard's at a time are held."""
-        bounds = np.searchsorted(numbers, self._starts).tolist()
-        for shard, (first, end) in enumerate(pairwise(bounds)):
-            if first < end:
-                own = numbers[first:end]
-                yield from zip(
-                    own.tolist(), from_table(self.reader(shard).table[own - self._starts[shard]]), strict=True
-                )
+        for shard, own in self.split_by_shard(numbers):
+            table = self.reader(shard).table[own - self._starts[shard]]
+            yield from zip(own.tolist(), from_table(table), strict=True)
 
     def read_tables(
         self, skip: Collection[str] = (), on_progress: OnProgress | None = None

@@ -17,7 +17,7 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -294,12 +294,8 @@ def _make_tasks(
     dataset: Dataset, chosen: NDArray[np.int64], out: Path, to: Form, known: Mapping[str, str],
     paths: Mapping[int, Mapping[str, str]],
 ) -> list[_Task]:  # fmt: skip
-    starts = np.cumsum([0, *(shard.composites for shard in dataset.shards)])
     tasks = []
-    for shard, (first, end) in enumerate(pairwise(np.searchsorted(chosen, starts).tolist())):
-        if first == end:
-            continue
-        numbers = chosen[first:end]
+    for shard, numbers in dataset.split_by_shard(chosen):
         own = {number: paths[number] for number in numbers.tolist() if number in paths}
         task = _Task(dataset.path, out, to, shard, dataset.shards[shard].split, numbers, {}, own)
         names = [_file_name(task)] if to in ENDINGS else [path for one in own.values() for path in one.values()]
