@@ -23,6 +23,7 @@ TERMS: Final = {
     "read only": {},
     "another background": {"chance": 1.0},
     "+ combine": {"chance": 1.0, "combine": 1.0},
+    "+ combine, fade": {"chance": 1.0, "combine": 1.0, "fade": 1.0},
     "+ pierce": {"chance": 1.0, "pierce": 1.0},
     "+ repaint": {"chance": 1.0, "repaint": 1.0},
     "+ tint": {"chance": 1.0, "tint": 0.2},

@@ -19,7 +19,8 @@ from matting_compose.trainer.data.remix import Layers, Mixer, Remix
 from matting_compose.trainer.data.stream import Batch, open_stream
 
 ALL = Remix(
-    chance=1, combine=0.5, pierce=0.5, repaint=0.5, tint=0.3, defocus=0.5, stretch=0.5, warp=0.5, soften=0.5, retrim=1
+    chance=1, combine=0.5, fade=0.5, pierce=0.5, repaint=0.5, tint=0.3, defocus=0.5, stretch=0.5, warp=0.5, soften=0.5,
+    retrim=1,
 )  # fmt: skip
 
 
@@ -77,6 +78,26 @@ def test_two_foregrounds_combine_as_light_does(built: Path) -> None:
         over = alpha * layer.foreground + (1 - alpha) * over
     assert np.abs(image - over).max() <= 2  # alpha and colours are rounded in between
     assert (done.alpha >= front.alpha).all()
+
+
+def test_a_faded_foreground_is_nowhere_known(built: Path) -> None:
+    """It joins the other, before or behind it; of both only what the other has is known, and that is opaque."""
+    mixer = Mixer(Remix(chance=1, combine=1, fade=1), [open_dataset(built)], "train")
+    hidden = 0
+    for seed in range(8):
+        front, again = layers(np.random.default_rng(6)), np.random.default_rng(seed)
+        again.random()
+        _, other = mixer._cut(48, again)
+        done, image, background = mixer.compose(front, np.random.default_rng(seed))
+        assert ((done.trimap == 255) == (front.trimap == 255)).all()
+        assert (done.alpha[done.trimap == 255] == 255).all()
+        assert (done.trimap == 0).sum() == ((front.trimap == 0) & (other.trimap == 0)).sum()
+        assert (image == blend(done.foreground, done.alpha, background)).all()
+        solid = (other.alpha == 255) & (front.alpha < 255)
+        hidden += int(solid.sum())
+        assert (done.alpha[solid] >= 127).all()
+        assert (done.trimap[solid] == 128).all()
+    assert hidden
 
 
 def test_a_hole_has_the_shape_of_another_foreground(built: Path) -> None:

@@ -38,6 +38,9 @@ SHEAR: Final = 0.2  # to either side
 ENLARGE: Final = (0.8, 2.0)  # every doubling equally likely
 
 
+FADE: Final = (1 / 255, 0.5)  # of 1, how far from opaque, every doubling equally likely
+
+
 STRETCH: Final = (1.0, 3.0)  # of height and width, each for itself, likewise
 
 
@@ -49,6 +52,11 @@ class Remix(Table):
 
     chance: Chance = Field(default=0.0, description="how often a crop gets another composite's crop as its background")
     combine: Chance = Field(default=0.0, description="of those, how often another composite's foreground stands behind")
+    fade: Chance = Field(
+        default=0.0,
+        description="how often that other foreground is nowhere opaque, so that all of it is unknown, and stands before"
+        " this one half of these times",
+    )
     pierce: Chance = Field(
         default=0.0, description="of those, how often another composite's foreground is a hole in this one"
     )
@@ -126,9 +134,12 @@ class Mixer:
             layers = replace(layers, foreground=self._cut(len(layers.alpha), rng)[0])
         if _happens(settings.warp, rng):
             layers = _warp(layers, rng)
-        if rng.random() < settings.combine:
-            behind = self._cut(len(layers.alpha), rng)[1]
-            layers = layers if behind is None else _combine(layers, behind)
+        if rng.random() < settings.combine and (other := self._cut(len(layers.alpha), rng)[1]):
+            pair = (layers, other)
+            if _happens(settings.fade, rng):
+                other = _fade(other, 1 - _log_uniform(FADE, rng))
+                pair = (layers, other) if rng.random() < 0.5 else (other, layers)
+            layers = _combine(*pair)
         if _happens(settings.pierce, rng):
             hole = self._cut(len(layers.alpha), rng)[1]
             layers = layers if hole is None else _pierce(layers, hole)
@@ -198,6 +209,12 @@ def _combine(front: Layers, behind: Layers) -> Layers:
     foreground = weights * front.foreground + (1 - weights) * behind.foreground
     trimap = np.maximum(front.trimap, behind.trimap)  # known foreground where one is, background where both are
     return Layers(np.rint(foreground).astype(np.uint8), np.rint(255 * alpha).astype(np.uint8), trimap)
+
+
+def _fade(layers: Layers, opacity: float) -> Layers:
+    """Make a foreground let some of the background through everywhere: nothing of it is known."""
+    alpha = np.rint(opacity * layers.alpha).astype(np.uint8)
+    return replace(layers, alpha=alpha, trimap=_still_known(layers.trimap, alpha))
 
 
 def _pierce(front: Layers, hole: Layers) -> Layers:
