@@ -2,10 +2,10 @@
 
     python bench/ablation.py model/open431 model/drawn=0.6 --cases real composed --out ablation
 
-Every run is one of `matting-train` by the configuration `default` but for its length, one thread, and is gone on with where
-it was stopped; `--only` takes some terms. Printed for each set of cases (folders with image/, trimap/ and alpha/, whose
-pictures have the same names): SAD with each seed, its mean, and how far that is from the mean of all parts together;
-and the CPU seconds of the training, so that what a term costs is seen beside what it brings.
+Every run is one of `matting-train` by the configuration `default` but for its length, one thread, and is gone on with
+where it was stopped; `--only` takes some terms. Printed for each set of cases (folders with image/, trimap/ and alpha/,
+whose pictures have the same names): the mean SAD of all seeds, that of each, and how far it is from that of the first
+term; and the CPU seconds of a training, so that what a part costs is seen beside what it brings.
 """
 
 from __future__ import annotations
