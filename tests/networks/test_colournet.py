@@ -108,6 +108,21 @@ def test_a_large_picture_is_looked_at_in_strips(monkeypatch: pytest.MonkeyPatch)
         torch.testing.assert_close(part, other, rtol=0, atol=1e-5)
 
 
+def test_blocks_are_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part's matte, made block by block, is what the network says of it in one piece; known blocks are not made."""
+    network, made = lively(), []
+    image = torch.randint(0, 256, (1, 3, 320, 416), dtype=torch.uint8)
+    trimap = torch.full((1, 320, 416), 255, dtype=torch.uint8)
+    trimap[:, :, :10], trimap[:, 100:140, 20:300], trimap[:, 256:, 384:] = 0, 128, 128
+    survey = network.survey(image, trimap)
+    whole = network.fuse(network(*network._inputs(image, trimap, survey)), trimap)
+    finish = network._finish
+    monkeypatch.setattr(network, "_finish", lambda *parts: made.append(parts[2].shape[2:]) or finish(*parts))
+    torch.testing.assert_close(network.matte_part(image, trimap, survey), whole, rtol=0, atol=1e-5)
+    assert len(made) == 7  # of twelve: three at the top, three below these, and a corner
+    assert max(made) == (128 + 2 * 4, 128 + 2 * 4)
+
+
 @pytest.mark.parametrize("network", [ColourNet, Fusion])
 @pytest.mark.parametrize("width", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_width_that_is_none_is_refused(network: type[ColourNet | Fusion], width: float) -> None:

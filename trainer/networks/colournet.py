@@ -9,6 +9,7 @@ corrects them. So it sees as far as these reach, and little data teaches it.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import ClassVar, Final
 
 import torch
@@ -28,6 +29,8 @@ SCALES: Final = (1, NEAR, LEVELS)  # those whose colours the network reads: aver
 HINTS: Final = 4  # planes for each of them
 FLOOR: Final = 0.02  # of a cell: where less is known, the next larger scale counts too
 STRIP: Final = 1024  # px, the height in which a large picture is reduced, so that it is never all in float32
+BLOCK: Final = 128  # px
+EDGE: Final = 4  # px around a block that count in it, at half the picture's size and at all of it
 NOISE: Final = 1e-3  # variance of a colour in 0..1 that says nothing
 
 
@@ -105,8 +108,25 @@ class ColourNet(UNet):
         return count_colours(image, trimap), solve(picture, known), *cells
 
     def matte_part(self, image: Tensor, trimap: Tensor, survey: tuple[Tensor, ...]) -> Tensor:
-        """See `MattingNetwork`."""
-        return self.fuse(self(*self._inputs(image, trimap, survey)), trimap)
+        """See `MattingNetwork`. From half the size on only blocks are made that hold something unknown."""
+        planes, hints = self._inputs(image, trimap, survey)
+        parts = *self.begin(_join(planes, hints)), planes
+        unknown = planes[:, 3:5].sum(1, keepdim=True) == 0
+        alpha = torch.zeros_like(unknown, dtype=planes.dtype)
+        side = BLOCK if planes.device.type == "cpu" else max(alpha.shape)  # elsewhere the whole is quicker
+        for top, left in product(*(range(0, length, side) for length in alpha.shape[2:])):
+            block = ..., slice(top, top + side), slice(left, left + side)
+            if unknown[block].any():
+                y, x = max(top - EDGE, 0), max(left - EDGE, 0)
+                bottom, right = top + side + EDGE, left + side + EDGE
+                seen = self._finish(
+                    *(
+                        part[..., y // scale : bottom // scale, x // scale : right // scale]
+                        for part, scale in zip(parts, (4, 2, 1), strict=True)
+                    )
+                )
+                alpha[block] = seen[..., top - y : top - y + side, left - x : left - x + side]
+        return self.fuse(alpha, trimap)
 
     @torch.no_grad()
     def _inputs(self, image: Tensor, trimap: Tensor, survey: tuple[Tensor, ...]) -> Inputs:
@@ -128,12 +148,20 @@ class ColourNet(UNet):
 
     def forward(self, planes: Tensor, hints: Tensor) -> Tensor:
         """Predict alpha, (N, 1, H, W) in 0..1, from `inputs`."""
-        x = self.features(torch.cat((F.pixel_unshuffle(planes[:, :5], 2), hints), dim=1))
-        x = self.detail(torch.cat((x, planes), dim=1))
+        return self._finish(*self.begin(_join(planes, hints)), planes)
+
+    def _finish(self, x: Tensor, skip: Tensor, planes: Tensor) -> Tensor:
+        """Predict alpha, (N, 1, H, W) in 0..1, from what `begin` gives, of a picture or of a part of it."""
+        x = self.detail(torch.cat((self.finish(x, skip), planes), dim=1))
         trust, own = self.alpha(x).split((4, 1), dim=1)
         choices = torch.cat((planes[:, 5:8], own.sigmoid()), dim=1)
         alpha: Tensor = (trust.softmax(1) * choices).sum(1, keepdim=True)
         return alpha
+
+
+def _join(planes: Tensor, hints: Tensor) -> Tensor:
+    """Stack what the U-net reads at half the picture's size."""
+    return torch.cat((F.pixel_unshuffle(planes[:, :5], 2), hints), dim=1)
 
 
 def _strips(x: Tensor) -> tuple[Tensor, ...]:

@@ -69,5 +69,5 @@ def look_up(table: Tensor, image: Tensor) -> Tensor:
 
 def _bins(image: Tensor) -> Tensor:
     """Number the colours of pictures: (N, 1, H·W)."""
-    r, g, b = torch.div(image.flatten(2).long(), 256 // BINS, rounding_mode="floor").chunk(3, dim=1)
-    return (r * BINS + g) * BINS + b
+    r, g, b = (image.flatten(2) * (BINS / 256)).floor().chunk(3, dim=1)  # whole numbers are divided slowly
+    return ((r * BINS + g) * BINS + b).long()

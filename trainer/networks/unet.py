@@ -55,14 +55,30 @@ class UNet(MattingNetwork):
 
     def features(self, x: Tensor) -> Tensor:
         """Make features, (N, 8, H, W), of planes, (N, C, H/2, W/2)."""
+        return self.finish(*self.begin(x))
+
+    def begin(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Run all but the last join: features at a quarter of the picture's size, and at half of it.
+
+        `finish` takes the same part of both: what it makes of that sees no more than 4 px beyond.
+        """
         x = self.stem(x)
         skips: list[Tensor] = []
         for block in self.encoder:
             x = block(x)
             skips.append(x)
-        for join, block, skip in zip(self.joins, self.decoder, reversed(skips[:-1]), strict=True):
-            x = block(F.interpolate(join(x), scale_factor=2.0, mode="nearest") + skip)
-        return F.pixel_shuffle(self.spread(x), 2)
+        for number, skip in enumerate(skips[-2:0:-1]):
+            x = self._join(number, x, skip)
+        return x, skips[0]
+
+    def finish(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Make features, (N, 8, H, W), of what `begin` gives."""
+        return F.pixel_shuffle(self.spread(self._join(-1, x, skip)), 2)
+
+    def _join(self, number: int, x: Tensor, skip: Tensor) -> Tensor:
+        larger = F.interpolate(self.joins[number](x), scale_factor=2.0, mode="nearest")
+        joined: Tensor = self.decoder[number](larger + skip)
+        return joined
 
 
 def convolution(channels: int, out: int, stride: int = 1) -> nn.Sequential:
