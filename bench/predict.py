@@ -58,6 +58,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--width", type=float, default=0.25, help="of mnet")
     options = parser.parse_args()
+    if not (options.megapixels >= 1e-4 and options.unknown > 0 and options.rounds >= 1 and options.width > 0):
+        parser.error("--megapixels is 0.0001 at least, --rounds 1; --width is more than 0, --unknown too")
     with ProcessPoolExecutor(1) as pool:  # what drawing takes is not the methods' memory
         image, trimap = pool.submit(draw_picture, options.megapixels, options.unknown).result()
     torch.manual_seed(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import sys
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="networks need the 'train' extra")
+
+import predict as bench  # noqa: E402 (bench/predict.py)
 
 from conftest import save  # noqa: E402 (only once torch is known to be there)
 from matting_compose.composer import open_dataset  # noqa: E402
@@ -57,3 +60,11 @@ def test_objects_say_in_a_line_what_they_are(finished: Path) -> None:
     np.testing.assert_array_equal(first[..., ::-1], sample.image)
     pytest.importorskip("matplotlib", reason="the extra 'notebook'")
     assert [axes.get_title() for axes in sample.plot().axes] == ["image", "trimap", "alpha", "foreground"]
+
+
+def test_a_benchmark_of_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """bench/predict.py says in a line that it draws no picture of no pixels."""
+    monkeypatch.setattr(sys, "argv", ["predict.py", "mnet", "--megapixels", "0"])
+    with pytest.raises(SystemExit, match="2"):
+        bench.main()
+    assert "error: --megapixels is 0.0001 at least" in capsys.readouterr().err.splitlines()[-1]
