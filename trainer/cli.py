@@ -210,7 +210,7 @@ def _train(
     from .training.plan import measured, plan_training
     from .training.runtime import open_runtime
 
-    with open_runtime(device, config.processes.wait) as runtime:
+    with open_runtime(device, config.processes.wait, config.processes.silence) as runtime:
         plan = plan_training(datasets, config, runtime, resume)
         if dry_run:
             if runtime.leads and not as_json:

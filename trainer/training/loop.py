@@ -128,7 +128,9 @@ def train(
         config = begun_config(out) if resume and config is None else load_config(config or "modern")
     find_trackers(config.trackers)  # before there is a folder: their packages may be missing
     with ExitStack() as stack:
-        runtime = runtime or stack.enter_context(open_runtime(wait=config.processes.wait))
+        runtime = runtime or stack.enter_context(
+            open_runtime(wait=config.processes.wait, silence=config.processes.silence)
+        )
         if config.precision == "auto":  # settled once: a run goes on as it was begun, on any machine
             settled = begun_config(out).precision if resume else settle_precision(runtime.device, "auto")
             config = config.model_copy(update={"precision": settled})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,10 +19,11 @@ import torch.distributed as dist
 from ...composer.base.errors import TrainingError
 from ...composer.base.system import peak_memory
 from ..networks.devices import find_device
+from .meeting import meet
 
 __all__ = ["Runtime", "StopRequest", "StopRequested", "open_runtime", "settle_precision", "stop_on_signals"]
 
-WAIT = 1800.0  # seconds
+WAIT, SILENCE = 1800.0, 20.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _multiplies_bf16(device: torch.device) -> bool:
 
 
 @contextmanager
-def open_runtime(device: str = "auto", wait: float = WAIT) -> Iterator[Runtime]:
+def open_runtime(device: str = "auto", wait: float = WAIT, silence: float = SILENCE) -> Iterator[Runtime]:
     """Join the other processes, if torchrun has started some, on the GPU where there is one.
 
     Parameters
@@ -149,12 +151,14 @@ def open_runtime(device: str = "auto", wait: float = WAIT) -> Iterator[Runtime]:
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     wait : float
-        Seconds that processes wait for one that lives, and does not come.
+        Seconds that processes wait for one that lives, and does not come; at the start, for one that has not shown up.
+    silence : float
+        Seconds without a sign of life after which one that has shown up is given up; see `meet`.
 
     Raises
     ------
     TrainingError
-        The device is not there.
+        The device is not there, or not all processes are.
     """
     world, rank, local = (int(os.environ.get(name, default)) for name, default in
                           (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0")))  # fmt: skip
@@ -173,14 +177,38 @@ def open_runtime(device: str = "auto", wait: float = WAIT) -> Iterator[Runtime]:
         yield Runtime(chosen)
         return
     before = _open_sockets()
-    # Told its device, NCCL neither guesses one at a barrier nor waits until then to connect.
-    backend, its_device = ("nccl", chosen) if chosen.type == "cuda" else ("gloo", None)
-    dist.init_process_group(backend, timeout=timedelta(seconds=wait), device_id=its_device)
+    group = _connect(chosen, rank, world, wait, silence)
     try:
-        group = dist.new_group(backend="gloo")
         yield Runtime(chosen, rank, world, group, _open_sockets() - before)
     finally:
         dist.destroy_process_group()
+
+
+def _connect(device: torch.device, rank: int, world: int, wait: float, silence: float) -> dist.ProcessGroup:
+    """Meet the others and connect to them; return the group for signs of life."""
+    made: list[dist.ProcessGroup | RuntimeError] = []
+    # Told its device, NCCL neither guesses one at a barrier nor waits until then to connect.
+    backend, its_device = ("nccl", device) if device.type == "cuda" else ("gloo", None)
+
+    def connect() -> None:
+        try:
+            dist.init_process_group(backend, timeout=timedelta(seconds=wait), device_id=its_device)
+            made.append(dist.new_group(backend="gloo"))
+        except RuntimeError as error:
+            made.append(error)
+
+    meeting = meet(rank, world, wait, silence)
+    connecting = threading.Thread(target=connect, daemon=True)  # where one stops now, PyTorch waits for ever
+    connecting.start()
+    connecting.join(wait if its_device else silence)
+    del meeting
+    if made and isinstance(made[0], dist.ProcessGroup):
+        return made[0]
+    why = str(made[0]).partition("\n")[0] if made else f"within {silence:g} s: one is stopped, or cut off"
+    raise TrainingError(
+        f"the processes of this training have met, but could not connect ({why}). Nothing was trained yet:"
+        " start all of them again"
+    )
 
 
 def _open_sockets() -> frozenset[int]:
