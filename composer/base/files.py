@@ -35,7 +35,10 @@ TEMPORARY = ".tmp"
 OURS = re.compile(rf"\.[^/]{{1,50}}\.[0-9a-f]{{32}}{re.escape(TEMPORARY)}")
 
 
-MOST_BYTES = 2**28  # of a document: a plan of five million composites takes a tenth of it
+MOST_BYTES = 2**26  # of a document: a plan of five million composites takes four tenths of it
+
+
+MOST_VALUES = 2**22  # of a document, each of which may take some 100 bytes: that plan has a tenth of it
 
 
 PNG_LEVEL = 3  # half of the time of OpenCV's own, for files a few per cent larger
@@ -186,10 +189,26 @@ def read_document(path: Path) -> bytes:
     return bytes(data)
 
 
+def bound_values(data: bytes) -> bytes:
+    """Return JSON or TOML as it is: a list takes three bytes of text, and a hundred once it is parsed.
+
+    Raises
+    ------
+    ValueError
+        It may have more than `MOST_VALUES`.
+    """
+    found = sum(map(data.count, (b",", b"[", b"{", b"=")))
+    if found > MOST_VALUES:
+        raise ValueError(f"some {found:,} values, at most {MOST_VALUES:,} are read")
+    return data
+
+
 def parse_json(data: bytes) -> Any:
-    """Parse JSON in UTF-8, numbers finite. Raise ValueError where it is none, or nested too deeply."""
+    """Parse JSON in UTF-8, numbers finite. Raise ValueError where it is none, too large or nested too deeply."""
     try:
-        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_parse_finite)
+        return json.loads(
+            bound_values(data).decode("utf-8"), parse_constant=_refuse_constant, parse_float=_parse_finite
+        )
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import ErrorDetails
 
 from .errors import MattingComposeError
-from .files import read_document
+from .files import bound_values, read_document
 from .text import did_you_mean
 
 MOST_SHOWN = 80  # characters of a value in a message
@@ -71,7 +71,7 @@ def read_toml(
     path = Path(name)
     if path.suffix == ".toml":
         try:
-            return tomllib.loads(read_document(path).decode()), path.parent
+            return tomllib.loads(bound_values(read_document(path)).decode()), path.parent
         except FileNotFoundError:
             raise error(f"{path}: no such {noun} file") from None
         except (ValueError, RecursionError) as found:
