@@ -35,10 +35,10 @@ TEMPORARY = ".tmp"
 OURS = re.compile(rf"\.[^/]{{1,50}}\.[0-9a-f]{{32}}{re.escape(TEMPORARY)}")
 
 
-MOST_BYTES = 2**26  # of a document: a plan of five million composites takes four tenths of it
+MOST_BYTES = 2**28  # of a document: a plan of five million composites takes a tenth of it
 
 
-MOST_VALUES = 2**22  # of a document, each of which may take some 100 bytes: that plan has a tenth of it
+MOST_VALUES = 2**24  # of a document: a plan of three million foregrounds, as large as may be, has three quarters of it
 
 
 PNG_LEVEL = 3  # half of the time of OpenCV's own, for files a few per cent larger
