@@ -233,7 +233,7 @@ def _load(path: Path, device: str) -> MattingNetwork:
 
 
 def _refined(image: UInt8Array, trimap: UInt8Array, options: MatteOptions) -> FloatArray:
-    """Join the mattes of `fusion.MATTES`, with the network's and without, and average; one classical may fail."""
+    """Join the mattes of `fusion.MATTES`, with the network's, twice, and without, once; one classical may fail."""
     from ..networks.fusion import MATTES
     from .refine import refine_alpha, solvable_side
 
@@ -255,7 +255,7 @@ def _refined(image: UInt8Array, trimap: UInt8Array, options: MatteOptions) -> Fl
         refine_alpha(fusion, image, trimap, each, tile=options.tile, max_side=options.max_side)
         for each in (mattes, [None, *mattes[1:]])
     ]
-    return np.asarray((both[0] + both[1]) / 2, np.float32)
+    return np.asarray((2 * both[0] + both[1]) / 3, np.float32)
 
 
 def _fusion(device: str) -> MattingNetwork:

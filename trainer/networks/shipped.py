@@ -18,13 +18,13 @@ DEFAULT: Final = "default"  # what stands for it where a checkpoint is asked for
 WEIGHTS: Final = Path(__file__).parent.parent / "weights" / "default.safetensors"
 
 
-DIGEST: Final = "53b7ffc674f57cc999048e2ca15c31c13a4ea531982a6ddbc6358f7c2d38d294"  # SHA-256
+DIGEST: Final = "e3b854a2e3745970d90ba80e689bc7cd2a1a11ce61db161b993f4a30d0f7fb32"  # SHA-256
 
 
 REFINED: Final = WEIGHTS.with_name("refined.safetensors")
 
 
-REFINED_DIGEST: Final = "885b7f39ef56ced054a5c2f89cadedf845834593cededac974022b512cec2ac2"
+REFINED_DIGEST: Final = "de42ce8a4ee140ee58b0cad363acaee67b62d62544a6cb6c1d0b1522ecc5f154"
 
 
 def default_network() -> MattingNetwork:
