@@ -27,7 +27,7 @@ def test_processes_that_stop_at_the_start_are_noticed() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=300,
     )
     told, seconds = zip(*map(json.loads, ran.stdout.splitlines()), strict=True)
     for rank, line in zip((1, 0), told[:2], strict=True):
@@ -41,7 +41,7 @@ def test_processes_that_stop_at_the_start_are_noticed() -> None:
 
 def test_a_slow_start_is_waited_for() -> None:
     """Who comes later than `silence` is waited for; and once they have met, no exchange has to be that quick."""
-    ran = subprocess.run([*SCRIPT, "60", "2", "1:late", "0:late"], capture_output=True, check=True, timeout=120)
+    ran = subprocess.run([*SCRIPT, "60", "2", "1:late", "0:late"], capture_output=True, check=True, timeout=300)
     assert [json.loads(line)[0] for line in ran.stdout.splitlines()] == ["0.5", "0.5"]
 
 

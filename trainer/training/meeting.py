@@ -132,7 +132,7 @@ class _Signs:
         address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         keeps = self._rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
         while not keeps and not _listens(address):
-            time.sleep(SIGN)
+            time.sleep(BEAT)
         if not keeps:
             self.heard[0] = 1  # it listens; whether it also answers is seen from here on
         self._store = dist.TCPStore(  # type: ignore[attr-defined]  # documented, though not in __all__
@@ -142,8 +142,8 @@ class _Signs:
 
 def _listens(address: tuple[str, int]) -> bool:
     """Tell whether there is somebody at an address: PyTorch would not say so while it tries."""
-    with suppress(OSError), socket.create_connection(address, timeout=BEAT):
-        return True
+    with suppress(OSError), socket.create_connection(address, timeout=BEAT) as probe:
+        return bool(probe.getsockname() != probe.getpeername())  # else it has connected to itself
     return False
 
 
