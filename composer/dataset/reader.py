@@ -130,8 +130,10 @@ class ShardReader:
         """Return the file's digest, from all of its bytes."""
         return file_sha256(self._path)
 
-    def read(self, row: Row, window: Window | None = None) -> Parts:
-        """Read a composite, or a window (y, x, height, width) of it, px.
+    def read(
+        self, row: Row, window: Window | None = None, layers: Collection[str] = ("foreground", "background")
+    ) -> Parts:
+        """Read a composite, or a window (y, x, height, width) of it, px, with those of the layers that it has.
 
         Raises
         ------
@@ -148,8 +150,11 @@ class ShardReader:
                 f"the window {height}×{width} at ({y}, {x}) is not inside the {row.height}×{row.width} px of {row.key}"
             )
         colours, masks = (height, width, 3), (height, width)
-        layers = (np.empty(colours, np.uint8) if name in group else None for name in ("foreground", "background"))
-        parts = Parts(np.empty(colours, np.uint8), *(np.empty(masks, np.uint8) for _ in range(2)), *layers)
+        own = (
+            np.empty(colours, np.uint8) if name in layers and name in group else None
+            for name in ("foreground", "background")
+        )
+        parts = Parts(np.empty(colours, np.uint8), *(np.empty(masks, np.uint8) for _ in range(2)), *own)
         self.read_into(row, (y, x), *parts)
         return parts
 

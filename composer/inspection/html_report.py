@@ -17,7 +17,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..base.arrays import UInt8Array
 from ..base.files import write_text
 from ..base.pages import render_page
 from ..base.progress import OnProgress, Progress
@@ -39,7 +38,10 @@ WORST = 16  # of each kind
 THUMBNAIL = 208  # px, the longer side; and a side of what is shown of the finest detail, 1:1
 
 
-QUALITY = 72  # of the thumbnails' WebP
+LOSSY = {"quality": 70, "alpha_quality": 80, "method": 1}  # of the thumbnails' WebP; below, alpha shows bands
+
+
+LOSSLESS = {"lossless": True, "quality": 0, "method": 0}  # both take a third of the usual method's time
 
 
 MOST_FAILURES = 500  # pictures in the table
@@ -174,14 +176,16 @@ def _cells(
     foregrounds: dict[str, dict[str, dict[str, str]]] = {}
     details: dict[str, Window] = {}
     for done, (number, share) in enumerate(zip(in_order, unknown, strict=True), 1):
-        sample = dataset[number]
-        row = sample.row
+        shard, position = dataset.locate(number)
+        reader = dataset.reader(shard)
+        row = reader.row(position)
+        sample = Sample(*reader.read(row, layers=("foreground",)), row)
         group = str(row.group)
         if group not in foregrounds:
             y, x, side = find_detail(sample.alpha, min(THUMBNAIL, *sample.alpha.shape))
             details[group] = np.s_[y : y + side, x : x + side]
             foregrounds[group] = _shared_pictures(sample, details[group])
-        split = dataset.shard_of(number).split
+        split = dataset.shards[shard].split
         cells[number] = {
             "key": row.key,
             "foreground": row.foreground,
@@ -190,6 +194,7 @@ def _cells(
             "why": chosen[number],
             "unknown": round(share, 5),
             "scale": row.scale,
+            "shape": [row.width, row.height],
             **_own_pictures(sample, details[group]),
             "facts": _facts(row, number, split, share),
         }
@@ -220,27 +225,18 @@ def _own_pictures(sample: Sample, detail: Window) -> dict[str, dict[str, str]]:
         "detail": (sample.image[detail], sample.trimap[detail]),
     }
     return {
-        what: {"composite": embed(image, quality=QUALITY), "trimap": embed(trimap, lossless=True)}
+        what: {"composite": embed(image, **LOSSY), "trimap": embed(trimap, **LOSSLESS)}
         for what, (image, trimap) in pairs.items()
     }
 
 
 def _shared_pictures(sample: Sample, detail: Window) -> dict[str, dict[str, str]]:
-    cutout = _blacken_hidden(np.dstack([sample.colours, sample.alpha]))
-    whole, part = reduce(cutout, THUMBNAIL), cutout[detail]
-    pairs = {"whole": (reduce(sample.alpha, THUMBNAIL), whole), "detail": (sample.alpha[detail], part)}
-    return {
-        what: {
-            "alpha": embed(alpha, quality=QUALITY),
-            "cutout": embed(cutout, quality=QUALITY, alpha_quality=QUALITY),
-        }
-        for what, (alpha, cutout) in pairs.items()
-    }
-
-
-def _blacken_hidden(cutout: UInt8Array) -> UInt8Array:
-    """Blacken what nobody sees, so that it is neither mixed into the rim nor paid for."""
-    return np.asarray(np.where(cutout[..., 3:] > 0, cutout, 0), np.uint8)
+    """Make the cut-out's pictures; the page shows the alpha of them."""
+    # Black where nobody sees it, so that it is neither mixed into the rim nor paid for.
+    colours = cv2.copyTo(sample.colours, sample.alpha)
+    cutout = np.asarray(cv2.merge([*cv2.split(colours), sample.alpha]), np.uint8)
+    whole = reduce(cutout, THUMBNAIL)
+    return {"whole": {"cutout": embed(whole, **LOSSY)}, "detail": {"cutout": embed(cutout[detail], **LOSSY)}}
 
 
 def _failures(failures: Sequence[FailureRecord]) -> tuple[list[tuple[str, str, str, str]], int]:

@@ -121,8 +121,9 @@ def find_detail(alpha: UInt8Array, side: int | None = None) -> tuple[int, int, i
     height, width = alpha.shape
     side = side or min(height, width, max(SMALLEST_DETAIL, max(height, width) // DETAIL))
     # A second derivative is strong at strands and weak along a soft but straight edge; a hard edge is no strand.
-    change = np.abs(cv2.Laplacian(alpha, cv2.CV_32F))
-    change[(alpha == 0) | (alpha == 255)] *= HARD
+    weights = np.ones(256, np.float32)
+    weights[[0, 255]] = HARD
+    change = np.abs(cv2.Laplacian(alpha, cv2.CV_32F)) * np.asarray(cv2.LUT(alpha, weights), np.float32)
     return *find_busiest(change, side), side
 
 

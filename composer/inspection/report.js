@@ -14,14 +14,16 @@ const ORDERS = {
   foreground: (a, b) => a.index - b.index,
 };
 
-// What composites of one look of a foreground share is stored once.
+// What composites of one look of a foreground share is stored once; a filter shows the cut-out's alpha.
 function source(cell, what, view) {
-  return { ...data.foregrounds[cell.group][what], ...cell[what] }[view];
+  return { ...data.foregrounds[cell.group][what], ...cell[what] }[view === "alpha" ? "cutout" : view];
 }
 
 const items = data.cells.map((cell, number) => {
   cell.number = number;
   const image = picture(source(cell, "whole", VIEWS[0]), VIEWS[0], VIEWS[0]);
+  const [x, y] = cell.shape.map((side) => 50 - (50 * side) / Math.max(...cell.shape)); // % beside the picture, which
+  image.style.clipPath = `inset(${y}% ${x}%)`; // a filter or a checkerboard would fill
   const button = make("button", "", image, make("span", "", cell.key));
   button.type = "button";
   if (cell.why.length) button.append(make("span", "why", cell.why.join(", ")));

@@ -87,7 +87,7 @@ def test_worst_cases_come_first(finished: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_finest_detail_is_shown_as_it_is(tmp_path: Path) -> None:
-    """Of a picture that is larger than its thumbnail: where hair is, pixel by pixel, in all four views."""
+    """Of a picture that is larger than its thumbnail: where hair is, pixel by pixel; the cut-out has the alpha, too."""
     pictures = Pictures.make(tmp_path / "pictures")
     for path in pictures.cutouts.iterdir():
         path.unlink()
@@ -105,13 +105,42 @@ def test_the_finest_detail_is_shown_as_it_is(tmp_path: Path) -> None:
     views = {**cell["detail"], **data["foregrounds"][cell["group"]]["detail"]}
     shown = {name: decode_webp(view) for name, view in views.items()}
     assert {picture.shape[:2] for picture in shown.values()} == {(THUMBNAIL, THUMBNAIL)}
-    assert list(views) == ["composite", "trimap", "alpha", "cutout"]
+    assert list(views) == ["composite", "trimap", "cutout"]
     y, x, _ = find_detail(sample.alpha, THUMBNAIL)
     assert y <= 400
     assert y + THUMBNAIL >= 500
     assert x <= 600
     assert x + THUMBNAIL >= 700
-    np.testing.assert_array_equal(shown["trimap"][..., 0], sample.trimap[y : y + THUMBNAIL, x : x + THUMBNAIL])
+    window = np.s_[y : y + THUMBNAIL, x : x + THUMBNAIL]
+    np.testing.assert_array_equal(shown["trimap"][..., 0], sample.trimap[window])
+    np.testing.assert_allclose(shown["cutout"][..., 3], sample.alpha[window], atol=4)
+
+
+def test_the_alpha_is_drawn_of_the_cutout(tmp_path: Path, page: Browser) -> None:
+    """In grey, as it is stored, and nothing beside a picture that is not square."""
+    pictures = Pictures.make(tmp_path / "pictures")
+    for path in pictures.cutouts.iterdir():
+        path.unlink()
+    ramp = np.broadcast_to(np.linspace(0, 255, 200).round().astype(np.uint8), (100, 200))
+    save(pictures.cutouts / "ramp.png", np.dstack([np.full((100, 200, 3), (200, 30, 90), np.uint8), ramp]))
+    out = tmp_path / "dataset"
+    assert call(*pictures.arguments(out, "-j", "1")).code == 0
+    write_report(out, tmp_path / "report.html")
+    page.open((tmp_path / "report.html").as_uri())
+    page.press("3")
+    page.evaluate("document.querySelector('#sheet img').scrollIntoView()")
+    page.evaluate("document.querySelector('form').hidden = true")
+    assert page.becomes("document.querySelector('#sheet img').complete")
+    box = page.evaluate("document.querySelector('#sheet img').getBoundingClientRect().toJSON()")
+    top, left = page.evaluate("[scrollY, scrollX]")
+    clip = {"x": left + box["left"], "y": top + box["top"], "width": box["width"], "height": box["height"], "scale": 1}
+    drawn = decode_webp(page.command("Page.captureScreenshot", clip=clip)["data"])[..., :3].astype(int)
+    height, width = drawn.shape[:2]
+    inside = slice(4, width - 4)  # a border of the picture may lie within a pixel
+    middle, above = drawn[height // 2, inside], drawn[height // 8, inside]
+    assert np.abs(middle - np.linspace(0, 255, width)[inside, None]).max() <= 6
+    assert np.ptp(above, axis=0).max() == 0
+    assert above.any()
 
 
 def test_in_a_browser(hostile: Path, tmp_path: Path, page: Browser) -> None:
