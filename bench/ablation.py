@@ -5,7 +5,7 @@
 Every run is one of `matting-train` by the configuration `default` but for its length, one thread, and is gone on with
 where it was stopped; `--only` takes some terms. Printed for each set of cases (folders with image/, trimap/ and alpha/,
 whose pictures have the same names): the mean SAD of all seeds, that of each, and how far it is from that of the first
-term; and the CPU seconds of a training, so that what a part costs is seen beside what it brings.
+term; and the CPU seconds of a training, as far as it was still to be done, so that what a part costs is seen, too.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 
 from matting_compose.composer.console.terminal import handle_errors
-from matting_compose.trainer.evaluation.cases import folder_cases
+from matting_compose.trainer.evaluation.cases import FolderCase, folder_cases
 from matting_compose.trainer.evaluation.evaluate import Competitor, evaluate
 from matting_compose.trainer.inference.methods import MatteOptions
 from matting_compose.trainer.networks.colournet import ColourNet
@@ -81,10 +82,14 @@ def train(datasets: list[str], term: str, seed: int, settings: list[str], out: P
     return last
 
 
-def grade(cases: Path, checkpoint: Path) -> float:
+def list_cases(folder: Path) -> list[FolderCase]:
+    """List a set of cases."""
+    return folder_cases(folder / "alpha", trimaps=folder / "trimap", images=folder / "image", predictions=[])
+
+
+def grade(cases: Sequence[FolderCase], checkpoint: Path) -> float:
     """Return the mean SAD of a set of cases."""
-    pictures = folder_cases(cases / "alpha", trimaps=cases / "trimap", images=cases / "image", predictions=[])
-    found = evaluate(pictures, [Competitor("it", "network", checkpoint=checkpoint)], MatteOptions(device="cpu"), jobs=1)
+    found = evaluate(cases, [Competitor("it", "network", checkpoint=checkpoint)], MatteOptions(device="cpu"), jobs=1)
     return float(np.mean([score.errors["sad"] for score in found.scores]))
 
 
@@ -100,6 +105,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    sets = [list_cases(folder) for folder in options.cases]  # before hours of training
     settings = [f"steps={options.steps}", f"validation.every={options.steps}", "validation.limit=1", *options.set]
     rows: dict[str, Any] = {}
     for term in options.only:
@@ -107,9 +113,9 @@ def main() -> None:
         runs = [options.out / f"{term.replace(' ', '-')}-{seed}" for seed in range(options.seeds)]
         trained = [train(options.datasets, term, seed, settings, run) for seed, run in enumerate(runs)]
         seconds = (resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - begun) / len(runs)
-        rows[term] = seconds, np.array([[grade(cases, last) for last in trained] for cases in options.cases])
+        rows[term] = seconds, np.array([[grade(cases, last) for last in trained] for cases in sets])
     base = next(iter(rows.values()))[1].mean(1)
-    print("| | " + " | ".join(f"{cases.name} | − all" for cases in options.cases) + " | CPU s |")
+    print("| | " + " | ".join(f"{folder.name} | − all" for folder in options.cases) + " | CPU s |")
     print("|---" * (2 * len(options.cases) + 2) + "|")
     for term, (seconds, found) in rows.items():
         cells = [

@@ -94,7 +94,7 @@ class Jobs:
 def start(jobs: Jobs, name: str, out: Path, log: Path) -> list[int]:
     """Fork the processes of a job."""
     world = 2 if name == "ddp" else 1
-    port, pids = random.randrange(20000, 60000), []
+    port, pids = random.randrange(20000, 32768), []  # none that the system gives to those who connect
     for rank in range(world):
         if pid := os.fork():
             pids.append(pid)

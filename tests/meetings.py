@@ -2,9 +2,9 @@
 
     python tests/meetings.py WAIT SILENCE [RANK:PLACE ...]
 
-For each further argument the process of this rank stops (SIGSTOP) at a place: ``before`` it shows up, once it is
-``there`` and a third is not, or once both have ``met``. ``1:late`` comes after three seconds, and both meet. Prints a
-line for each: what the other one said, and the seconds until then.
+For each further argument the process of this rank stops (SIGSTOP) at a place: ``before`` it shows up, once both are
+``there`` and a third is not, or once both have ``met``. ``1:late`` comes a second later than SILENCE, and both meet.
+Prints a line for each: what the other one said.
 """
 
 from __future__ import annotations
@@ -31,10 +31,19 @@ def come(rank: int, place: str, wait: float, silence: float) -> str:
 
     if place == "before":
         stop()
+
+    def stop_once_heard(signs: meeting._Signs, *_: object) -> None:
+        while not signs.heard[rank]:
+            time.sleep(0.05)
+        heard = signs.heard[1 - rank]  # who has given two signs from now on has heard this one
+        while signs.heard[1 - rank] < heard + 2:
+            time.sleep(0.05)
+        stop()
+
     if place == "late":
-        time.sleep(3)
+        time.sleep(silence + 1)
     if place == "there":
-        meeting._local_states = stop  # type: ignore[assignment]
+        meeting._await_all = stop_once_heard
     if place == "met":
         dist.init_process_group = stop  # type: ignore[assignment]
     try:
@@ -54,16 +63,18 @@ def main() -> None:
         os.environ["WORLD_SIZE"] = "3" if place == "there" else "2"  # a third never comes: the two wait on
         os.environ["MASTER_PORT"] = str(random.randrange(20000, 30000))
         end, other_end = os.pipe()
-        pids, start = [], time.monotonic()
+        pids = []
         for rank in (0, 1):
             if not (pid := os.fork()):
                 os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+                if place == "met":
+                    runtime.CONNECTING = 0  # SILENCE is the limit then
                 told = come(rank, place if rank == who else "", float(wait), float(silence))
                 if rank != who:
                     os.write(other_end, told.encode())
                 os._exit(0)
             pids.append(pid)
-        print(json.dumps([os.read(end, 10_000).decode(), time.monotonic() - start]), flush=True)
+        print(json.dumps(os.read(end, 10_000).decode()), flush=True)
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)

@@ -49,7 +49,7 @@ def main() -> None:
     dataset, out, silence, *deeds = sys.argv[1:]
     for i, deed in enumerate(deeds):
         who, name, step = deed.split(":")
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000 + i)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 12000 + i)}
         folder, pids = Path(out) / str(i), []
         for rank in (0, 1):
             if not (pid := os.fork()):

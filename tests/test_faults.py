@@ -11,6 +11,7 @@ import resource
 import shutil
 import subprocess
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -388,6 +389,19 @@ def test_a_damaged_line_of_metrics_costs_that_line_only(tmp_path: Path, caplog: 
     RunLog(tmp_path, 9, 9, ignore_progress).close()
     assert (tmp_path / "metrics.damaged.jsonl").read_bytes() == first
     assert (tmp_path / "metrics.damaged.jsonl.1").exists()
+
+
+def test_a_line_of_metrics_that_would_fill_memory_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its values are counted before they are parsed, as those of any document."""
+    pytest.importorskip("torch")
+    from matting_compose.trainer.training.records import METRICS_FILE, read_lines
+
+    monkeypatch.setattr("matting_compose.composer.base.files.MOST_VALUES", 100_000)
+    (tmp_path / METRICS_FILE).write_text('{"kind": "train", "step": 1, "losses": [' + "[]," * 150_000 + "0]}\n")
+    tracemalloc.start()
+    assert read_lines(tmp_path) == [None]
+    assert tracemalloc.get_traced_memory()[1] < 3_000_000  # parsed: 11
+    tracemalloc.stop()
 
 
 def test_a_full_disk_costs_lines_of_metrics_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -110,7 +110,7 @@ class ColourNet(UNet):
     def matte_part(self, image: Tensor, trimap: Tensor, survey: tuple[Tensor, ...]) -> Tensor:
         """See `MattingNetwork`. From half the size on only blocks are made that hold something unknown."""
         planes, hints = self._inputs(image, trimap, survey)
-        parts = *self.begin(_join(planes, hints)), planes
+        parts = *self.begin(_stack(planes, hints)), planes
         unknown = planes[:, 3:5].sum(1, keepdim=True) == 0
         alpha = torch.zeros_like(unknown, dtype=planes.dtype)
         side = BLOCK if planes.device.type == "cpu" else max(alpha.shape)  # elsewhere the whole is quicker
@@ -148,7 +148,7 @@ class ColourNet(UNet):
 
     def forward(self, planes: Tensor, hints: Tensor) -> Tensor:
         """Predict alpha, (N, 1, H, W) in 0..1, from `inputs`."""
-        return self._finish(*self.begin(_join(planes, hints)), planes)
+        return self._finish(*self.begin(_stack(planes, hints)), planes)
 
     def _finish(self, x: Tensor, skip: Tensor, planes: Tensor) -> Tensor:
         """Predict alpha, (N, 1, H, W) in 0..1, from what `begin` gives, of a picture or of a part of it."""
@@ -159,7 +159,7 @@ class ColourNet(UNet):
         return alpha
 
 
-def _join(planes: Tensor, hints: Tensor) -> Tensor:
+def _stack(planes: Tensor, hints: Tensor) -> Tensor:
     """Stack what the U-net reads at half the picture's size."""
     return torch.cat((F.pixel_unshuffle(planes[:, :5], 2), hints), dim=1)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ...composer.base.files import open_regular
+from ...composer.base.files import bound_values, open_regular
 
 __all__ = ["METRICS_FILE", "TITLES", "errors_of", "read_lines", "read_records"]
 
@@ -51,7 +51,7 @@ def read_lines(folder: Path) -> list[dict[str, Any] | None]:
 
 def _record(line: bytes) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
+        record = json.loads(bound_values(line))
         kind, step = record["kind"], record["step"]
         numbers = [step, *(record[name] for name in NUMBERS[kind])]
         if kind == "train":

@@ -26,6 +26,9 @@ __all__ = ["Runtime", "StopRequest", "StopRequested", "open_runtime", "settle_pr
 WAIT, SILENCE = 1800.0, 20.0  # seconds
 
 
+CONNECTING = 60.0  # seconds that those who have met may take to connect over gloo, or `silence` where that is more
+
+
 @dataclass(frozen=True)
 class Runtime:
     """This process among several, and its device. What needs several processes does nothing where there is one.
@@ -200,11 +203,12 @@ def _connect(device: torch.device, rank: int, world: int, wait: float, silence: 
     meeting = meet(rank, world, wait, silence)
     connecting = threading.Thread(target=connect, daemon=True)  # where one stops now, PyTorch waits for ever
     connecting.start()
-    connecting.join(wait if its_device else silence)
+    limit = wait if its_device else max(silence, CONNECTING)
+    connecting.join(limit)
     del meeting
     if made and isinstance(made[0], dist.ProcessGroup):
         return made[0]
-    why = str(made[0]).partition("\n")[0] if made else f"within {silence:g} s: one is stopped, or cut off"
+    why = str(made[0]).partition("\n")[0] if made else f"within {limit:g} s: one is stopped, or cut off"
     raise TrainingError(
         f"the processes of this training have met, but could not connect ({why}). Nothing was trained yet:"
         " start all of them again"
