@@ -50,10 +50,15 @@ def run_in_processes(
         A worker process was killed, or has no memory left.
     """
     workers = min(joblib.effective_n_jobs(jobs), max(count, 1))
-    caller = (os.getpid(), Path.cwd()) if _uses_local_workers() else None
-    parallel = joblib.Parallel(n_jobs=workers, return_as="generator" if ordered else "generator_unordered")
+    local = _uses_local_workers()
+    parallel = joblib.Parallel(
+        n_jobs=workers,
+        return_as="generator" if ordered else "generator_unordered",
+        **({"initializer": _start_worker, "initargs": (os.getpid(),)} if local else {}),
+    )
+    folder = Path.cwd() if local else None
     try:
-        results = parallel(joblib.delayed(_run_task)(caller, function, task) for task in tasks)
+        results = parallel(joblib.delayed(_run_task)(folder, function, task) for task in tasks)
         if workers > 1:
             _end_workers_at_exit()
         yield from results
@@ -81,13 +86,9 @@ def _end_workers() -> None:
         executor.shutdown(wait=True, kill_workers=True)
 
 
-def _run_task(caller: tuple[int, Path] | None, function: Callable[[Task], Result], task: Task) -> Result:
-    if caller is not None:
-        parent, folder = caller
+def _run_task(folder: Path | None, function: Callable[[Task], Result], task: Task) -> Result:
+    if folder is not None:
         os.chdir(folder)  # a worker is used again, and would stay where it was started
-        if parent != os.getpid():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent acts
-            _die_with_parent(parent)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # the processes are the parallelism
     try:
@@ -96,11 +97,13 @@ def _run_task(caller: tuple[int, Path] | None, function: Callable[[Task], Result
         cv2.setNumThreads(threads)  # it may be the caller's own process
 
 
-@functools.cache
-def _die_with_parent(parent: int) -> None:
-    """End this process when its parent is gone, however that went: nobody waits for it any more, and the same command
-    may have been run again. What it leaves under a temporary name, that one removes.
+def _start_worker(parent: int) -> None:
+    """Leave Ctrl-C to the parent, as it reaches every process of a terminal; end when that is gone, however it went.
+
+    Nobody waits for a worker any more then, and the same command may have been run again. What it leaves under a
+    temporary name, that one removes.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:

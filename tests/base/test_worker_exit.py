@@ -17,7 +17,7 @@ print(sorted(run_in_processes(abs, [-1, 2, -3, 4], 4, 2)))
 LEFT = """
 from matting_compose.composer.base.workers import run_in_processes
 
-results = run_in_processes(eval, ["1", "__import__('time').sleep(300)"], 2, 2)
+results = run_in_processes(eval, ["1", "__import__('time').sleep(300)"], 4, 4)  # two never get a task
 print(next(results), flush=True)
 next(results)
 """
