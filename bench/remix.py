@@ -25,6 +25,7 @@ TERMS: Final = {
     "+ combine": {"chance": 1.0, "combine": 1.0},
     "+ combine, fade": {"chance": 1.0, "combine": 1.0, "fade": 1.0},
     "+ pierce": {"chance": 1.0, "pierce": 1.0},
+    "+ mesh": {"chance": 1.0, "mesh": 1.0},
     "+ repaint": {"chance": 1.0, "repaint": 1.0},
     "+ tint": {"chance": 1.0, "tint": 0.2},
     "+ stretch": {"chance": 1.0, "stretch": 1.0},

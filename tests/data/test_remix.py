@@ -19,8 +19,8 @@ from matting_compose.trainer.data.remix import Layers, Mixer, Remix
 from matting_compose.trainer.data.stream import Batch, open_stream
 
 ALL = Remix(
-    chance=1, combine=0.5, fade=0.5, pierce=0.5, repaint=0.5, tint=0.3, defocus=0.5, stretch=0.5, warp=0.5, soften=0.5,
-    retrim=1,
+    chance=1, combine=0.5, fade=0.5, pierce=0.5, mesh=0.5, repaint=0.5, tint=0.3, defocus=0.5, stretch=0.5, warp=0.5,
+    soften=0.5, retrim=1,
 )  # fmt: skip
 
 
@@ -114,6 +114,26 @@ def test_a_hole_has_the_shape_of_another_foreground(built: Path) -> None:
     assert (image == blend(front.foreground, done.alpha, background)).all()
     whole = np.full_like(front.alpha, 255)
     assert remix._pierce(front, Layers(front.foreground, whole, whole)) is front
+
+
+def test_a_mesh_lies_where_another_foreground_does(built: Path) -> None:
+    """There, holes and threads of the foreground, none of it known; elsewhere nothing changes."""
+    solid = np.full((48, 48), 255, np.uint8)
+    front = Layers(np.random.default_rng(1).integers(0, 256, (48, 48, 3), np.uint8), solid, solid)
+    mixer, met = Mixer(Remix(chance=1, mesh=1), [open_dataset(built)], "train"), 0
+    for seed in range(8):
+        again = np.random.default_rng(seed)
+        again.random()
+        _, part = mixer._cut(48, again)
+        done, image, background = mixer.compose(front, np.random.default_rng(seed))
+        inside = part.alpha > 0
+        assert (done.alpha[~inside] == 255).all()
+        assert ((done.trimap == 128) == inside).all()
+        assert (done.trimap[~inside] == 255).all()
+        assert (image == blend(front.foreground, done.alpha, background)).all()
+        whole = part.alpha == 255
+        met += whole.sum() > 1000 and 0.1 < (done.alpha[whole] == 0).mean() < 0.7 and (done.alpha[whole] == 255).any()
+    assert met
 
 
 def test_a_repainted_foreground_has_a_pictures_colours_and_its_own_shape(built: Path) -> None:

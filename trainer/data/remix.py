@@ -41,6 +41,12 @@ ENLARGE: Final = (0.8, 2.0)  # every doubling equally likely
 FADE: Final = (1 / 255, 0.5)  # of 1, how far from opaque, every doubling equally likely
 
 
+PERIOD: Final = (4.0, 32.0)  # px, from thread to thread of a mesh, every doubling equally likely
+
+
+THREAD: Final = (0.2, 0.7)  # of that, how wide a thread is
+
+
 STRETCH: Final = (1.0, 3.0)  # of height and width, each for itself, likewise
 
 
@@ -59,6 +65,11 @@ class Remix(Table):
     )
     pierce: Chance = Field(
         default=0.0, description="of those, how often another composite's foreground is a hole in this one"
+    )
+    mesh: Chance = Field(
+        default=0.0,
+        description="of those, how often the part of the foreground where another composite's foreground lies becomes a"
+        " mesh, as wire, cloth and fences are; all of that part is unknown",
     )
     repaint: Chance = Field(
         default=0.0, description="how often the foreground of those takes its colours from another composite's picture"
@@ -134,6 +145,8 @@ class Mixer:
             layers = replace(layers, foreground=self._cut(len(layers.alpha), rng)[0])
         if _happens(settings.warp, rng):
             layers = _warp(layers, rng)
+        if _happens(settings.mesh, rng) and (part := self._cut(len(layers.alpha), rng)[1]):
+            layers = _mesh(layers, part.alpha, rng)
         if rng.random() < settings.combine and (other := self._cut(len(layers.alpha), rng)[1]):
             pair = (layers, other)
             if _happens(settings.fade, rng):
@@ -225,6 +238,24 @@ def _pierce(front: Layers, hole: Layers) -> Layers:
     trimap = np.minimum(front.trimap, 255 - hole.trimap)  # 127 where the hole's edge is
     trimap[(trimap != BACKGROUND) & (trimap != FOREGROUND)] = UNKNOWN
     return replace(front, alpha=alpha, trimap=trimap)
+
+
+def _mesh(layers: Layers, part: Array, rng: np.random.Generator) -> Layers:
+    """Leave threads of a foreground where a part lies, (S, S) uint8; nothing there is known."""
+    side = len(part)
+    y, x = np.indices((side, side), np.float32) - np.float32(side / 2)
+    period, share = _log_uniform(PERIOD, rng), rng.uniform(*THREAD)
+    slack, waves = rng.uniform(0, period), 2 * math.pi / rng.uniform(side / 4, side)
+    y, x = y + slack * np.sin(waves * x), x + slack * np.sin(waves * y)
+    first = rng.uniform(0, math.pi)
+    threads = np.zeros_like(x)
+    for turn in (first, first + rng.uniform(math.pi / 4, math.pi / 2)):
+        across = np.mod(math.cos(turn) * x + math.sin(turn) * y, period) - period / 2  # px from a thread's middle
+        threads = np.maximum(threads, np.clip(share * period / 2 - np.abs(across) + 0.5, 0, 1))
+    alpha = np.rint(layers.alpha * (1 - part / np.float32(255) * (1 - threads))).astype(np.uint8)
+    if not alpha.any():
+        return layers
+    return replace(layers, alpha=alpha, trimap=_still_known(np.where(part, np.uint8(UNKNOWN), layers.trimap), alpha))
 
 
 def _warp(layers: Layers, rng: np.random.Generator) -> Layers:
