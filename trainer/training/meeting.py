@@ -119,7 +119,8 @@ class _Signs:
             self._join()
             while not self.over.is_set():
                 for other in range(len(self.heard)):
-                    self.heard[other] = self._store.add(f"{self._attempt}/{other}", int(other == self._rank))
+                    count = self._store.add(f"{self._attempt}/{other}", int(other == self._rank))
+                    self.heard[other] = max(count, self.heard[other])  # the keeper was seen before its first sign
                 if all(self.heard):
                     self.over.set()
                 self.over.wait(SIGN)
