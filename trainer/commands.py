@@ -59,7 +59,7 @@ def _making(command: Decorated) -> Decorated:
             help="Reduce larger pictures to this, px, and enlarge their alpha again; SHM tests at 1500.",
         ),
         click.option(
-            "--tile", type=click.IntRange(min=512), default=1024, show_default=True,
+            "--tile", type=click.IntRange(min=512), show_default="the network's: 1024, or 1536",
             help="Side of what the network sees at once, px; memory grows with its square.",
         ),
         click.option(
@@ -110,7 +110,7 @@ def predict(
     background: Path | None,
     panel: bool,
     device: str,
-    tile: int,
+    tile: int | None,
     max_side: int | None,
     as_json: bool,
 ) -> None:
@@ -139,7 +139,7 @@ def predict(
     method = method or ("network" if checkpoint else "default")
     if trimap and mask:
         raise click.UsageError("--trimap and --mask exclude each other: one of them says what is unknown")
-    if tile % 16:
+    if tile and tile % 16:
         raise click.UsageError(f"--tile takes a multiple of 16, such as {tile // 16 * 16}")
     with handle_errors(WHOLE):
         from ..composer.sources.image_io import read_image
@@ -268,7 +268,7 @@ def evaluate(
     worst: int,
     jobs: int,
     device: str,
-    tile: int,
+    tile: int | None,
     max_side: int | None,
     as_json: bool,
 ) -> None:
@@ -293,7 +293,7 @@ def evaluate(
     if len(checkpoints) == 1 and not methods:
         methods = ("network",)
     _check_usage(predictions, truths, dataset, methods, checkpoints)
-    if tile % 16:
+    if tile and tile % 16:
         raise click.UsageError(f"--tile takes a multiple of 16, such as {tile // 16 * 16}")
     with handle_errors(WHOLE):
         from ..composer.base.arrays import spread

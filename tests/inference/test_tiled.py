@@ -63,6 +63,24 @@ def test_tiles_equal_the_whole_picture(decoder: str, size: tuple[int, int]) -> N
     np.testing.assert_allclose(predict_alpha(network, image, trimap, tile=512), whole, atol=1e-5)
 
 
+def test_a_network_says_how_large_tiles_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody else does."""
+    seen = []
+    own = predict._network_alpha
+    monkeypatch.setattr(predict, "_network_alpha", lambda *a: seen.append(max(a[2].shape)) or own(*a))
+    network, (image, trimap) = lively(), picture(33, 1200)
+    trimap[:] = 128
+    predict_alpha(network, image, trimap)
+    assert 512 < max(seen) <= network.tile == 1024
+    seen.clear()
+    monkeypatch.setattr(MNet, "tile", 512)
+    predict_alpha(network, image, trimap)
+    assert max(seen) <= 512
+    seen.clear()
+    predict_alpha(network, image, trimap, tile=2048)
+    assert seen == [1200]
+
+
 @pytest.mark.parametrize("decoder", ["unpool", "resize"])
 def test_tiles_are_cut_to_what_is_unknown(decoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two specks far apart: the whole picture's alpha, of a part of its pixels."""

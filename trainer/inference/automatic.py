@@ -14,7 +14,7 @@ from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
 from ...composer.sources.image_io import composed_size
 from ..networks.network import MASKS, MattingNetwork, normalised
 from ..networks.shm import SHM, sharpened
-from .tiled import TILE, Matte, Picture, blend_tiles, enlarged
+from .tiled import Matte, Picture, blend_tiles, enlarged
 
 __all__ = ["MAX_SIDE", "FoundMatte", "find_matte", "find_trimap", "guess_matte"]
 
@@ -51,7 +51,7 @@ class FoundMatte:
         return not (self.trimap != BACKGROUND).any()
 
 
-def find_matte(network: SHM, image: Picture, *, tile: int = TILE, max_side: int | None = MAX_SIDE) -> FoundMatte:
+def find_matte(network: SHM, image: Picture, *, tile: int | None = None, max_side: int | None = MAX_SIDE) -> FoundMatte:
     """Predict a picture's alpha from the picture alone.
 
     T-Net sees all of it, reduced to its own `sight`; M-Net sees it in tiles, at most `max_side` px long, and the alpha
@@ -63,7 +63,7 @@ def find_matte(network: SHM, image: Picture, *, tile: int = TILE, max_side: int 
         In evaluation mode, on the device to work on.
     image : (H, W, 3) uint8 RGB
         Any size.
-    tile : int
+    tile : int, optional
         px, see `tiled.predict_alpha`.
     max_side : int, optional
         px. A larger picture is reduced to it; None takes it as it is.
@@ -103,7 +103,7 @@ def find_trimap(network: MattingNetwork, image: Picture, max_side: int | None = 
     return _resized(_classes(logits), image.shape[:2])
 
 
-def _fused(network: SHM, x: Tensor, masks: Tensor, tile: int) -> Matte:
+def _fused(network: SHM, x: Tensor, masks: Tensor, tile: int | None) -> Matte:
     """Fuse what T-Net found with M-Net's alpha, tile by tile."""
     foreground, unknown = (masks[0, MASKS.index(name)].float().cpu().numpy() for name in ("foreground", "unknown"))
 
@@ -111,7 +111,7 @@ def _fused(network: SHM, x: Tensor, masks: Tensor, tile: int) -> Matte:
         planes = torch.cat((x[..., at[0], at[1]], masks[..., at[0], at[1]]), dim=1)
         return np.asarray(network.mnet(planes)[0, 0].float().cpu().numpy(), np.float32)
 
-    alpha = blend_tiles(network.mnet, unknown > SHOWS, tile, make)
+    alpha = blend_tiles(network.mnet, unknown > SHOWS, tile or network.mnet.tile, make)
     return np.clip(foreground + unknown * alpha, 0, 1)
 
 

@@ -84,7 +84,7 @@ class MatteOptions:
         The network's file, for the methods in `NETWORK`; ``default``, and None, is what comes with the package.
     device : str
         ``cpu``, ``cuda`` …, or ``auto``: a GPU where there is one.
-    tile : int
+    tile : int, optional
         px, see `tiled.predict_alpha`.
     max_side : int, optional
         px, likewise; for the classical methods, too.
@@ -92,7 +92,7 @@ class MatteOptions:
 
     checkpoint: Path | None = None
     device: str = "auto"
-    tile: int = 1024
+    tile: int | None = None
     max_side: int | None = None
 
 

@@ -13,7 +13,7 @@ from ..networks.devices import find_device
 from ..networks.network import MattingNetwork
 from ..networks.shm import SHM
 from .automatic import find_matte
-from .tiled import TILE, Matte, predict_alpha
+from .tiled import Matte, predict_alpha
 
 __all__ = ["predict"]
 
@@ -26,7 +26,7 @@ def predict(
     trimap: PictureOrPath | None = None,
     *,
     device: str = "auto",
-    tile: int = TILE,
+    tile: int | None = None,
     max_side: int | None = None,
 ) -> Matte:
     """Predict a picture's alpha, as `matting-predict` does.
@@ -40,7 +40,7 @@ def predict(
         0 background, 128 unknown, 255 foreground, or within 10 levels of them. A network that finds its own needs none.
     device : str
         Where a network that is read runs: ``auto``, ``cpu``, ``cuda``; another stays where it is.
-    tile, max_side : int
+    tile, max_side : int, optional
         px, see `predict_alpha`.
 
     Returns

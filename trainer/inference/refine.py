@@ -10,7 +10,7 @@ import numpy as np
 
 from ...composer.base.arrays import FloatArray, UInt8Array
 from ..networks.network import MattingNetwork
-from .tiled import TILE, predict_alpha
+from .tiled import predict_alpha
 
 __all__ = ["refine_alpha", "solvable_side"]
 
@@ -23,7 +23,7 @@ def refine_alpha(
     trimap: UInt8Array,
     mattes: Sequence[FloatArray | None],
     *,
-    tile: int = TILE,
+    tile: int | None = None,
     max_side: int | None = None,
 ) -> FloatArray:
     """Join mattes of a picture.
@@ -36,7 +36,7 @@ def refine_alpha(
     trimap : (H, W) uint8 {0, 128, 255}
     mattes : sequence of (H, W) float32, or None
         In the order of `fusion.MATTES`, in 0..1; None for one that could not be made. One at least is there.
-    tile, max_side : int
+    tile, max_side : int, optional
         px, see `predict_alpha`.
 
     Returns

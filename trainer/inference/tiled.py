@@ -26,7 +26,6 @@ from ..networks.network import MattingNetwork
 __all__ = [
     "BLEND",
     "SMALLEST_TILE",
-    "TILE",
     "blend_tiles",
     "enlarged",
     "known_from",
@@ -41,9 +40,6 @@ Matte = NDArray[np.float32]
 
 
 BLEND: Final = 32  # px over which one tile passes into the next
-
-
-TILE: Final = 1024  # px, the default; MNet at full width then takes about 2 GB
 
 
 SMALLEST_TILE: Final = 512  # px; below, most of a tile is context
@@ -62,7 +58,7 @@ class Span:
 
 
 def predict_alpha(
-    network: MattingNetwork, image: Picture, trimap: Picture, *, tile: int = TILE, max_side: int | None = None
+    network: MattingNetwork, image: Picture, trimap: Picture, *, tile: int | None = None, max_side: int | None = None
 ) -> Matte:
     """Predict a picture's alpha, fused with its trimap.
 
@@ -73,9 +69,9 @@ def predict_alpha(
     image : (H, W, 3) uint8 RGB
         Any size; with more planes where the network reads more.
     trimap : (H, W) uint8 {0, 128, 255}
-    tile : int
+    tile : int, optional
         px, the longest side that is given to the network at once: a multiple of its stride, at least 512 and more than
-        twice its context. A network that sees whole pictures gets them whole.
+        twice its context; by default its own ``tile``. A network that sees whole pictures gets them whole.
     max_side : int, optional
         px. A larger picture is reduced to it, and its alpha enlarged again: SHM tests at 1500.
 
@@ -97,6 +93,7 @@ def predict_alpha(
     >>> predict_alpha(network, image, trimap).min()  # the trimap knows it all
     np.float32(1.0)
     """
+    tile = tile or network.tile
     _check(network, image, trimap, tile)
     if max_side is None or max(trimap.shape) <= max_side:
         return _tiled(network, image, trimap, tile)

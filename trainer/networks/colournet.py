@@ -61,6 +61,7 @@ class ColourNet(UNet):
 
     stride: ClassVar[int] = 32
     context: ClassVar[int | None] = 160  # px; beyond, nothing moves a level of what `survey` does not hold
+    tile: ClassVar[int] = 1536  # a sixth quicker than 1024 at 1 and 4 megapixels, for 0.2 GB
     bounded = True
     any_size: ClassVar[bool] = False
 

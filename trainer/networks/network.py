@@ -40,6 +40,8 @@ class MattingNetwork(nn.Module):
     context : int or None
         px. How far an output pixel sees: tiles overlap by twice as much. None where it sees the whole picture, which
         is then never cut into tiles.
+    tile : int
+        px. The longest side that it is given at once where nobody says otherwise.
     bounded : bool
         Whether nothing beyond the context counts at all, so that tiles may be cut to what is unknown.
     planes : int
@@ -72,6 +74,7 @@ class MattingNetwork(nn.Module):
 
     stride: ClassVar[int] = 32
     context: ClassVar[int | None] = None
+    tile: ClassVar[int] = 1024  # MNet at full width then takes about 2 GB
     bounded: bool = False
     planes: ClassVar[int] = 3
     any_size: ClassVar[bool] = False
