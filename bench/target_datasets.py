@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -116,6 +117,8 @@ def read_shard(data: bytes) -> None:
             reader.read(row)
         with suppress(MattingComposeError):
             reader.find_pixel(row, 128, [0], [0])
+        with suppress(MattingComposeError):
+            reader.attributes(row.group)
     reader.close()
 
 
@@ -126,10 +129,10 @@ def damaged_shard(data: bytes) -> None:
 
 def forged_shard(data: bytes) -> None:
     """Read a shard that somebody has changed with care: HDF5's own checksums fit."""
-    out = edited(good_shard(), data, [place for block in metadata_blocks() for place in range(*block)])
-    for start, end in metadata_blocks():
-        if end + 4 <= len(out):
-            out[end : end + 4] = lookup3(bytes(out[start:end])).to_bytes(4, "little")
+    out = edited(good_shard(), data, [place for start, end, _ in metadata_blocks() for place in range(start, end)])
+    for start, end, checksum in metadata_blocks():
+        if max(end, checksum + 4) <= len(out):
+            out[checksum : checksum + 4] = sum_of(out, start, end, checksum).to_bytes(4, "little")
     read_shard(bytes(out))
 
 
@@ -137,6 +140,13 @@ def forged_rows(data: bytes) -> None:
     """Read a shard whose table was changed, which nothing in the file protects."""
     with h5py.File(io.BytesIO(good_shard())) as file:
         start, size = file["samples"].id.get_offset(), file["samples"].id.get_storage_size()
+    read_shard(bytes(edited(good_shard(), data, range(start, start + size))))
+
+
+def forged_texts(data: bytes) -> None:
+    """Read a shard whose attributes' texts were changed, and their lengths: nothing protects them either."""
+    start = good_shard().index(b"GCOL\1")
+    size = int.from_bytes(good_shard()[start + 8 : start + 16], "little")
     read_shard(bytes(edited(good_shard(), data, range(start, start + size))))
 
 
@@ -150,17 +160,26 @@ def edits() -> Iterator[bytes]:
 
 
 @cache
-def metadata_blocks() -> tuple[tuple[int, int], ...]:
-    """Return what HDF5's checksums in a good shard cover, each before its checksum."""
-    data, blocks = good_shard(), [(0, 44)]
-    for kind, length in ((b"OHDR", 0), (b"FAHD", 24), (b"OCHK", 0), (b"FADB", 0)):
-        at = data.find(kind)
-        while at >= 0:
-            ends = [at + length] if length else range(at + 8, min(at + 4096, len(data) - 4))
-            end = next((e for e in ends if lookup3(data[at:e]) == int.from_bytes(data[e : e + 4], "little")), None)
-            blocks += [(at, end)] if end else []
-            at = data.find(kind, at + 4)
+def metadata_blocks() -> tuple[tuple[int, int, int], ...]:
+    """Return what HDF5's checksums in a good shard cover: start, end and where the checksum lies."""
+    data, blocks = good_shard(), [(0, 44, 44)]
+    for match in re.finditer(b"OHDR|OCHK|FAHD|FADB|FRHP|FHIB|FHDB|BTHD|BTLF", data):
+        at = match.start()
+        ends = range(at + 8, min(at + 4096, len(data) - 4))
+        spans = [(at + 1024, at + 18)] if match[0] == b"FHDB" else [(end, end) for end in ends]
+        for end, checksum in spans:
+            if sum_of(data, at, end, checksum) == int.from_bytes(data[checksum : checksum + 4], "little"):
+                blocks.append((at, end, checksum))
+                break
     return tuple(blocks)
+
+
+def sum_of(data: bytes | bytearray, start: int, end: int, checksum: int) -> int:
+    """Return the checksum of a block; where it lies inside, it is taken for zeros."""
+    block = bytearray(data[start:end])
+    if checksum < end:
+        block[checksum - start : checksum - start + 4] = bytes(4)
+    return lookup3(bytes(block))
 
 
 def lookup3(data: bytes) -> int:
@@ -202,4 +221,5 @@ TARGETS: dict[str, Target] = {
     "shard": Target(damaged_shard, edits),
     "forged-shard": Target(forged_shard, edits),
     "rows": Target(forged_rows, edits),
+    "texts": Target(forged_texts, edits),
 }

@@ -26,11 +26,12 @@ from matting_compose.composer.base.errors import MattingComposeError, SourceErro
 from matting_compose.composer.sources.image_io import picture_size, read_rgb
 
 MOST = 1_000_000
+SHARDS = ("shard", "forged-shard", "rows", "texts")
 INPUTS = {"recipe": 40, "checkpoint": 40, "picture": 500, "matte": 500}
 FUZZ = Path(fuzz.__file__)
 
 
-@pytest.mark.parametrize("target", [name for name in targets.TARGETS if name not in ("shard", "forged-shard", "rows")])
+@pytest.mark.parametrize("target", [name for name in targets.TARGETS if name not in SHARDS])
 def test_mutated_input_is_told_as_such(target: str, tmp_path: Path) -> None:
     """Seeds and some mutations of every reader of untrusted bytes, as the fuzzer runs them for hours."""
     for data in itertools.islice(fuzz.inputs(target), INPUTS.get(target, 120)):
@@ -41,7 +42,7 @@ def test_mutated_input_is_told_as_such(target: str, tmp_path: Path) -> None:
 
 def test_mutated_shards_kill_nobody(tmp_path: Path) -> None:
     """HDF5 is another's: it reads damaged and forged shards in a process of its own, which lives."""
-    command = [sys.executable, str(FUZZ), "shard", "forged-shard", "rows"]
+    command = [sys.executable, str(FUZZ), *SHARDS]
     done = subprocess.run(
         [*command, "--blind", "--seconds", "1", "--out", str(tmp_path)], capture_output=True, text=True, check=False
     )

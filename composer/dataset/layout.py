@@ -1,8 +1,9 @@
 """Layout: opening what a shard consists of, and nothing else. The gate for HDF5 that comes from strangers.
 
 HDF5 can lead out of a file: to other files' bytes ("external storage"), to other HDF5 files (virtual datasets, external
-links), and from one name to another (soft links). A shard is written without any of it. So each object is looked at
-before HDF5 reads it, and what is not laid out as `writer` writes it is refused.
+links), and from one name to another (soft links). A shard is written without any of it. It can go in circles, too,
+where the texts of attributes are damaged. So each object is looked at before HDF5 reads it, and what is not laid out as
+`writer` writes it is refused.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import h5py
 
 from ..base.files import open_regular
 from .codecs import Codec
+from .heaps import check_heaps
 
 
 def open_file(path: Path) -> h5py.File:
@@ -40,6 +42,19 @@ def open_group(file: h5py.File, number: int) -> h5py.h5g.GroupID:
     groups = h5py.h5g.open(file.id, b"groups")
     _require_hard_link(groups, name)
     return h5py.h5g.open(groups, name)
+
+
+def open_attributes(file: h5py.File, number: int | None = None) -> h5py.AttributeManager:
+    """Open the attributes of the file's root, or of a group. Each look-up of one may read their texts.
+
+    Raises
+    ------
+    KeyError, ValueError
+        There is no such group, or HDF5 might not come to an end.
+    """
+    owner = file if number is None else h5py.Group(open_group(file, number))
+    check_heaps(file.id.get_vfd_handle(), None if number is None else h5py.h5o.get_info(owner.id).addr)
+    return owner.attrs
 
 
 def open_array(group: h5py.h5g.GroupID, name: str, codec: Codec, tile: int, *, stacked: bool) -> h5py.Dataset:

@@ -24,7 +24,7 @@ from ..base.arrays import UInt8Array
 from ..base.errors import DatasetError
 from ..base.files import file_sha256
 from .array_reader import ArrayReader, Memory
-from .layout import open_array, open_file, open_group, open_table
+from .layout import open_array, open_attributes, open_file, open_group, open_table
 from .rows import (
     FIRST_TILE,
     FORMAT,
@@ -142,7 +142,7 @@ class ShardReader:
         DatasetError
             The composite is damaged.
         """
-        with self._explain_damage(row):
+        with self._explain_damage(f"composite {row.key}"):
             group = self._group_of(row)  # before anything is believed of what the row declares
         y, x, height, width = window or (0, 0, row.height, row.width)
         if min(y, x) < 0 or min(height, width) < 1 or y + height > row.height or x + width > row.width:
@@ -178,7 +178,7 @@ class ShardReader:
         window = (*corner, *alpha.shape)
         if not row.composed and not (foreground is background is None):
             raise DatasetError(f"{self._path.name}: {row.key} is a picture as it is: it has no layers, only its alpha")
-        with self._explain_damage(row):
+        with self._explain_damage(f"composite {row.key}"):
             group = self._group_of(row)
             group["alpha"].read(None, window, alpha)
             group["trimap"].read(row.position, window, trimap)
@@ -199,14 +199,14 @@ class ShardReader:
         DatasetError
             The composite is damaged, or there is no such array.
         """
-        with self._explain_damage(row):
+        with self._explain_damage(f"composite {row.key}"):
             array = self._group_of(row)[name]
             own = name not in ("alpha", "foreground") and (row.composed or name == "trimap")
             return array.read(row.position if own else None, (0, 0, row.height, row.width))
 
     def read_mask(self, row: Row, name: Literal["trimap", "alpha"]) -> UInt8Array:
         """Read a composite's trimap or alpha alone, (H, W) uint8. Raise DatasetError where it is damaged."""
-        with self._explain_damage(row):
+        with self._explain_damage(f"composite {row.key}"):
             array = self._arrays.get((row.group, name)) or self._open(row.group, (name,))[name]  # no others are needed
             if (row.height, row.width) != array.size:
                 raise ValueError(f"its row says {row.height}×{row.width} px, its {name} has {array.size}")
@@ -214,7 +214,7 @@ class ShardReader:
 
     def find_pixel(self, row: Row, value: int, ys: Sequence[int], xs: Sequence[int]) -> tuple[int, int] | None:
         """Return the first of some px (y, x) of which a composite's trimap has this value; None where none has."""
-        with self._explain_damage(row):
+        with self._explain_damage(f"composite {row.key}"):
             array = self.arrays(row.group)["trimap"]
             pixels = zip(ys, xs, strict=True)
             return next(((y, x) for y, x in pixels if array.read_pixel(row.position, y, x) == value), None)
@@ -226,8 +226,15 @@ class ShardReader:
         return [[array.read_tile(position, i, j) for j in range(columns)] for i in range(rows)]
 
     def attributes(self, number: int) -> dict[str, str]:
-        """Return a group's attributes: its foreground's key, and the digests of what it was made from."""
-        return {name: str(value) for name, value in h5py.Group(open_group(self._file, number)).attrs.items()}
+        """Return a group's attributes: its foreground's key, and the digests of what it was made from.
+
+        Raises
+        ------
+        DatasetError
+            They are damaged.
+        """
+        with self._explain_damage(f"group {number}"):
+            return {name: str(value) for name, value in open_attributes(self._file, number).items()}
 
     def group_sha256(self, number: int) -> tuple[str, str]:
         """Return the digests of the files that a group's foreground and its partner, if any, came from."""
@@ -241,11 +248,11 @@ class ShardReader:
         return tile_offsets(open_array(group, name, kind.codec, kind.tile, stacked=kind.stacked))
 
     @contextmanager
-    def _explain_damage(self, row: Row) -> Iterator[None]:
+    def _explain_damage(self, what: str) -> Iterator[None]:
         try:
             yield
         except DAMAGE as error:
-            raise DatasetError(f"{self._path.name}: composite {row.key} is damaged ({error})") from None
+            raise DatasetError(f"{self._path.name}: {what} is damaged ({error})") from None
 
     def _tiles_of(self, dataset: h5py.Dataset) -> NDArray[np.int64]:
         """Return where a dataset's tiles lie: the file says it, or HDF5 where the file is an early one or has none."""
@@ -331,7 +338,7 @@ def _read_tile_table(table: h5py.Dataset, size: int) -> NDArray[np.int64]:
 
 
 def _read_header(file: h5py.File, name: str) -> Header:
-    attributes = file.attrs
+    attributes = open_attributes(file)
     if attributes.get("format") != FORMAT:
         raise DatasetError(f"{name}: an HDF5 file, but not a shard (format is {attributes.get('format')!r})")
     if attributes["version"] > VERSION:

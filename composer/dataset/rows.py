@@ -358,14 +358,15 @@ def read_table(dataset: h5py.Dataset, most: int) -> NDArray[np.void]:
     Raises
     ------
     ValueError
-        It declares more, or columns of other kinds than `to_table` makes: pointers in place of texts are not followed;
-        or a text is no UTF-8.
+        It declares more, or columns of other kinds than `to_table` makes: no pointers are followed; or a text is no
+        UTF-8.
     """
     columns = dataset.dtype  # h5py makes it anew each time
     kinds = {name: columns[name].kind for name in [*_ROW_FIELDS, *(n for n in _USUAL if n in (columns.names or ()))]}
     if (
         dataset.ndim != 1
         or dataset.size * columns.itemsize > most
+        or columns.hasobject
         or any(kind not in _allowed_kinds(name) for name, kind in kinds.items())
     ):
         raise ValueError(f"a table of {dataset.size:,} rows, {columns}")
