@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from .errors import BuildError, DatasetError, FileError
 from .file_names import LOCK
 from .storage import is_remote, sync_to_disk
-from .system import READ_AT_ONCE
+from .system import READ_AT_ONCE, fcntl
 
 TEMPORARY = ".tmp"
 
@@ -157,6 +157,60 @@ def lock_exclusively(folder: Path, what: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def share_folder(folder: Path, results: Iterable[Path]) -> Iterator[None]:
+    """Write into a folder, made where there is none, beside others who do; first clear away what a killed one left.
+
+    That is temporary files of these results, and only while no other process shares the folder. The lock is on the
+    folder itself and leaves no file; where there are no such locks, as on Windows, nothing is cleared away.
+
+    Parameters
+    ----------
+    folder : Path
+        On this machine.
+    results : iterable of Path
+        What is to be written, in it or below it.
+
+    Raises
+    ------
+    BuildError
+        The folder cannot be made.
+    """
+    try:
+        _make_folder(folder)
+    except OSError as error:
+        raise disk_error(error, folder) from None
+    descriptor = None
+    with contextlib.suppress(OSError):  # Windows opens no folders, and some may be written and not read
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if _lock(descriptor, alone=True):
+            begun = {_trunk(temporary_name(path)) for path in results}
+            for left in (left for parent in {path.parent for path in begun} for left in parent.glob(f".*{TEMPORARY}")):
+                if is_temporary(left.name) and _trunk(left) in begun:
+                    with contextlib.suppress(OSError):  # it may be another user's
+                        left.unlink()
+        _lock(descriptor, alone=False)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _trunk(temporary: Path) -> Path:
+    """Return what the temporary files of one result have in common."""
+    return temporary.with_name(temporary.name.rsplit(".", 2)[0])
+
+
+def _lock(descriptor: int | None, *, alone: bool) -> bool:
+    """Lock a folder, alone or with others, if that is possible at once; tell whether it is."""
+    with contextlib.suppress(OSError):
+        if descriptor is not None:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            return True
+    return False
 
 
 def open_regular(path: Path) -> io.BufferedReader:

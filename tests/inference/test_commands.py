@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from conftest import photograph, save, soft_disc
 from matting_compose.composer.base.errors import FileError
+from matting_compose.composer.base.files import share_folder, temporary_name
 from matting_compose.composer.compositing.blending import blend
 from matting_compose.trainer import commands
 from matting_compose.trainer.inference import methods, predict_files
@@ -315,6 +316,36 @@ def test_what_a_solver_says_does_not_spoil_json(tree: Path, monkeypatch: pytest.
     done = predict(*given, "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout)["failures"] == {}
+
+
+KILLED = """
+import os, signal, sys
+from matting_compose.composer.base import files
+from matting_compose.trainer.commands import predict
+files.sync_to_disk = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+predict(sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no locks there")
+@pytest.mark.parametrize("out", ["out", "out/0.png"])
+def test_what_a_killed_prediction_left_is_cleared_away(tree: Path, out: str) -> None:
+    """By the next that writes the same, if no other writes there; nobody else's files, nor those of other results."""
+    (tree / "out").mkdir()
+    images, trimaps = (tree / kind / ("" if out == "out" else "0.png") for kind in ("images", "trimaps"))
+    given = [images, "--trimap", trimaps, "--method", "trimap", "-o", tree / out]
+    subprocess.run([sys.executable, "-c", KILLED, *map(str, given)], capture_output=True, check=False)
+    [left] = (tree / "out").iterdir()
+    assert left.name.startswith(".0.png.")
+    others = [tree / "out" / ".0.png.tmp", temporary_name(tree / "out" / "8.png")]
+    for path in others:
+        path.touch()
+    with share_folder(tree / "out", []):
+        assert predict(*given).exit_code == 0
+    assert left.exists()
+    assert predict(*given).exit_code == 0
+    found = {path.name for path in (tree / "out").iterdir()} - {"0.png", "1.png"}
+    assert found == {path.name for path in others}
 
 
 def test_files_are_read_and_written_beside_the_matting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...composer.base.arrays import UInt8Array
 from ...composer.base.errors import FileError, MattingComposeError, SourceError, describe_error
-from ...composer.base.files import refuse_replacing
+from ...composer.base.files import refuse_replacing, share_folder
 from ...composer.extraction.foreground import pymatting
 from ...composer.sources.image_io import read_image, read_image_alpha, write_picture
 from ...composer.sources.listings import Listing, list_place, log_passed_over
@@ -187,7 +187,7 @@ def prepare_all(options: PredictOptions, tasks: Sequence[PredictTask]) -> None:
     prepare(options.method, options.matte)
     if {"cutout", "composite", "panel"} & set(options.products):
         pymatting()
-    folder = tasks[0].folder or tasks[0].out.parent
+    folder = _root(tasks)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise FileError(f"{folder}: results cannot be written there; choose another -o")
@@ -199,7 +199,8 @@ def run_tasks(tasks: Sequence[PredictTask], options: PredictOptions) -> Iterator
     The next is read, and the last one written, while one is matted: three are held at most. What goes wrong is the
     picture's own, and told.
     """
-    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
+    results = [path for task in tasks for path in task.outputs(options.products)]
+    with share_folder(_root(tasks), results), ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
         sources = (reading.submit(_read, task, options) for task in tasks)
         ahead = next(sources, None)
         last: Future[TaskResult] | None = None
@@ -211,6 +212,11 @@ def run_tasks(tasks: Sequence[PredictTask], options: PredictOptions) -> Iterator
             last = writing.submit(_attempt, task, _write, made)
         if last is not None:
             yield last.result()
+
+
+def _root(tasks: Sequence[PredictTask]) -> Path:
+    """Return the folder in which, and below which, all results go."""
+    return tasks[0].folder or tasks[0].out.parent
 
 
 def _attempt(task: PredictTask, function: Callable[..., Result], *arguments: Any) -> Result | TaskResult:
