@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
+import itertools
 import json
 import os
 import random
@@ -26,7 +28,7 @@ from matting_compose.composer import open_dataset
 from matting_compose.composer.base.errors import DatasetError
 from matting_compose.composer.building import resume
 from matting_compose.composer.inspection.verify import verify
-from matting_compose.composer.sources import backgrounds
+from matting_compose.composer.sources import backgrounds, picture_bytes
 from matting_compose.composer.sources import decode as decoding
 from targets import RUN
 
@@ -107,6 +109,28 @@ def test_a_disk_that_is_full_again_and_again(peace: Peace, tmp_path: Path) -> No
         assert (done.code, "the disk is full" in done.err) == (1, True), done.err
     assert attempt > 4
     assert files(out) == peace.files
+
+
+def test_what_a_build_names_is_on_the_disk(peace: Peace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of shards, too: whatever is renamed was synced before, and its folder is what is synced next."""
+    events: list[tuple[str, int]] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def record_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        events.append(("synced", os.fstat(descriptor).st_ino))
+
+    def record_replace(path: Path, target: Path) -> Path:
+        assert ("synced", path.stat().st_ino) in events, target
+        events.append((target.name, target.parent.stat().st_ino))
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(Path, "replace", record_replace)
+    assert call(*peace.arguments(tmp_path / "d")).code == 0
+    named = {name: (folder, after) for (name, folder), after in itertools.pairwise(events) if name != "synced"}
+    assert named.keys() == {Path(name).name for name in peace.files}
+    assert all(after == ("synced", folder) for folder, after in named.values()), named
 
 
 @pytest.mark.parametrize("size", [4_000, 60_000])
@@ -258,17 +282,27 @@ def test_a_picture_that_changes_between_plan_and_render(
     assert "foreground disc 2.png has changed since" in call(*own.arguments(out)).err
 
 
+class Late(io.BufferedReader):
+    """A file whose bytes come late."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read, a while later."""
+        time.sleep(0.01)
+        return super().read(size)
+
+
 def test_a_slow_disk_changes_nothing(own: Peace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures that come late, as over a network, are the same pictures."""
-    real = Path.read_bytes
+    real, opened = picture_bytes.open_regular, set()
 
-    def late(path: Path) -> bytes:
-        time.sleep(0.01)
-        return real(path)
+    def open_late(path: Path) -> Late:
+        opened.add(path.name)
+        return Late(real(path).detach())
 
-    monkeypatch.setattr(Path, "read_bytes", late)
+    monkeypatch.setattr(picture_bytes, "open_regular", open_late)
     assert call(*own.arguments(tmp_path / "d")).code == 0
     assert files(tmp_path / "d") == own.files
+    assert {path.name for path in own.pictures.cutouts.iterdir()} <= opened
 
 
 # Clocks and names

@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import cv2
 import h5py
@@ -23,6 +25,7 @@ from matting_compose.composer.building.inputs import Ledger
 from matting_compose.composer.building.make_plan import make_plan
 from matting_compose.composer.building.shares import WHOLE_BUILD, lock_share
 from matting_compose.composer.dataset.documents import InputRecord
+from matting_compose.composer.sources import backgrounds
 
 # Drawn pictures, so that a build lasts some seconds and can be stopped in the middle.
 SLOW = ["build", "demo", "--variants", "12", "--set", "foregrounds.count=16", "--set", "shards.variants=6"]
@@ -354,11 +357,14 @@ def test_two_versions_of_a_picture_are_never_in_one_shard() -> None:
         mended.add({"background a": other})
 
 
-def test_two_versions_of_a_picture_are_never_in_one_dataset(finished: Path, tmp_path: Path) -> None:
-    """Two shards that were made of other bytes of it are refused by name, when a build goes on and when it ends."""
+def test_two_versions_of_a_picture_are_never_in_one_dataset(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two shards that were made of other bytes of it are refused by name, before a build goes on and when it ends."""
     tree = Pictures(Path(shutil.copytree(finished.parent, tmp_path / "pictures")))
     (out := tree.root / "dataset").joinpath("SHA256SUMS").unlink()
-    first, second = sorted((out / "shards").glob("*.json"))[:2]
+    first, second, third = sorted((out / "shards").glob("*.json"))[:3]
+    third.unlink()
     document = json.loads(second.read_text())
     name = min(set(json.loads(first.read_text())["inputs"]) & set(document["inputs"]))
     document["inputs"][name]["sha256"] = "0" * 64
@@ -367,6 +373,18 @@ def test_two_versions_of_a_picture_are_never_in_one_dataset(finished: Path, tmp_
     refused = call(*tree.arguments(out, *more, "-j", "1"))
     assert refused.code == 1
     assert f"{name} was changed while the dataset was built: {first.stem}.h5 and {second.stem}.h5" in refused.err
+    assert not third.exists()
+    real, read = backgrounds.read_rgb, Counter[str]()
+
+    def read_another(path: Path, name: str, *rest: Any) -> Any:
+        pixels, record = real(path, name, *rest)
+        read[name] += 1
+        return pixels, record.model_copy(update={"sha256": f"{read[name]:064}"})
+
+    monkeypatch.setattr(backgrounds, "read_rgb", read_another)
+    refused = call(*tree.arguments(tmp_path / "new", "-j", "1"))
+    assert (refused.code, "was changed while the dataset was built: shard-" in refused.err) == (1, True), refused.err
+    assert not (tmp_path / "new" / "dataset.json").exists()
 
 
 def test_building_leaves_the_process_as_it_was(tmp_path: Path) -> None:

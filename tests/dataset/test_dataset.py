@@ -179,6 +179,7 @@ def _open_shards(dataset: Path) -> int:
     return sum(link.readlink().parent == (dataset / "shards").resolve() for link in links)
 
 
+@pytest.mark.parametrize("built", ["delta", "solid", "webp"], indirect=True)
 def test_damage_is_noticed_when_it_is_read(built: Path) -> None:
     """A byte changed within a tile is an error that names the shard and the composite."""
     dataset = open_dataset(built)

@@ -136,8 +136,12 @@ def test_json_is_bounded(copied: Path, text: str) -> None:
 def test_documents_are_of_a_bounded_size(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A larger file is not read to its end."""
     monkeypatch.setattr(files, "MOST_BYTES", 1000)
+    os.truncate(copied / "dataset.json", 2**26)
+    tracemalloc.start()
     with pytest.raises(DatasetError, match="holds more than 1,000 bytes"):
         open_dataset(copied)
+    assert tracemalloc.get_traced_memory()[1] < 2**25
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("item", ["[],", '{"a":{}},', '"ab",', "1e1,"])

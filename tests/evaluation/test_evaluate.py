@@ -380,13 +380,18 @@ def test_a_part_of_a_test_set_is_never_graded_in_silence(tree: Path) -> None:
 def test_scores_are_kept_as_they_come(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was graded before an interruption stays, also where others begin there; it goes when its own ends."""
     given = ["--predictions", tree / "blurred", *folders(tree, "truths"), "-o"]
+    partial = tmp_path / "late" / "scores.partial.csv"
+
+    def stop_late(*_: object) -> None:
+        assert "disc 2" in partial.read_text(encoding="utf-8")  # as a kill would leave it
+        stop()
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(scoresheet, "write_scoresheet", stop)
+    monkeypatch.setattr(scoresheet, "write_scoresheet", stop_late)
     assert grade(*given, tmp_path / "late").exit_code == 130
-    assert (tmp_path / "late" / "scores.partial.csv").exists()
+    assert partial.exists()
     monkeypatch.setattr(evaluate, "summarise", stop)
     assert grade(*given, tmp_path / "out").exit_code == 130
     with (tmp_path / "out" / "scores.partial.csv").open(encoding="utf-8") as file:
