@@ -43,7 +43,7 @@ from matting_compose.composer.inspection.export import export
 from matting_compose.trainer.networks.checkpoint import load_checkpoint
 from matting_compose.trainer.training import loop
 from matting_compose.trainer.training.config import load_config
-from matting_compose.trainer.training.runtime import open_runtime
+from matting_compose.trainer.training.runtime import CONNECTING, open_runtime
 from packages import write_corpus
 from runs import TINY, same, state
 
@@ -53,7 +53,7 @@ CHANGING = ("metrics.jsonl", "index.html", "extract.json", "extract.html")  # fo
 REWRITTEN = ("export.json", "plan.json", "report.csv", "report.html", "SHA256SUMS")  # say how far it is, or come last
 SYSTEMS = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"], "btrfs": ["mkfs.btrfs", "-q", "-f"]}
 RUNS = ("train", "ddp")
-DEAF = 30.0  # seconds that a stopped process may hold the other: its silence, and what saving takes
+DEAF = CONNECTING + 30.0  # seconds that a stopped process may hold the other: forked, they are no neighbours
 
 
 class Jobs:
@@ -195,7 +195,7 @@ def meet(jobs: Jobs, name: str, fault: str, place: Path, seconds: float, log: Pa
     if fault == "SIGSTOP":
         (other,) = set(pids) - {victim}
         before = time.monotonic()
-        wait([other], 60)
+        wait([other], 2 * DEAF)
         if time.monotonic() - before > DEAF:
             yield "the other waited on"
         os.kill(victim, signal.SIGKILL)

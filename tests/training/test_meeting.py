@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 pytest.importorskip("torch", reason="training needs the 'train' extra")
 
 from matting_compose.composer.base.errors import TrainingError
-from matting_compose.trainer.training import meeting
+from matting_compose.trainer.training import meeting, runtime
 
 SCRIPT = [sys.executable, str(Path(__file__).parents[1] / "meetings.py")]
 
@@ -74,7 +75,27 @@ def test_who_is_of_this_machine_is_seen(monkeypatch: pytest.MonkeyPatch, number:
             return looks[-1]
 
         monkeypatch.setattr(meeting, "_local_states", look)
-        with pytest.raises(TrainingError, match=f"process 1 of this training {told}. Nothing was trained yet"):
-            meeting.meet(0, 2, wait=120, silence=120)
-        other.kill()
+        try:
+            with pytest.raises(TrainingError, match=f"process 1 of this training {told}. Nothing was trained yet"):
+                meeting.meet(0, 2, wait=120, silence=120)
+        finally:
+            other.kill()
     assert len(looks) < 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="states of processes are read from /proc")
+def test_who_stops_while_all_connect_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also then PyTorch waits for ever: one of this machine is given up at once, not when connecting takes too long."""
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(runtime, "meet", lambda *_: None)
+    monkeypatch.setattr(runtime, "CONNECTING", 10)
+    monkeypatch.setattr(runtime.dist, "init_process_group", lambda *_, **__: threading.Event().wait())
+    idle = [sys.executable, "-c", "import time; time.sleep(300)"]
+    with subprocess.Popen(idle, env=os.environ | {"RANK": "1"}) as other:
+        other.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(TrainingError, match=r"process 1 of this training is stopped\. Nothing was trained yet"):
+                runtime._connect(runtime.torch.device("cpu"), 0, 2, 10, 10)
+        finally:
+            other.kill()

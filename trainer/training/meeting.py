@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch.distributed as dist
 from ...composer.base.errors import TrainingError
 from ...composer.base.files import open_regular
 
-__all__ = ["meet"]
+__all__ = ["BEAT", "Neighbours", "meet"]
 
 BEAT: Final = 1.0  # seconds between two looks at the others
 
@@ -66,31 +67,46 @@ def meet(rank: int, world: int, wait: float, silence: float) -> object:
 
 def _await_all(signs: _Signs, rank: int, wait: float, silence: float) -> None:
     """Look at the others each second, until all have shown up or one is given up."""
-    world = len(signs.heard)
-    quiet, still = [0.0] * world, [0] * world
-    heard, here = [0] * world, set[int]()
+    world, neighbours = len(signs.heard), Neighbours(rank)
+    quiet, heard = [0.0] * world, [0] * world
     for _ in range(max(1, round(wait / BEAT))):
         signs.over.wait(BEAT)
-        now, states = list(signs.heard), _local_states()
+        now = list(signs.heard)
         if all(now):
             return
         if signs.failure:
             raise TrainingError(f"the processes of this training cannot meet: {signs.failure}")
+        neighbours.look()
         for other in (other for other in range(world) if other != rank):
             quiet[other] = quiet[other] + BEAT if now[other] == heard[other] else 0.0
-            gone = other in here and other not in states
-            still[other] = still[other] + 1 if gone or "T" in states.get(other, "") else 0
-            if still[other] > 1:
-                raise _lost(other, "has ended" if gone else "is stopped")
             if now[other] and quiet[other] >= silence:
                 raise _lost(other, f"has given no sign of life for {silence:g} s: stopped, or cut off")
-        heard, here = now, here | set(states)
+        heard = now
     missing = next(other for other in range(world) if not heard[other])
     raise _lost(missing, f"has not shown up for {wait:g} s (processes.wait)")
 
 
 def _lost(rank: int, why: str) -> TrainingError:
     return TrainingError(f"process {rank} of this training {why}. Nothing was trained yet: start all of them again")
+
+
+class Neighbours:
+    """The other processes of this machine that were started for this job."""
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+        self._still = Counter[int]()  # looks in a row, by rank
+        self._here = set[int]()
+
+    def look(self) -> None:
+        """Give up one that was gone or stopped at two looks in a row. Raise TrainingError, with its number."""
+        states = _local_states()
+        for other in sorted({*self._here, *states} - {self._rank}):
+            gone = other not in states
+            self._still[other] = self._still[other] + 1 if gone or "T" in states[other] else 0
+            if self._still[other] > 1:
+                raise _lost(other, "has ended" if gone else "is stopped")
+        self._here |= states.keys()
 
 
 class _Signs:

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from ...composer.base.errors import TrainingError
 from ...composer.base.system import peak_memory
 from ..networks.devices import find_device
-from .meeting import meet
+from .meeting import BEAT, Neighbours, meet
 
 __all__ = ["Runtime", "StopRequest", "StopRequested", "open_runtime", "settle_precision", "stop_on_signals"]
 
@@ -204,7 +204,12 @@ def _connect(device: torch.device, rank: int, world: int, wait: float, silence: 
     connecting = threading.Thread(target=connect, daemon=True)  # where one stops now, PyTorch waits for ever
     connecting.start()
     limit = wait if its_device else max(silence, CONNECTING)
-    connecting.join(limit)
+    neighbours = Neighbours(rank)
+    for _ in range(round(limit / BEAT)):
+        connecting.join(BEAT)
+        if not connecting.is_alive():
+            break
+        neighbours.look()
     del meeting
     if made and isinstance(made[0], dist.ProcessGroup):
         return made[0]
