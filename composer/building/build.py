@@ -26,6 +26,7 @@ from ..dataset.dataset import open_dataset
 from ..dataset.documents import INDEX, VERSION, ExcludedRecord, FailureRecord, Index, Sidecar, write_document
 from ..recipe import Recipe, rooted
 from ..sources.listings import CONTACT_SHEET
+from .background_reader import all_fit, known_backgrounds
 from .contact_sheet import write_contact_sheet
 from .counters import watch_counters
 from .inputs import BuildInputs
@@ -181,7 +182,11 @@ def _render_share(
         (out / CHECKSUMS).unlink(missing_ok=True)  # until all is done, it would speak of what was
     rendered = peak = 0
     with watch_counters(plan, done, sum(map(len, mine)), on_progress) as counters:
-        tasks = (make_task(plan, shard, shards, counters.file, shard.index in done) for shard in left)
+        keep = bool(left) and all_fit(plan.background_layout, plan.backgrounds)
+        tasks = (
+            make_task(plan, shard, shards, counters.file, keep_backgrounds=keep, retry=shard.index in done)
+            for shard in left
+        )
         try:
             for shard in run_in_processes(render_shard, tasks, len(left), jobs, ordered=False):
                 done[shard.sidecar.index] = inputs.take(shard.sidecar)
@@ -189,6 +194,7 @@ def _render_share(
                 rendered += shard.rendered
                 peak = max(peak, shard.peak_bytes)
         finally:
+            known_backgrounds.cache_clear()  # without workers, this process rendered
             _remove_temporaries(out, mine)
     inputs.refuse_mixed()
     return done, rendered, peak

@@ -22,7 +22,7 @@ from ..dataset.documents import FailureRecord, InputRecord, Sidecar, load_sideca
 from ..dataset.reader import ShardReader
 from ..dataset.rows import UINT16_MAX, Look, Row
 from ..dataset.writer import GroupWriter, ShardWriter
-from ..sources.backgrounds import Background, BackgroundLayout
+from ..sources.backgrounds import Background
 from .counters import ShardCounters
 from .distractor_reader import DistractorReader
 from .inputs import Ledger
@@ -107,7 +107,7 @@ def _can_mend(task: ShardTask, sidecar: Sidecar) -> bool:
     foregrounds: dict[int, PreparedPicture | None] = {}
     distractors = DistractorReader(task.foreground_layout, task.partners)
     for name, sharing in groupby(cells, key=lambda cell: cell.background):
-        background = _LazyBackground(task.background_layout, name)
+        background = _LazyBackground(task, name)
         for cell in sharing:
             with contextlib.suppress(SourceError):  # it still fails: it stays in the list of failures
                 if cell.group not in foregrounds:
@@ -161,7 +161,7 @@ class _Shard:
         for groups in self._batches():
             cells = sorted((cell for cell in task.cells if cell.group in groups), key=lambda cell: cell.background)
             for name, sharing in groupby(cells, key=lambda cell: cell.background):
-                background = _LazyBackground(task.background_layout, name)
+                background = _LazyBackground(task, name)
                 for cell in sharing:
                     try:
                         rows[task.key(cell)] = groups[cell.group].place(cell, background)
@@ -260,15 +260,15 @@ class _Shard:
 class _LazyBackground:
     """A background that is read when it is first needed; one that cannot be read fails every time."""
 
-    def __init__(self, layout: BackgroundLayout, name: str) -> None:
-        self._layout, self._name = layout, name
+    def __init__(self, task: ShardTask, name: str) -> None:
+        self._task, self._name = task, name
         self.files: dict[str, InputRecord] = {}
         self._loaded: Background | SourceError | None = None
 
     def load(self) -> Background:
         if self._loaded is None:
             try:
-                self._loaded = self._layout.load(self._name)
+                self._loaded = self._task.load_background(self._name)
                 self.files = {f"background {self._name}": file for file in self._loaded.files}
             except SourceError as error:
                 self._loaded = error

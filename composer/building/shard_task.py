@@ -9,9 +9,10 @@ from ..compositing.blending import Fit
 from ..compositing.compose import PreparedForeground, PreparedPicture
 from ..compositing.trimaps import Trimap
 from ..dataset.rows import Header, Look
-from ..sources.backgrounds import BackgroundLayout
+from ..sources.backgrounds import Background, BackgroundLayout
 from ..sources.foregrounds import Entry, ForegroundLayout
 from ..sources.trimap_files import SuppliedTrimaps
+from .background_reader import known_backgrounds
 from .look_reader import LookPictures, read_look
 from .plan import Cell, Plan, ShardPlan, Strip
 
@@ -44,6 +45,8 @@ class ShardTask:
         The recipe's tables.
     supplied : SuppliedTrimaps or None
         Where trimaps come from that are not drawn.
+    keep_backgrounds : bool
+        Whether a process keeps the backgrounds that it has decoded for its other shards.
     retry : bool
         Whether an earlier version of the shard lacks composites.
     """
@@ -61,6 +64,7 @@ class ShardTask:
     fit: Fit
     trimap: Trimap
     supplied: SuppliedTrimaps | None
+    keep_backgrounds: bool
     retry: bool
 
     def key(self, cell: Cell) -> str:
@@ -75,6 +79,13 @@ class ShardTask:
         """Read a group's pictures."""
         return read_look(self.foreground_layout, self.entries[foreground], self.looks[group], self.partners)
 
+    def load_background(self, name: str) -> Background:
+        """Read a background, unless this process has it of an earlier shard."""
+        known = known_backgrounds(self.counters) if self.keep_backgrounds else {}
+        if name not in known:
+            known[name] = self.background_layout.load(name)
+        return known[name]
+
     def prepare(self, foreground: int, pictures: LookPictures) -> PreparedPicture:
         """Make a group's pictures ready: a foreground to be composed, a picture as it is for its trimaps."""
         entry = self.entries[foreground]
@@ -83,7 +94,9 @@ class ShardTask:
         return PreparedForeground(pictures.image, pictures.alpha, self.fit, self.trimap, name=entry.image)
 
 
-def make_task(plan: Plan, shard: ShardPlan, folder: Path, counters: Path, retry: bool) -> ShardTask:
+def make_task(
+    plan: Plan, shard: ShardPlan, folder: Path, counters: Path, *, keep_backgrounds: bool, retry: bool
+) -> ShardTask:
     """Take out of a plan what one shard needs; see `ShardTask`."""
     recipe = plan.recipe
     looks = {strip.group: plan.look(strip.group) for strip in shard.strips}
@@ -111,5 +124,6 @@ def make_task(plan: Plan, shard: ShardPlan, folder: Path, counters: Path, retry:
         fit=recipe.fit,
         trimap=recipe.trimap,
         supplied=plan.supplied_trimaps,
+        keep_backgrounds=keep_backgrounds,
         retry=retry,
     )

@@ -20,7 +20,7 @@ import pytest
 from conftest import COMMAND, Pictures, call, photograph, run, save, shard_bytes, soft_disc
 from matting_compose.composer import build, load_recipe, open_dataset
 from matting_compose.composer.base.errors import BuildError
-from matting_compose.composer.building import plan, resume
+from matting_compose.composer.building import background_reader, plan, resume
 from matting_compose.composer.building.inputs import Ledger
 from matting_compose.composer.building.make_plan import make_plan
 from matting_compose.composer.building.shares import WHOLE_BUILD, lock_share
@@ -184,6 +184,25 @@ def test_a_picture_changed_between_two_shards_is_noticed(pictures: Pictures, tmp
     mixed = run(*arguments)
     assert mixed.code == 1
     assert "background COCO_000000000003.jpg was changed while the dataset was built" in mixed.err
+
+
+def test_few_backgrounds_are_decoded_once(pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all fit, and for one build, whatever its shards; the bytes are the same."""
+    read: list[str] = []
+    load = backgrounds.Photographs.load
+    monkeypatch.setattr(backgrounds.Photographs, "load", lambda layout, name: read.append(name) or load(layout, name))
+
+    def built(name: str, most: int) -> dict[str, int]:
+        monkeypatch.setattr(background_reader, "MOST_BYTES", most)
+        read.clear()
+        assert call(*pictures.arguments(tmp_path / name, "-j", "1")).code == 0
+        return Counter(read)
+
+    pixels = sum(cv2.imread(str(path)).size for path in pictures.photos.iterdir())
+    assert set(built("kept", pixels).values()) == {1}
+    assert set(built("kept too", pixels).values()) == {1}
+    assert min(built("none", pixels - 1).values()) > 1
+    assert shard_bytes(tmp_path / "kept") == shard_bytes(tmp_path / "none")
 
 
 def test_bad_pictures_are_counted_listed_and_mended(pictures: Pictures, tmp_path: Path) -> None:
@@ -382,6 +401,7 @@ def test_two_versions_of_a_picture_are_never_in_one_dataset(
         return pixels, record.model_copy(update={"sha256": f"{read[name]:064}"})
 
     monkeypatch.setattr(backgrounds, "read_rgb", read_another)
+    monkeypatch.setattr(background_reader, "MOST_BYTES", 0)  # as if each shard were another process's
     refused = call(*tree.arguments(tmp_path / "new", "-j", "1"))
     assert (refused.code, "was changed while the dataset was built: shard-" in refused.err) == (1, True), refused.err
     assert not (tmp_path / "new" / "dataset.json").exists()
