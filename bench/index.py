@@ -2,11 +2,13 @@
 
     python bench/index.py --foregrounds 50000 --backgrounds 82783
 
-A plan of drawn pictures is made. Each of its shards gets a file of the right length with nothing in it, and the sidecar
-that rendering would write, with made-up digests. Then the build's own functions read the sidecars and write the index
-and the checksums, and another process opens the dataset, as every reader does. At last all is verified, with the plan
-and without, but for the shards themselves: each is taken to be as it was planned. Each step is a process of its own,
-whose largest size is noted. Pictures are not looked for, and no contact sheet is drawn. Needs Linux.
+A plan of drawn pictures is made. Each of its shards gets a file with its table and no pixels, and the sidecar that
+rendering would write, with made-up digests. Then the build's own functions read the sidecars and write the index
+and the checksums, and another process opens the dataset, as every reader does. Then it is summarised, its last
+composite is looked for, and it is converted, without pixels: what would be written is taken to be so. At last all is
+verified, with the plan and without, but for the shards themselves: each is taken to be as it was planned. Each step is
+a process of its own, whose largest size is noted. Pictures are not looked for, and no contact sheet is drawn. Needs
+Linux.
 """
 
 from __future__ import annotations
@@ -15,24 +17,32 @@ import argparse
 import hashlib
 import json
 import os
+import pickle
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
+
 from matting_compose.composer.building import build as building
 from matting_compose.composer.building.inputs import BuildInputs
-from matting_compose.composer.building.plan import PLAN, Plan
+from matting_compose.composer.building.plan import PLAN, Plan, ShardPlan
 from matting_compose.composer.building.resume import committed_sidecars, keep_plan, plan_build
 from matting_compose.composer.dataset.dataset import open_dataset
 from matting_compose.composer.dataset.documents import INDEX
+from matting_compose.composer.dataset.rows import Header, Row, to_table
+from matting_compose.composer.dataset.writer import ShardWriter
+from matting_compose.composer.inspection import export as exporting
+from matting_compose.composer.inspection import panel, summary
 from matting_compose.composer.inspection import verify as verification
 from matting_compose.composer.inspection.verify_shard import ShardResult, VerifyTask
 from matting_compose.composer.recipe import Recipe, load_recipe
 from memory import alone, resident
 
-EACH = 185_000  # bytes of a composite
 DIGEST = hashlib.sha256().hexdigest()
 
 Step = tuple[str, float, float, float]  # what; seconds by the clock and of the processor; MB at most
@@ -52,23 +62,42 @@ def begin(recipe: Recipe, out: Path) -> list[Step]:
     (out / "shards").mkdir()
     for shard in plan.shards:
         path = out / "shards" / shard.name
-        sidecar = invent_sidecar(plan, shard.index)
-        with path.open("wb") as file:
-            file.truncate(sidecar["bytes"])
+        write_table(plan, shard, path)
+        sidecar = invent_sidecar(plan, shard.index, path.stat().st_size)
         path.with_suffix(".json").write_text(json.dumps(sidecar, ensure_ascii=False, indent=1) + "\n")
     return [planned]
 
 
-def invent_sidecar(plan: Plan, number: int) -> dict[str, Any]:
-    """Return a shard's sidecar."""
+def write_table(plan: Plan, shard: ShardPlan, path: Path) -> None:
+    """Write a shard that has its composites' rows, but no pixels."""
+    header = Header(plan.sha256, shard.index, shard.split, "delta", 95, 160, "none")
+    usual = Row("-" * 32, "-" * 32, 0, "-" * 32, DIGEST, 400, 500, 1.0, 0, 0, 10, 10, 0, 0)
+    with ShardWriter(path, header) as writer:
+        writer.finish([usual])
+    table = np.repeat(to_table([usual]), len(shard))
+    cells = [(strip, variant) for strip in shard.strips for variant in strip.variants]
+    keys = [plan.foregrounds[strip.foreground].key for strip, _ in cells]
+    table["key"] = [f"{key}_{variant}" for key, (_, variant) in zip(keys, cells, strict=True)]
+    table["foreground"] = keys
+    table["background"] = [plan.background_name(strip.foreground, variant) for strip, variant in cells]
+    table["group"] = [strip.group for strip, _ in cells]
+    table["variant"] = [variant for _, variant in cells]
+    table["position"] = [variant - strip.variants.start for strip, variant in cells]
+    with h5py.File(path, "r+") as file:
+        del file["samples"]
+        file["samples"] = table
+
+
+def invent_sidecar(plan: Plan, number: int, size: int) -> dict[str, Any]:
+    """Return the sidecar of a shard of so many bytes."""
     shard = plan.shards[number]
     names = [f"foreground {plan.foregrounds[strip.foreground].image}" for strip in shard.strips]
     shown = {plan.background_name(strip.foreground, variant) for strip in shard.strips for variant in strip.variants}
     names += [f"background {name}" for name in sorted(shown)]
     return {
         "file": shard.name, "plan_sha256": plan.sha256, "index": number, "split": shard.split, "composites": len(shard),
-        "bytes": len(shard) * EACH, "sha256": DIGEST,
-        "inputs": {name: {"bytes": EACH, "sha256": DIGEST} for name in names}, "failures": [],
+        "bytes": size, "sha256": DIGEST,
+        "inputs": {name: {"bytes": 1, "sha256": DIGEST} for name in names}, "failures": [],
     }  # fmt: skip
 
 
@@ -95,6 +124,33 @@ def look(out: Path, seed: int) -> list[Step]:
     sizes = tuple(shard.composites for shard in dataset.shards)
     order, _ = step("an epoch's order", lambda: epoch_order(sizes, seed, 0, 8))
     return [begun, opened, trains, order]
+
+
+def survey(out: Path) -> list[Step]:
+    """Look for the last composite by its key, and summarise the tables."""
+    summary.SAMPLE = 0
+    begun, _ = step("imports, before the next", lambda: None)
+    with closing(open_dataset(out)) as dataset:
+        key = dataset.row(len(dataset) - 1).key
+        found, _ = step("inspect --show, the last key", lambda: panel._find(dataset, key))
+    known, _ = step("inspect, without masks", lambda: summary.summarise(out))
+    return [begun, found, known]
+
+
+def convert(out: Path, to: exporting.Form) -> list[Step]:
+    """Convert it, without writing pictures."""
+
+    def as_written(_: object, tasks: Iterable[Any], *__: object) -> Iterator[Any]:
+        for task in tasks:
+            files = {path for own in task.paths.values() for path in own.values()} or {exporting._file_name(task)}
+            sums = {path: hashlib.sha256(path.encode()).hexdigest() for path in files}
+            done = exporting._Exported(len(task.numbers), len(task.numbers), sums)
+            yield pickle.loads(pickle.dumps(done))  # as it comes from a worker, with texts of its own
+
+    exporting.run_in_processes = as_written
+    begun, _ = step("imports, before the next", lambda: None)
+    done, _ = step(f"convert --to {to}", lambda: exporting.export(out, out.with_name(f"{out.name} as {to}"), to))
+    return [begun, done]
 
 
 def prove(out: Path, planned: bool) -> list[Step]:
@@ -127,10 +183,11 @@ def main() -> None:
     sides = ["foregrounds.sides=[320,640]", "shards.megabytes=128"]
     recipe = load_recipe("demo", [*counts, *sides, f"variants={options.variants}", "shards.variants=50"])
     with tempfile.TemporaryDirectory(dir=options.scratch) as name:
-        out = Path(name)
+        out = Path(name) / "dataset"
         steps = alone(begin, recipe, out) + alone(finish, recipe, out)
         for _ in range(options.rounds):
             steps += alone(look, out, recipe.seed)
+        steps += alone(survey, out) + alone(convert, out, "png") + alone(convert, out, "webdataset")
         plan_bytes = (out / PLAN).stat().st_size
         steps += alone(prove, out, True) + alone(prove, out, False)
         files = list((out / "shards").glob("*.json"))

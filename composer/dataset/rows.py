@@ -324,7 +324,8 @@ def from_table(table: NDArray[np.void]) -> list[Row]:
 
 def digest_keys(keys: Iterable[bytes]) -> NDArray[np.uint64]:
     """Return eight bytes for each key, (N,): what can be held of millions; two share them almost never by chance."""
-    return np.frombuffer(b"".join(blake2b(key, digest_size=8).digest() for key in keys), np.uint64)
+    digests = (blake2b(key, digest_size=8).digest() for key in keys)
+    return np.fromiter(map(int.from_bytes, digests), np.uint64)
 
 
 def compare_tables(one: NDArray[np.void], other: NDArray[np.void]) -> Iterator[tuple[str, NDArray[np.bool_]]]:

@@ -14,12 +14,14 @@ import json
 import logging
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +39,6 @@ from ..base.files import (
     open_regular,
     read_json,
     write_json,
-    write_text,
 )
 from ..base.packages import require_packages
 from ..base.progress import OnProgress, Progress
@@ -193,8 +194,8 @@ def export(
         pictures = [_look_name(row) for row in looks if not row.composed]  # these have one file for all their trimaps
         _refuse_clashes(lambda: chain((row.key for _, row in dataset.read_rows(chosen)), pictures))
         _refuse_clashes(lambda: map(_look_name, looks))
+        several = _several_looks(dataset) if to == "png" else set()
         stores_background = dataset.background == "full"
-        paths = _png_paths(dataset, chosen, stores_background) if to == "png" else {}
     selection = {"split": split, "foregrounds": sorted(foregrounds), "count": count}
     record = {
         "format": FORMAT,
@@ -209,22 +210,27 @@ def export(
         with lock_exclusively(out, "export"):
             _begin(out, record)
             known = _read_sums(out)
-            tasks = _make_tasks(dataset, chosen, out, to, known, paths)
-            written, sums = _run(tasks, out, known, jobs, len(chosen), on_progress)
+            tasks = partial(_make_tasks, dataset, out, to, several)
+            files = sum(1 for _ in dataset.split_by_shard(chosen))
+            written, sums = _run(tasks(chosen, known), files, out, known, jobs, len(chosen), on_progress)
             if written < len(chosen):
                 logger.info("%s: already there: %s", out, count_of(len(chosen) - written, "composite"))
-            files = len(tasks)
             if to == "png":
-                files = _list_pngs(out, tasks)
+                files = len(sums)
+                for name in dataset.splits:
+                    _list_pngs(out, name, tasks(np.intersect1d(chosen, dataset.numbers(name), assume_unique=True)))
             elif to == "webdataset":
-                _list_tars(out, tasks)
+                _list_tars(out, list(tasks(chosen)))
             else:
-                _write_card(dataset, held, out, tasks)
-            _put_text(out / CHECKSUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+                _write_card(dataset, held, out, list(tasks(chosen)))
+            with _open_list(out / CHECKSUMS) as lines:
+                lines.writelines(f"{sums[name].hex()}  {name}\n" for name in sorted(sums))
             write_json(out / RECORD, {**record, "complete": True, "composites": len(chosen), "sources": notes})
             (out / JOURNAL).unlink(missing_ok=True)
     except OSError as error:
         raise disk_error(error, out) from None
+    finally:
+        dataset.close()
     parts = Parts._fields if stores_background else Parts._fields[:-1]
     return ExportResult(str(out), to, len(chosen), written, files, parts)
 
@@ -291,30 +297,30 @@ def _read_sums(out: Path) -> dict[str, str]:
 
 
 def _make_tasks(
-    dataset: Dataset, chosen: NDArray[np.int64], out: Path, to: Form, known: Mapping[str, str],
-    paths: Mapping[int, Mapping[str, str]],
-) -> list[_Task]:  # fmt: skip
-    tasks = []
+    dataset: Dataset, out: Path, to: Form, several: Set[bytes], chosen: NDArray[np.int64],
+    known: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[_Task]:  # fmt: skip
+    """Yield a task for each shard, as it is asked for: together, the names of their files would fill the memory."""
     for shard, numbers in dataset.split_by_shard(chosen):
-        own = {number: paths[number] for number in numbers.tolist() if number in paths}
-        task = _Task(dataset.path, out, to, shard, dataset.shards[shard].split, numbers, {}, own)
-        names = [_file_name(task)] if to in ENDINGS else [path for one in own.values() for path in one.values()]
-        tasks.append(replace(task, known={name: known[name] for name in names if name in known}))
-    return tasks
+        paths = _png_paths(dataset, numbers, several) if to == "png" else {}
+        task = _Task(dataset.path, out, to, shard, dataset.shards[shard].split, numbers, {}, paths)
+        names = [_file_name(task)] if to in ENDINGS else [path for one in paths.values() for path in one.values()]
+        yield replace(task, known={name: known[name] for name in names if name in known})
 
 
 def _run(
-    tasks: list[_Task], out: Path, known: Mapping[str, str], jobs: int, total: int, on_progress: OnProgress | None
-) -> tuple[int, dict[str, str]]:
-    """Export all shards; return of how many composites something was written, and what each file holds."""
+    tasks: Iterator[_Task], count: int, out: Path, known: Mapping[str, str], jobs: int, total: int,
+    on_progress: OnProgress | None,
+) -> tuple[int, dict[str, bytes]]:  # fmt: skip
+    """Do so many tasks, of `total` composites; return of how many something was written, and what each file holds."""
     written = done = 0
-    sums: dict[str, str] = {}
+    sums: dict[str, bytes] = {}  # as bytes: there may be millions
     with (out / JOURNAL).open("a", encoding="utf-8") as journal:
         journal.write("\n")  # after a line that was cut off
-        for exported in run_in_processes(_export_shard, tasks, len(tasks), jobs):
+        for exported in run_in_processes(_export_shard, tasks, count, jobs):
             written += exported.written
             done += exported.composites
-            sums |= exported.sums
+            sums |= {name: bytes.fromhex(digest) for name, digest in exported.sums.items()}
             new = exported.sums.items() - known.items()
             journal.writelines(f"{digest}  {name}\n" for name, digest in new)
             journal.flush()
@@ -353,17 +359,22 @@ def _holds(path: Path, digest: str) -> bool:
         return False
 
 
-def _png_paths(dataset: Dataset, chosen: NDArray[np.int64], background: bool) -> dict[int, dict[str, str]]:
+def _several_looks(dataset: Dataset) -> set[bytes]:
+    """Return the keys of the foregrounds that have several looks."""
+    several: set[bytes] = set()
+    for _, table in dataset.read_tables():
+        if "look_number" in (table.dtype.names or ()):
+            several.update(table["foreground"][table["look_number"] > 0].tolist())
+    return several
+
+
+def _png_paths(dataset: Dataset, chosen: NDArray[np.int64], several: Set[bytes]) -> dict[int, dict[str, str]]:
     """Say where composites' pictures lie, by folder.
 
     All of one look share its colours. All of a foreground share its alpha, under its name; where it has several looks,
     each composite has its own, under the composite's name: so names alone say which alpha is whose.
     """
-    several: set[bytes] = set()
-    for _, table in dataset.read_tables():
-        if "look_number" in (table.dtype.names or ()):
-            several.update(table["foreground"][table["look_number"] > 0].tolist())
-    folders = [folder for folder in FOLDERS if background or folder != "bg"]
+    folders = [folder for folder in FOLDERS if dataset.background == "full" or folder != "bg"]
     paths = {}
     for number, row in dataset.read_rows(chosen):
         names = dict.fromkeys(folders if row.composed else LAYERLESS, file_name(row.key))
@@ -406,12 +417,6 @@ def _tar_members(sample: Sample) -> Iterator[tuple[str, bytes | memoryview]]:
     yield f"{key}.json", json.dumps(asdict(sample.row)).encode()
 
 
-def _put_text(path: Path, text: str) -> None:
-    """Write a text file, unless it holds that text."""
-    if not _holds(path, hashlib.sha256(text.encode()).hexdigest()):
-        write_text(path, text)
-
-
 def _write_tar(path: Path, samples: Iterator[Iterator[tuple[str, bytes | memoryview]]]) -> str:
     """Write a tar file whole or not at all; it holds no times and no owners. Return its SHA-256."""
     with atomic_write(path) as temporary:
@@ -424,16 +429,26 @@ def _write_tar(path: Path, samples: Iterator[Iterator[tuple[str, bytes | memoryv
         return file_sha256(temporary)
 
 
-def _list_pngs(out: Path, tasks: list[_Task]) -> int:
-    """Write the lists, for each split: JSON as mmagic reads it, and text, a line each: merged, alpha, trimap."""
-    paths: set[str] = set()
-    for split in sorted({task.split for task in tasks}):
-        listed = [task.paths[number] for task in tasks if task.split == split for number in task.numbers.tolist()]
-        _put_text(out / f"{split}.json", json.dumps(listed, ensure_ascii=False, indent=1) + "\n")
-        lines = ("\t".join(entry[folder] for folder in ("merged", "alpha", "trimap")) for entry in listed)
-        _put_text(out / f"{split}.txt", "".join(f"{line}\n" for line in lines))
-        paths.update(path for entry in listed for path in entry.values())
-    return len(paths)
+def _list_pngs(out: Path, split: str, tasks: Iterator[_Task]) -> None:
+    """Write a split's lists: JSON as mmagic reads it, and text, a line a composite: merged, alpha, trimap."""
+    entries = chain.from_iterable(task.paths.values() for task in tasks)
+    if (first := next(entries, None)) is None:
+        return
+    with _open_list(out / f"{split}.json") as objects, _open_list(out / f"{split}.txt") as lines:
+        before = "["
+        for entry in chain([first], entries):
+            text = json.dumps(entry, ensure_ascii=False, indent=1).replace("\n", "\n ")
+            objects.write(f"{before}\n {text}")
+            lines.write("\t".join(entry[folder] for folder in ("merged", "alpha", "trimap")) + "\n")
+            before = ","
+        objects.write("\n]\n")
+
+
+@contextlib.contextmanager
+def _open_list(path: Path) -> Iterator[TextIO]:
+    """Open a text file to be written piece by piece, whole or not at all."""
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        yield file
 
 
 def _write_card(dataset: Dataset, foregrounds: int, out: Path, tasks: list[_Task]) -> None:

@@ -224,10 +224,10 @@ class Columns:
     names: list[str]
 
 
-_COLUMNS: Final = np.dtype(
-    [("number", "i8"), ("height", "u4"), ("width", "u4"), ("erode", "u2"), ("dilate", "u2"), ("group", "u4"),
-     ("scale", "f8"), ("composed", "?"), ("foreground", "i4")]
-)  # fmt: skip
+_COLUMNS: Final = {
+    "number": "i8", "height": "u4", "width": "u4", "erode": "u2", "dilate": "u2", "group": "u4", "scale": "f8",
+    "composed": "?", "foreground": "i4",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -285,18 +285,17 @@ def summarise(folder: str | Path, *, full: bool = False, on_progress: OnProgress
 def read_columns(dataset: Dataset, missing: Collection[str], on_progress: OnProgress | None = None) -> Columns:
     """Read what is looked at in the tables of all shards but the missing ones."""
     known: dict[bytes, int] = {}
-    parts = [np.empty(0, _COLUMNS)]
+    count = sum(shard.composites for shard in dataset.shards if shard.file not in missing)
+    columns = {name: np.empty(count, kind) for name, kind in _COLUMNS.items()}
+    start = 0
     for numbers, table in dataset.read_tables(missing, on_progress):
-        part = np.empty(len(table), _COLUMNS)
+        here = slice(start, start := start + len(table))
         for name in ("height", "width", "erode", "dilate", "group", "scale"):
-            part[name] = table[name]
-        part["number"] = numbers
-        part["composed"] = table["background"] != b""
+            columns[name][here] = table[name]
+        columns["number"][here] = numbers
+        columns["composed"][here] = table["background"] != b""
         keys, which = np.unique(table["foreground"], return_inverse=True)
-        part["foreground"] = np.array([known.setdefault(key, len(known)) for key in keys.tolist()], np.int32)[which]
-        parts.append(part)
-    together = np.concatenate(parts)
-    columns: dict[str, Any] = {name: np.ascontiguousarray(together[name]) for name in _COLUMNS.names or ()}
+        columns["foreground"][here] = np.array([known.setdefault(key, len(known)) for key in keys.tolist()])[which]
     return Columns(**columns, names=[key.decode() for key in known])
 
 

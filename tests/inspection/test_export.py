@@ -7,8 +7,10 @@ import json
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from matting_compose.composer import open_dataset
 from matting_compose.composer.base.errors import BuildError, DatasetError
 from matting_compose.composer.base.file_names import file_name
 from matting_compose.composer.base.files import lock_exclusively, temporary_name
+from matting_compose.composer.inspection import export as exporting
 from matting_compose.composer.inspection.export import _refuse_clashes, export
 
 
@@ -59,6 +62,26 @@ def test_names_say_which_alpha_is_whose(pictures: Pictures, tmp_path: Path) -> N
     for sample in open_dataset(tmp_path / "d"):
         path = tmp_path / "out" / "alpha" / f"{sample.row.key}.png"
         np.testing.assert_array_equal(pixels(path), sample.alpha)
+
+
+def test_names_are_made_a_shard_at_a_time(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of millions of composites would fill the memory; the lists have all of them, in the dataset's order."""
+    made: list[int] = []
+    name = exporting._png_paths
+    monkeypatch.setattr(exporting, "_png_paths", lambda *given: made.append(len(given[1])) or name(*given))
+
+    def one_by_one(work: Callable[[Any], Any], tasks: Iterable[Any], *_: object) -> Iterator[Any]:
+        for number, task in enumerate(tasks, 1):
+            assert len(made) == number
+            yield work(task)
+
+    monkeypatch.setattr(exporting, "run_in_processes", one_by_one)
+    export(finished, tmp_path / "out", "png", jobs=1)
+    shards = open_dataset(finished).shards
+    assert made[: len(shards)] == [shard.composites for shard in shards]
+    lists = (json.loads((tmp_path / "out" / f"{split}.json").read_text()) for split in ("train", "validation"))
+    listed = [Path(entry["merged"]).stem for entries in lists for entry in entries]
+    assert listed == [row.key for row in open_dataset(finished).rows()]
 
 
 def test_tars_hold_the_same_pixels(finished: Path, tmp_path: Path) -> None:
