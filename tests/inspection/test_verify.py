@@ -76,6 +76,25 @@ def test_every_flipped_bit_is_found(copied: Path) -> None:
     assert not verify(copied, jobs=1).problems
 
 
+def test_a_bit_that_only_a_digest_tells_is_found(pictures: Pictures, tmp_path: Path) -> None:
+    """A level of a mixed pixel, where a packing has no checksums and no background is there to blend."""
+    arguments = pictures.arguments(tmp_path / "d", "-j", "1", "--variants", "1", "--set", "shards.packing=plain")
+    assert call(*arguments).code == 0
+    dataset = open_dataset(tmp_path / "d")
+    sample, path = dataset[0], tmp_path / "d" / "shards" / dataset.shards[0].file
+    with h5py.File(path) as file:
+        array = file[f"groups/{sample.row.group:05d}/image"]
+        height, width = array.chunks[1:3]
+        start = array.id.get_chunk_info(0).byte_offset
+    y, x = np.argwhere((sample.alpha % 255 > 0)[:height, :width])[0]
+    data = bytearray(path.read_bytes())
+    data[start + 3 * int(y * width + x)] ^= 1
+    path.write_bytes(data)
+    (problem,) = verify(tmp_path / "d", jobs=1).problems
+    assert (problem.file, problem.cause) == (f"shards/{path.name}", "changed")
+    assert "every composite still decodes" in problem.detail
+
+
 def test_a_damaged_tile_names_its_composite(copied: Path) -> None:
     """The shard and the composite are named; with `--repair` the shard is moved aside, and only that."""
     path = copied / "shards" / "shard-00000.h5"
