@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,10 @@ from PIL import Image
 
 # Threads that wait for each other make training slow beside other work, and sums over more differ in the last bits.
 os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"  # importing Numba sets torch's, too
+# A shell that starts tests in the background has them, and the commands that they start, ignore Ctrl-C, and nohup hang-ups.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):  # elsewhere than on Windows
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 settings.register_profile("untimed", deadline=None)  # beside other work, anything may take long
 settings.load_profile("untimed")
 
