@@ -126,7 +126,8 @@ def campaign(target: str, out: Path, seconds: int, runs: int) -> dict[str, int]:
         command += ["--runs", str(min(runs - totals["runs"], MOST_RUNS))]
         said = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         lines = re.findall(r"#(\d+)\t.*cov: (\d+)", said.stderr)
-        totals["runs"] += int(lines[-1][0]) if lines else 0
+        done = re.findall(r"number_of_executed_units: (\d+)", said.stderr) or [line[0] for line in lines]
+        totals["runs"] += int(done[-1]) if done else 0
         totals["edges"] = max([totals["edges"], *(int(line[1]) for line in lines)])
         totals["memory"] = max([totals["memory"], *map(int, re.findall(r"rss: (\d+)Mb", said.stderr))])
         if said.returncode:

@@ -86,6 +86,8 @@ def read_records(data: bytes) -> None:
     file_of(data, METRICS_FILE)
     with suppress(MattingComposeError):
         RunLog(home(), 10, 10, ignore_progress).close()
+    for aside in home().glob("*.damaged.jsonl*"):  # one for each input: finding a free name would take ever longer
+        aside.unlink()
 
 
 def records() -> Iterator[bytes]:
