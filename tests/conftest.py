@@ -28,7 +28,7 @@ from PIL import Image
 
 # Threads that wait for each other make training slow beside other work, and sums over more differ in the last bits.
 os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"  # importing Numba sets torch's, too
-# A shell that starts tests in the background has them, and the commands that they start, ignore Ctrl-C, and nohup hang-ups.
+# A shell that starts tests in the background has them, and what they start, ignore Ctrl-C, and nohup hang-ups.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):  # elsewhere than on Windows
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
