@@ -12,6 +12,7 @@ heap, IV.A.1.b object header.
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Iterator
 
@@ -23,10 +24,17 @@ MOST_BYTES = 2**20  # of an object's attributes and their texts, which take some
 SUPERBLOCKS = tuple(b"\x89HDF\r\n\x1a\n" + bytes([version, 8, 8]) for version in (2, 3))  # addresses of eight bytes
 
 
+# What an attribute's message may begin with: version, flags, and the length of a name of at most 255 bytes.
+MESSAGE = re.compile(rb"(?=[\1-\3][\0-\3][^\0]\0)", re.DOTALL)
+
+
 NOWHERE = b"\xff" * 8  # an address that leads nowhere
 
 
 ATTRIBUTE_INFO, CONTINUATION = 0x15, 0x10  # what a header's message is
+
+
+TEXT = 9  # a class of types: of variable length
 
 
 SHARED = 2  # a message's flag: it lies elsewhere
@@ -52,6 +60,7 @@ def check_heaps(descriptor: int, address: int | None = None) -> None:
     if not start.startswith(SUPERBLOCKS) or start[12:28] != bytes(8) + NOWHERE:
         raise ValueError("HDF5 of another form than a shard's")
     for block in _attribute_blocks(file, _number(start[36:44]) if address is None else address):
+        _check_lengths(block)
         for place in file.places_in(block):
             if os.pread(descriptor, 5, place) == b"GCOL\1":
                 _check_collection(file.read(place, _number(file.read(place + 8, 8))))
@@ -127,6 +136,21 @@ def _heap_blocks(file: _Bytes, address: int) -> Iterator[bytes]:
         for at in range(0, len(children), 8):
             if children[at : at + 8] != NOWHERE:
                 yield file.read(_number(children[at : at + 8]), row_size)
+
+
+def _check_lengths(block: bytes) -> None:
+    """See that no text is declared larger than a shard's: HDF5 takes the memory before it looks for the text.
+
+    A heap's objects are not told apart here: whatever may be an attribute's message, of any version, is looked at.
+    """
+    for match in MESSAGE.finditer(block, 0, max(len(block) - 8, 0)):
+        at = match.start()
+        version, sizes = block[at], struct.unpack_from("<HHH", block, at + 2)
+        at += 9 if version == 3 else 8
+        name, kind, space = (-(-size // 8) * 8 if version == 1 else size for size in sizes)
+        text = at + name + kind + space
+        if text + 4 <= len(block) and block[at + name] & 15 == TEXT and _number(block[text : text + 4]) > MOST_BYTES:
+            raise ValueError("texts of attributes that are larger than a shard's")
 
 
 def _check_collection(data: bytes) -> None:

@@ -8,6 +8,7 @@ where the texts of attributes are damaged. So each object is looked at before HD
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import h5py
@@ -15,6 +16,8 @@ import h5py
 from ..base.files import open_regular
 from .codecs import Codec
 from .heaps import check_heaps
+
+TEXT = h5py.h5t.py_create(h5py.string_dtype(), logical=True)  # of any length, UTF-8
 
 
 def open_file(path: Path) -> h5py.File:
@@ -44,8 +47,10 @@ def open_group(file: h5py.File, number: int) -> h5py.h5g.GroupID:
     return h5py.h5g.open(groups, name)
 
 
-def open_attributes(file: h5py.File, number: int | None = None) -> h5py.AttributeManager:
-    """Open the attributes of the file's root, or of a group. Each look-up of one may read their texts.
+def open_attributes(
+    file: h5py.File, number: int | None = None, names: Iterable[str] | None = None
+) -> h5py.AttributeManager:
+    """Open the attributes of the file's root, or of a group: all, or those of some names, and no others are to be read.
 
     Raises
     ------
@@ -54,7 +59,22 @@ def open_attributes(file: h5py.File, number: int | None = None) -> h5py.Attribut
     """
     owner = file if number is None else h5py.Group(open_group(file, number))
     check_heaps(file.id.get_vfd_handle(), None if number is None else h5py.h5o.get_info(owner.id).addr)
+    for name in owner.attrs if names is None else filter(owner.attrs.__contains__, names):
+        _require_plain(h5py.h5a.open(owner.id, name.encode()))
     return owner.attrs
+
+
+def _require_plain(attribute: h5py.h5a.AttrID) -> None:
+    """Raise ValueError for an attribute that is neither one text nor one number, or has a long name.
+
+    Of a text whose single letters were declared larger HDF5 would take that many times its length.
+    """
+    kind, space = attribute.get_type(), attribute.get_space().get_simple_extent_type()
+    number = isinstance(kind, (h5py.h5t.TypeIntegerID, h5py.h5t.TypeEnumID))
+    if not (number or kind.equal(TEXT)) or space != h5py.h5s.SCALAR:
+        raise ValueError("an attribute of another kind than a shard's")
+    if len(attribute.name) > 255:
+        raise ValueError("an attribute's name is longer than a shard's")
 
 
 def open_array(group: h5py.h5g.GroupID, name: str, codec: Codec, tile: int, *, stacked: bool) -> h5py.Dataset:

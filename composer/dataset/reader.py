@@ -338,7 +338,7 @@ def _read_tile_table(table: h5py.Dataset, size: int) -> NDArray[np.int64]:
 
 
 def _read_header(file: h5py.File, name: str) -> Header:
-    attributes = open_attributes(file)
+    attributes = open_attributes(file, names=("format", "version", "complete", *HEADER_FIELDS))
     if attributes.get("format") != FORMAT:
         raise DatasetError(f"{name}: an HDF5 file, but not a shard (format is {attributes.get('format')!r})")
     if attributes["version"] > VERSION:

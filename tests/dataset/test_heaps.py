@@ -128,18 +128,53 @@ def of_another_form(path: Path) -> None:
         file.attrs["format"] = FORMAT
 
 
+def of_another_kind(path: Path) -> None:
+    """Put several texts where one is."""
+    with h5py.File(path, "r+", libver=LIBVER) as file:
+        file["groups/00000"].attrs["foreground"] = ["disc", "disc"]
+
+
+def of_larger_letters(path: Path) -> None:
+    """Let eight bytes be what a text's letters are: HDF5 would take eight times its length."""
+    with h5py.File(path, "r+", libver=LIBVER) as file:
+        del file["groups/00000"].attrs["foreground"]
+        kind, space = h5py.h5t.py_create(h5py.vlen_dtype(np.int64)), h5py.h5s.create(h5py.h5s.SCALAR)
+        h5py.h5a.create(file["groups/00000"].id, b"foreground", kind, space)
+
+
+def with_a_long_name(path: Path) -> None:
+    """Add an attribute whose message is none of those that are looked at."""
+    with h5py.File(path, "r+", libver=LIBVER) as file:
+        file["groups/00000"].attrs["m" * 300] = "m"
+
+
 def with_a_preface(path: Path) -> None:
     """Let HDF5 begin later in the file, so that all of its addresses are of other places."""
     path.write_bytes(bytes(512) + path.read_bytes())
 
 
-@pytest.mark.parametrize("change", [too_large, too_many, of_another_form, with_a_preface])
+@pytest.mark.parametrize("change", [
+    too_large, too_many, of_another_form, of_another_kind, of_larger_letters, with_a_long_name, with_a_preface,
+])  # fmt: skip
 def test_attributes_of_another_form_are_refused(tmp_path: Path, change: Callable[[Path], None]) -> None:
     """What cannot be followed by the few rules of a shard is not given to HDF5."""
     write_shard(tmp_path / "a.h5")
     change(tmp_path / "a.h5")
     with pytest.raises(DatasetError, match="damaged"):
         read_texts(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("before", [0, 5])
+def test_the_declared_length_of_a_text_is_looked_at(version: int, before: int) -> None:
+    """HDF5 takes so much memory before it looks for the text; 15 GB were seen where its letters were larger, too."""
+    name, kind, space = b"format\0", b"\x19\1\0\0\x10\0\0\0", b"\2\0\0\0"
+    parts = [part.ljust(-(-len(part) // 8) * 8, b"\0") if version == 1 else part for part in (name, kind, space)]
+    head = bytes([version, 0]) + struct.pack("<HHH", len(name), len(kind), len(space)) + b"\1" * (version == 3)
+    for length, fits in ((23, True), (heaps.MOST_BYTES, True), (heaps.MOST_BYTES + 1, False), (2**32 - 1, False)):
+        block = bytes(before) + head + b"".join(parts) + struct.pack("<IQI", length, 2048, 1)
+        with nullcontext() if fits else pytest.raises(ValueError, match="larger than a shard's"):
+            heaps._check_lengths(block)
 
 
 @pytest.mark.parametrize(
