@@ -24,7 +24,10 @@ MOST_BYTES = 2**20  # of an object's attributes and their texts, which take some
 SUPERBLOCKS = tuple(b"\x89HDF\r\n\x1a\n" + bytes([version, 8, 8]) for version in (2, 3))  # addresses of eight bytes
 
 
-# What an attribute's message may begin with: version, flags, and the length of a name of at most 255 bytes.
+LONGEST_NAME = 254  # bytes, of an attribute
+
+
+# What an attribute's message may begin with: version, flags, and the length of such a name and the zero that ends it.
 MESSAGE = re.compile(rb"(?=[\1-\3][\0-\3][^\0]\0)", re.DOTALL)
 
 

@@ -15,7 +15,7 @@ import h5py
 
 from ..base.files import open_regular
 from .codecs import Codec
-from .heaps import check_heaps
+from .heaps import LONGEST_NAME, check_heaps
 
 TEXT = h5py.h5t.py_create(h5py.string_dtype(), logical=True)  # of any length, UTF-8
 
@@ -73,7 +73,7 @@ def _require_plain(attribute: h5py.h5a.AttrID) -> None:
     number = isinstance(kind, (h5py.h5t.TypeIntegerID, h5py.h5t.TypeEnumID))
     if not (number or kind.equal(TEXT)) or space != h5py.h5s.SCALAR:
         raise ValueError("an attribute of another kind than a shard's")
-    if len(attribute.name) > 255:
+    if len(attribute.name) > LONGEST_NAME:
         raise ValueError("an attribute's name is longer than a shard's")
 
 

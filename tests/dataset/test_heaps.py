@@ -145,7 +145,7 @@ def of_larger_letters(path: Path) -> None:
 def with_a_long_name(path: Path) -> None:
     """Add an attribute whose message is none of those that are looked at."""
     with h5py.File(path, "r+", libver=LIBVER) as file:
-        file["groups/00000"].attrs["m" * 300] = "m"
+        file["groups/00000"].attrs["m" * 255] = "m"
 
 
 def with_a_preface(path: Path) -> None:
