@@ -142,6 +142,7 @@ PLAIN_BUILDS = {
     "foregrounds-tables": ("several.toml",),
     "backgrounds-list": (CUTOUTS, *LISTED),
     "backgrounds-sides": (CUTOUTS, "backgrounds.min_side=100", "backgrounds.recursive=false"),
+    "backgrounds-reduced": (CUTOUTS, "backgrounds.max_side=90", "shards.background=full"),
     "backgrounds-annotations": (CUTOUTS, *LISTED, "backgrounds.annotations=instances.json",
                                 'backgrounds.without=["cat"]'),
     "backgrounds-drawn": ("--foregrounds cutouts --variants 2", "backgrounds.layout=procedural", "backgrounds.count=6",

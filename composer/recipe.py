@@ -156,6 +156,15 @@ class PhotographTable(BackgroundTable):
     without: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         default=("person",), description="categories of these annotations"
     )
+    max_side: PositiveInt | None = Field(
+        default=None, description="larger pictures (longer side, px) are reduced to it when they are read"
+    )
+
+    @model_validator(mode="after")
+    def _check_sides(self) -> PhotographTable:
+        if self.max_side is not None and self.min_side is not None and self.min_side > self.max_side:
+            raise ValueError(f"min_side = {self.min_side} must not be above max_side = {self.max_side}")
+        return self
 
 
 class FolderBackgrounds(PhotographTable):
@@ -474,7 +483,7 @@ PLACES = {"foregrounds": ("root", "images", "alphas"), "backgrounds": ("root", "
 LATER_TABLES = ("looks", "scenes")
 LATER_KEYS = {
     "foregrounds": ("name", "weight", "compose", "split", "role", "transparency", "kinds", "licence", "attribution"),
-    "backgrounds": ("min_side", "without", "licence", "attribution"),
+    "backgrounds": ("min_side", "max_side", "without", "licence", "attribution"),
     "scenes": ("distractors", "distractor_count", "distractor_size"),
 }
 

@@ -54,6 +54,9 @@ def headline(plan: Plan) -> str:
     least, most = min(counts), max(counts)
     variants = f"{most}" if least == most else f"{least} to {most}"
     over = f"over {count_of(len(plan.backgrounds), 'background')}" if plan.recipe.composes else "as they are"
+    side = getattr(plan.recipe.backgrounds, "max_side", None)
+    if plan.recipe.composes and side is not None:
+        over += f", reduced to {side:,} px at most"
     return (
         f"{count_of(len(plan), 'composite')}: {count_of(len(counts), 'foreground')} × {variants}"
         f" {'variant' if variants == '1' else 'variants'} {over},"

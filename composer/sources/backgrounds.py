@@ -25,7 +25,7 @@ from ..recipe import (
 from .coco import coco_names, picture_identity, pictures_showing
 from .drawn.backgrounds import BACKGROUND_KINDS, draw_background
 from .drawn.canvas import DRAWN_BACKGROUNDS, drawn_names, drawn_rng, drawn_size
-from .image_io import picture_size, read_rgb
+from .image_io import composed_size, limit_picture, picture_size, read_rgb
 from .listings import find_file, list_pictures, log_passed_over, read_list
 
 
@@ -36,7 +36,7 @@ class Background:
     Attributes
     ----------
     image : (H, W, 3) uint8
-        RGB.
+        RGB, reduced where the recipe says so.
     sha256 : str
         Of where it came from, in hex.
     files : tuple[InputRecord, ...]
@@ -58,7 +58,7 @@ class BackgroundLayout(Protocol):
         """Return the files that a background is read from."""
 
     def size(self, name: str) -> tuple[int, int]:
-        """Return (height, width) px, from the header only."""
+        """Return (height, width) px as loaded, from the header only."""
 
     def load(self, name: str) -> Background:
         """Read a background."""
@@ -136,12 +136,13 @@ class Photographs:
 
     def size(self, name: str) -> tuple[int, int]:
         """See `BackgroundLayout`."""
-        return picture_size(self.files(name)[0], name, self.table.max_pixels, self.reading)
+        size = picture_size(self.files(name)[0], name, self.table.max_pixels, self.reading)
+        return composed_size(size, self.table.max_side)
 
     def load(self, name: str) -> Background:
         """See `BackgroundLayout`."""
         image, file = read_rgb(self.files(name)[0], name, self.table.max_pixels, self.reading)
-        return Background(image, file.sha256, (file,))
+        return Background(limit_picture(image, self.table.max_side), file.sha256, (file,))
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,14 @@ def limit_side(
     return Foreground(*resize(foreground.image, foreground.alpha, size), foreground.sha256, foreground.files)
 
 
+def limit_picture(image: UInt8Array, max_side: int | None) -> UInt8Array:
+    """Reduce (H, W[, C]) whose longer side exceeds `max_side` px, by area averaging."""
+    height, width = composed_size(image.shape[:2], max_side)
+    if (height, width) == image.shape[:2]:
+        return image
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def composed_size(size: tuple[int, ...], max_side: int | None, enlarge_to: int | None = None) -> tuple[int, int]:
     """Return (height, width) px as composed; the same where neither limit is crossed, and never more than double."""
     height, width = size

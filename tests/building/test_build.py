@@ -192,16 +192,17 @@ def test_few_backgrounds_are_decoded_once(pictures: Pictures, tmp_path: Path, mo
     load = backgrounds.Photographs.load
     monkeypatch.setattr(backgrounds.Photographs, "load", lambda layout, name: read.append(name) or load(layout, name))
 
-    def built(name: str, most: int) -> dict[str, int]:
+    def built(name: str, most: int, *more: str) -> dict[str, int]:
         monkeypatch.setattr(background_reader, "MOST_BYTES", most)
         read.clear()
-        assert call(*pictures.arguments(tmp_path / name, "-j", "1")).code == 0
+        assert call(*pictures.arguments(tmp_path / name, "-j", "1", *more)).code == 0
         return Counter(read)
 
     pixels = sum(cv2.imread(str(path)).size for path in pictures.photos.iterdir())
     assert set(built("kept", pixels).values()) == {1}
     assert set(built("kept too", pixels).values()) == {1}
     assert min(built("none", pixels - 1).values()) > 1
+    assert set(built("reduced", pixels // 2, "--set=backgrounds.max_side=120").values()) == {1}
     assert shard_bytes(tmp_path / "kept") == shard_bytes(tmp_path / "none")
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -43,6 +45,9 @@ licence = "CC-BY-4.0"
 variants = 3
 background = "full"
 """
+
+
+LISTED = ["backgrounds.layout=list", "backgrounds.list=names.txt"]
 
 
 @pytest.fixture
@@ -145,6 +150,13 @@ def test_given_folders_take_the_place_of_all_roots(roots: Pictures) -> None:
             'min_side = 9\n[pairing]\norder = "listed"',
             "listed takes every line as it is; leave backgrounds.min_side out",
         ),
+        ('licence = "CC-BY-4.0"', "max_side = 0", r"backgrounds\.max_side: expected more than 0, found 0"),
+        ('licence = "CC-BY-4.0"', "min_side = 9\nmax_side = 8", "min_side = 9 must not be above max_side = 8"),
+        (
+            'layout = "folder"\nroot = "photos"',
+            'layout = "procedural"\nmax_side = 8',
+            r"backgrounds\.max_side: unknown key; did you mean 'sides'",
+        ),
     ],
 )
 def test_wrong_tables_are_explained(roots: Pictures, old: str, new: str, message: str) -> None:
@@ -188,6 +200,52 @@ def test_small_backgrounds_are_left_out_by_name(roots: Pictures) -> None:
     save(roots.photos / "COCO_000000000005.jpg", photograph(9, 9, 1))
     with pytest.raises(PlanError, match=r"no backgrounds: .*7 were left out, COCO_000000000000\.jpg because"):
         plan(roots, "backgrounds.min_side=1000")
+
+
+@pytest.mark.parametrize("overrides", [[], LISTED, ["fit.method=adobe"]], ids=["folder", "list", "adobe"])
+def test_larger_backgrounds_are_reduced(pictures: Pictures, tmp_path: Path, overrides: list[str]) -> None:
+    """Composites are to the bit those over photographs that were reduced beforehand; what is mended, too."""
+    if overrides == LISTED:  # by names of another year
+        (pictures.photos / "names.txt").write_text("\n".join(f"COCO_train2014_{i:012d}.jpg" for i in range(7)))
+        for path in pictures.photos.glob("*.jpg"):
+            path.rename(path.with_name(path.name.removeprefix("COCO_")))
+    settings = [f"--set={one}" for one in (*overrides, "shards.background=full")]
+    limited = pictures.arguments(tmp_path / "limited", "-j", "1", *settings, "--set=backgrounds.max_side=90")
+    done = call(*limited)
+    assert "over 7 backgrounds, reduced to 90 px at most, in" in done.err
+    damaged = next((tmp_path / "limited" / "shards").glob("*.h5"))
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-1])
+    assert call("inspect", str(tmp_path / "limited"), "--verify", "--repair", "-j", "1").code == 1
+    assert (call(*limited).code, damaged.read_bytes()) == (0, whole)
+    assert call("inspect", str(tmp_path / "limited"), "--verify", "-j", "1").code == 0
+    for path in pictures.photos.glob("*.jpg"):
+        picture = cv2.imread(str(path))
+        scale = min(1, 90 / max(picture.shape))
+        height, width = (round(side * scale) for side in picture.shape[:2])
+        reduced = picture if scale == 1 else cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        path.write_bytes(cv2.imencode(".png", reduced)[1].tobytes())
+    assert call(*pictures.arguments(tmp_path / "beforehand", "-j", "1", *settings)).code == 0
+    for one, other in zip(open_dataset(tmp_path / "limited"), open_dataset(tmp_path / "beforehand"), strict=True):
+        assert replace(one.row, background_sha256="") == replace(other.row, background_sha256="")
+        for part in ("image", "trimap", "background"):
+            np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
+
+
+def test_a_plan_knows_reduced_backgrounds(roots: Pictures) -> None:
+    """Their sizes, which of them are too small, how far composites enlarge them, and whether all fit into memory."""
+    whole = plan(roots, "backgrounds.max_side=40", "backgrounds.min_side=30")
+    assert ("COCO_000000000002.jpg", "40×10 px, under min_side = 30") in whole.excluded
+    layout = whole.background_layout
+    assert all(layout.size(name) == layout.load(name).image.shape[:2] for name in whole.backgrounds)
+    assert {max(layout.size(name)) for name in whole.backgrounds} == {40}
+    recipe = str(roots.root / "two.toml")
+    told = [
+        call("build", recipe, "--out", "d", "--dry-run", "-j", "1", *more).out
+        for more in ((), ("--set=backgrounds.max_side=40",))
+    ]
+    assert "reduced to 40 px at most" in told[1]
+    assert ["enlarge their background more than 4×" in text for text in told] == [False, True]
 
 
 @pytest.mark.parametrize("order", ["images annotations categories", "categories annotations images"])

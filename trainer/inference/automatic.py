@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...composer.dataset.rows import BACKGROUND, FOREGROUND, UNKNOWN
-from ...composer.sources.image_io import composed_size
+from ...composer.sources.image_io import limit_picture
 from ..networks.network import MASKS, MattingNetwork, normalised
 from ..networks.shm import SHM, sharpened
 from .tiled import Matte, Picture, blend_tiles, enlarged
@@ -76,7 +76,7 @@ def find_matte(network: SHM, image: Picture, *, tile: int | None = None, max_sid
     >>> found.alpha.shape, found.trimap.dtype
     ((40, 60), dtype('uint8'))
     """
-    small = _reduced(image, max_side)
+    small = limit_picture(image, max_side)
     x = _planes(network, small)
     with torch.inference_mode():
         masks = sharpened(network.tnet(x))
@@ -90,7 +90,7 @@ def find_matte(network: SHM, image: Picture, *, tile: int | None = None, max_sid
 def guess_matte(network: MattingNetwork, image: Picture, max_side: int | None = MAX_SIDE) -> FoundMatte:
     """Guess a picture's alpha by a T-Net alone, F + U/2 of its probabilities, as `find_matte` does with both halves."""
     with torch.inference_mode():
-        masks = network(_planes(network, _reduced(image, max_side))).softmax(dim=1)
+        masks = network(_planes(network, limit_picture(image, max_side))).softmax(dim=1)
     foreground, unknown = (masks[0, MASKS.index(name)].float().cpu().numpy() for name in ("foreground", "unknown"))
     size = image.shape[:2]
     return FoundMatte(enlarged(foreground + unknown / 2, size), _resized(_classes(masks), size))
@@ -99,7 +99,7 @@ def guess_matte(network: MattingNetwork, image: Picture, max_side: int | None = 
 def find_trimap(network: MattingNetwork, image: Picture, max_side: int | None = MAX_SIDE) -> Picture:
     """Predict a picture's trimap, (H, W) uint8 {0, 128, 255}, by a T-Net: each pixel's likeliest class."""
     with torch.inference_mode():
-        logits = network(_planes(network, _reduced(image, max_side)))
+        logits = network(_planes(network, limit_picture(image, max_side)))
     return _resized(_classes(logits), image.shape[:2])
 
 
@@ -120,13 +120,6 @@ def _classes(scores: Tensor) -> Picture:
     levels = np.array([LEVELS[name] for name in MASKS], np.uint8)
     found: Picture = levels[scores[0].argmax(dim=0).cpu().numpy()]
     return found
-
-
-def _reduced(image: Picture, max_side: int | None) -> Picture:
-    height, width = composed_size(image.shape[:2], max_side)
-    if (height, width) == image.shape[:2]:
-        return image
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _resized(trimap: Picture, size: tuple[int, ...]) -> Picture:
