@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
@@ -21,6 +20,7 @@ from matting_compose.composer.building.make_plan import make_plan
 from matting_compose.composer.building.plan import Plan
 from matting_compose.composer.building.plan_file import load_plan
 from matting_compose.composer.building.resume import committed_sidecars, keep_plan, plan_build
+from matting_compose.composer.dataset.attributes import lookup3
 from matting_compose.composer.dataset.checksums import CHECKSUMS, read_checksums
 from matting_compose.composer.dataset.dataset import open_dataset
 from matting_compose.composer.dataset.documents import load_index, load_sidecar
@@ -180,37 +180,6 @@ def sum_of(data: bytes | bytearray, start: int, end: int, checksum: int) -> int:
     if checksum < end:
         block[checksum - start : checksum - start + 4] = bytes(4)
     return lookup3(bytes(block))
-
-
-def lookup3(data: bytes) -> int:
-    """Return Bob Jenkins' hash, as HDF5 takes it (lookup3.c, hashlittle, initial value 0)."""
-    mask = 0xFFFFFFFF
-
-    def turn(x: int, by: int) -> int:
-        return (x << by | x >> (32 - by)) & mask
-
-    a = b = c = (0xDEADBEEF + len(data)) & mask
-    while len(data) > 12:
-        x, y, z = struct.unpack_from("<III", data)
-        a, b, c, data = (a + x) & mask, (b + y) & mask, (c + z) & mask, data[12:]
-        for by, which in ((4, 0), (6, 1), (8, 2), (16, 0), (19, 1), (4, 2)):
-            if which == 0:
-                a, c = ((a - c) & mask) ^ turn(c, by), (c + b) & mask
-            elif which == 1:
-                b, a = ((b - a) & mask) ^ turn(a, by), (a + c) & mask
-            else:
-                c, b = ((c - b) & mask) ^ turn(b, by), (b + a) & mask
-    if not data:
-        return c
-    x, y, z = struct.unpack("<III", data.ljust(12, b"\0"))
-    a, b, c = (a + x) & mask, (b + y) & mask, (c + z) & mask
-    c = ((c ^ b) - turn(b, 14)) & mask
-    a = ((a ^ c) - turn(c, 11)) & mask
-    b = ((b ^ a) - turn(a, 25)) & mask
-    c = ((c ^ b) - turn(b, 16)) & mask
-    a = ((a ^ c) - turn(c, 4)) & mask
-    b = ((b ^ a) - turn(a, 14)) & mask
-    return ((c ^ b) - turn(b, 24)) & mask
 
 
 TARGETS: dict[str, Target] = {

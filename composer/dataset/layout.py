@@ -1,23 +1,19 @@
 """Layout: opening what a shard consists of, and nothing else. The gate for HDF5 that comes from strangers.
 
 HDF5 can lead out of a file: to other files' bytes ("external storage"), to other HDF5 files (virtual datasets, external
-links), and from one name to another (soft links). A shard is written without any of it. It can go in circles, too,
-where the texts of attributes are damaged. So each object is looked at before HDF5 reads it, and what is not laid out as
-`writer` writes it is refused.
+links), and from one name to another (soft links). A shard is written without any of it. So each object is looked at
+before HDF5 reads it, and what is not laid out as `writer` writes it is refused; attributes are read without HDF5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import h5py
 
 from ..base.files import open_regular
+from .attributes import Attribute, read_attributes
 from .codecs import Codec
-from .heaps import LONGEST_NAME, check_heaps
-
-TEXT = h5py.h5t.py_create(h5py.string_dtype(), logical=True)  # of any length, UTF-8
 
 
 def open_file(path: Path) -> h5py.File:
@@ -47,34 +43,15 @@ def open_group(file: h5py.File, number: int) -> h5py.h5g.GroupID:
     return h5py.h5g.open(groups, name)
 
 
-def open_attributes(
-    file: h5py.File, number: int | None = None, names: Iterable[str] | None = None
-) -> h5py.AttributeManager:
-    """Open the attributes of the file's root, or of a group: all, or those of some names, and no others are to be read.
+def attributes_of(file: h5py.File, part: h5py.h5g.GroupID | h5py.h5d.DatasetID | None = None) -> dict[str, Attribute]:
+    """Return the attributes of one of a file's groups or arrays; those of the file, if none is given.
 
     Raises
     ------
-    KeyError, ValueError
-        There is no such group, or HDF5 might not come to an end.
+    ValueError, LookupError
+        They are damaged, or laid out otherwise than in a shard.
     """
-    owner = file if number is None else h5py.Group(open_group(file, number))
-    check_heaps(file.id.get_vfd_handle(), None if number is None else h5py.h5o.get_info(owner.id).addr)
-    for name in owner.attrs if names is None else filter(owner.attrs.__contains__, names):
-        _require_plain(h5py.h5a.open(owner.id, name.encode()))
-    return owner.attrs
-
-
-def _require_plain(attribute: h5py.h5a.AttrID) -> None:
-    """Raise ValueError for an attribute that is neither one text nor one number, or has a long name.
-
-    Of a text whose single letters were declared larger HDF5 would take that many times its length.
-    """
-    kind, space = attribute.get_type(), attribute.get_space().get_simple_extent_type()
-    number = isinstance(kind, (h5py.h5t.TypeIntegerID, h5py.h5t.TypeEnumID))
-    if not (number or kind.equal(TEXT)) or space != h5py.h5s.SCALAR:
-        raise ValueError("an attribute of another kind than a shard's")
-    if len(attribute.name) > LONGEST_NAME:
-        raise ValueError("an attribute's name is longer than a shard's")
+    return read_attributes(file.id.get_vfd_handle(), None if part is None else h5py.h5o.get_info(part).addr)
 
 
 def open_array(group: h5py.h5g.GroupID, name: str, codec: Codec, tile: int, *, stacked: bool) -> h5py.Dataset:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import h5py
@@ -24,11 +24,10 @@ from ..base.arrays import UInt8Array
 from ..base.errors import DatasetError
 from ..base.files import file_sha256
 from .array_reader import ArrayReader, Memory
-from .layout import open_array, open_attributes, open_file, open_group, open_table
+from .layout import attributes_of, open_array, open_file, open_group, open_table
 from .rows import (
     FIRST_TILE,
     FORMAT,
-    HEADER_FIELDS,
     TILE_TABLE,
     VERSION,
     Header,
@@ -234,7 +233,8 @@ class ShardReader:
             They are damaged.
         """
         with self._explain_damage(f"group {number}"):
-            return {name: str(value) for name, value in open_attributes(self._file, number).items()}
+            attributes = attributes_of(self._file, open_group(self._file, number))
+            return {name: str(value) for name, value in attributes.items()}
 
     def group_sha256(self, number: int) -> tuple[str, str]:
         """Return the digests of the files that a group's foreground and its partner, if any, came from."""
@@ -256,12 +256,11 @@ class ShardReader:
 
     def _tiles_of(self, dataset: h5py.Dataset) -> NDArray[np.int64]:
         """Return where a dataset's tiles lie: the file says it, or HDF5 where the file is an early one or has none."""
-        try:
-            first = -1 if self._tiles is None else read_integer(dataset, FIRST_TILE)
-        except KeyError:  # no tile of it was written: all its composites failed
-            first = -1
-        if self._tiles is None or first < 0:
+        first = None if self._tiles is None else attributes_of(self._file, dataset.id).get(FIRST_TILE)
+        if self._tiles is None or first is None:  # no tile of it was written: all its composites failed
             return tile_offsets(dataset)
+        if not isinstance(first, int) or first < 0:
+            raise ValueError(f"{FIRST_TILE} is {first!r}")
         count = math.prod(-(-side // tile) for side, tile in zip(dataset.shape, dataset.chunks, strict=True))
         return self._tiles[first : first + count]
 
@@ -305,13 +304,6 @@ def _is_composed(group: h5py.h5g.GroupID) -> bool:
     return bool(group.links.exists(b"foreground"))
 
 
-def read_integer(dataset: h5py.Dataset, name: str) -> int:
-    """Read an attribute, in a third of the time that h5py takes, which finds out its type first."""
-    value = np.empty((), np.int64)
-    h5py.h5a.open(dataset.id, name.encode()).read(value)
-    return int(value)
-
-
 def tile_offsets(dataset: h5py.Dataset) -> NDArray[np.int64]:
     """Ask HDF5 where a dataset's tiles lie: offset and size, (tiles, 2), zeros where there is none. 10 µs a tile."""
     found: list[tuple[int, ...]] = []
@@ -338,18 +330,18 @@ def _read_tile_table(table: h5py.Dataset, size: int) -> NDArray[np.int64]:
 
 
 def _read_header(file: h5py.File, name: str) -> Header:
-    attributes = open_attributes(file, names=("format", "version", "complete", *HEADER_FIELDS))
+    attributes = attributes_of(file)
     if attributes.get("format") != FORMAT:
         raise DatasetError(f"{name}: an HDF5 file, but not a shard (format is {attributes.get('format')!r})")
-    if attributes["version"] > VERSION:
-        raise DatasetError(
-            f"{name}: of format version {attributes['version']}; this program reads up to {VERSION}: update it"
-        )
+    version = attributes["version"]
+    if not isinstance(version, int):
+        raise ValueError(f"version is {version!r}")
+    if version > VERSION:
+        raise DatasetError(f"{name}: of format version {version}; this program reads up to {VERSION}: update it")
     if not attributes.get("complete"):
         raise DatasetError(f"{name}: unfinished; run the build again")
-    values = (attributes[field] for field in HEADER_FIELDS)
-    header = Header(*(value.item() if isinstance(value, np.generic) else value for value in values))
-    for field in fields(Header):
-        if type(getattr(header, field.name)).__name__ != field.type:
-            raise ValueError(f"{field.name} is {getattr(header, field.name)!r}")
-    return header
+    values: list[Any] = [attributes[field.name] for field in fields(Header)]
+    for field, value in zip(fields(Header), values, strict=True):
+        if type(value).__name__ != field.type:
+            raise ValueError(f"{field.name} is {value!r}")
+    return Header(*values)

@@ -1,4 +1,4 @@
-"""The texts of a shard's attributes: HDF5 has no checksum for them, and does not end reading some that are damaged."""
+"""A shard's attributes, read without HDF5, which does not end reading some that are damaged, or falls."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import struct
 from collections.abc import Callable
 from contextlib import nullcontext
+from itertools import product
 from pathlib import Path
 
 import h5py
@@ -15,7 +16,9 @@ import numpy as np
 import pytest
 
 from matting_compose.composer.base.errors import DatasetError
-from matting_compose.composer.dataset import heaps
+from matting_compose.composer.dataset import attributes
+from matting_compose.composer.dataset.attributes import lookup3
+from matting_compose.composer.dataset.layout import attributes_of
 from matting_compose.composer.dataset.reader import ShardReader
 from matting_compose.composer.dataset.rows import FORMAT, Header, Row
 from matting_compose.composer.dataset.writer import LIBVER, ShardWriter
@@ -68,45 +71,56 @@ def flip_every_bit(path: Path) -> None:
     assert refused > 0
 
 
-def test_a_flipped_bit_of_a_text_is_read_to_an_end(tmp_path: Path) -> None:
-    """Whichever bit of the texts, their lengths and their numbers it is: a shard with other texts, or an error."""
+@pytest.mark.parametrize(("groups", "name"), [(1, "disc"), (70, "disc"), (9, "d" * 900), (2, "ö" * 3000)])
+def test_attributes_are_what_hdf5_reads(tmp_path: Path, groups: int, name: str) -> None:
+    """Of a few and of many groups, whose texts lie between the pictures; texts larger than most collections."""
+    write_shard(tmp_path / "a.h5", groups, name)
+    with h5py.File(tmp_path / "a.h5") as file:
+        parts = [None, *(part for group in file["groups"].values() for part in (group, *group.values()))]
+        for part in parts:
+            by_hdf5 = {key: getattr(value, "item", lambda v=value: v)() for key, value in (part or file).attrs.items()}
+            assert attributes_of(file, part and part.id) == by_hdf5
+    assert len(parts) == 1 + 5 * groups
+
+
+def forge_every_byte(path: Path) -> None:
+    """Read a shard as often as heap, index and leaf of its attributes have bytes, with one of them changed.
+
+    Their checksums are made to fit, as somebody would who means harm.
+    """
+    data, refused = path.read_bytes(), 0
+    leaf = 6 + 17 * 11 + 4
+    parts = [(b"FRHP", 146, 142), (b"BTHD", 38, 34), (b"BTLF", leaf, leaf - 4), (b"FHDB", 1024, 18)]
+    with path.open("r+b", buffering=0) as file:
+        for name, size, place in parts:
+            start = data.index(name)
+            whole = data[start : start + size]
+            for at, change in product(range(len(whole.rstrip(b"\0"))), (0x01, 0x80, 0xFF)):  # zeros are free
+                forged = bytearray(whole)
+                forged[at] ^= change
+                forged[place : place + 4] = bytes(4)
+                covered = forged[:place] if place + 4 == size else forged
+                forged[place : place + 4] = lookup3(bytes(covered)).to_bytes(4, "little")
+                os.pwrite(file.fileno(), forged, start)
+                try:
+                    read_texts(path)
+                except DatasetError:
+                    refused += 1
+            os.pwrite(file.fileno(), whole, start)
+    read_texts(path)
+    assert refused > 0
+
+
+@pytest.mark.parametrize("change", [flip_every_bit, forge_every_byte])
+def test_whatever_is_changed_is_read_to_an_end(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    """A shard with other attributes, or an error: no process that falls, and none that does not end."""
     write_shard(tmp_path / "a.h5")
-    child = multiprocessing.get_context("spawn").Process(target=flip_every_bit, args=(tmp_path / "a.h5",))
+    child = multiprocessing.get_context("spawn").Process(target=change, args=(tmp_path / "a.h5",))
     child.start()
     child.join(LONGEST)
     child.kill()
     child.join()
     assert child.exitcode == 0
-
-
-def looked_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> set[bytes]:
-    """Return the collections that are looked at while all attributes of a shard are read."""
-    seen = set()
-    with monkeypatch.context() as patch:
-        patch.setattr(heaps, "_check_collection", seen.add)
-        read_texts(path)
-    return seen
-
-
-@pytest.mark.parametrize(("groups", "name"), [(1, "disc"), (70, "disc"), (9, "d" * 900), (2, "ö" * 3000)])
-def test_every_collection_is_looked_at(tmp_path: Path, groups: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few and many groups, whose texts lie between the pictures; texts larger than most collections."""
-    write_shard(tmp_path / "a.h5", groups, name)
-    data = (tmp_path / "a.h5").read_bytes()
-    found = collections(data)
-    assert looked_at(tmp_path / "a.h5", monkeypatch) == {data[at : at + length] for at, length in found}
-    assert len(found) > 1 or groups == 1
-
-
-def test_collections_of_many_attributes_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many attributes of a group move to a heap of their own, of one block or of several."""
-    for count in (9, 90):
-        write_shard(tmp_path / "a.h5")
-        with h5py.File(tmp_path / "a.h5", "r+", libver=LIBVER) as file:
-            for number in range(count):
-                file["groups/00000"].attrs[f"more-{number}"] = "m" * 100
-        data = (tmp_path / "a.h5").read_bytes()
-        assert looked_at(tmp_path / "a.h5", monkeypatch) == {data[at : at + n] for at, n in collections(data)}
 
 
 def too_large(path: Path) -> None:
@@ -142,10 +156,18 @@ def of_larger_letters(path: Path) -> None:
         h5py.h5a.create(file["groups/00000"].id, b"foreground", kind, space)
 
 
-def with_a_long_name(path: Path) -> None:
-    """Add an attribute whose message is none of those that are looked at."""
+def in_two_leaves(path: Path) -> None:
+    """Add so many attributes that their index has two leaves."""
     with h5py.File(path, "r+", libver=LIBVER) as file:
-        file["groups/00000"].attrs["m" * 255] = "m"
+        for number in range(40):
+            file["groups/00000"].attrs[f"more-{number}"] = number
+
+
+def in_two_blocks(path: Path) -> None:
+    """Add attributes that are too large for one block of their heap."""
+    with h5py.File(path, "r+", libver=LIBVER) as file:
+        for number in range(9):
+            file["groups/00000"].attrs["m" * 200 + str(number)] = number
 
 
 def with_a_preface(path: Path) -> None:
@@ -154,27 +176,28 @@ def with_a_preface(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [
-    too_large, too_many, of_another_form, of_another_kind, of_larger_letters, with_a_long_name, with_a_preface,
+    too_large, too_many, of_another_form, of_another_kind, of_larger_letters, in_two_leaves, in_two_blocks,
+    with_a_preface,
 ])  # fmt: skip
 def test_attributes_of_another_form_are_refused(tmp_path: Path, change: Callable[[Path], None]) -> None:
-    """What cannot be followed by the few rules of a shard is not given to HDF5."""
+    """What cannot be followed by the few rules of a shard."""
     write_shard(tmp_path / "a.h5")
     change(tmp_path / "a.h5")
     with pytest.raises(DatasetError, match="damaged"):
         read_texts(tmp_path / "a.h5")
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
-@pytest.mark.parametrize("before", [0, 5])
-def test_the_declared_length_of_a_text_is_looked_at(version: int, before: int) -> None:
-    """HDF5 takes so much memory before it looks for the text; 15 GB were seen where its letters were larger, too."""
-    name, kind, space = b"format\0", b"\x19\1\0\0\x10\0\0\0", b"\2\0\0\0"
-    parts = [part.ljust(-(-len(part) // 8) * 8, b"\0") if version == 1 else part for part in (name, kind, space)]
-    head = bytes([version, 0]) + struct.pack("<HHH", len(name), len(kind), len(space)) + b"\1" * (version == 3)
-    for length, fits in ((23, True), (heaps.MOST_BYTES, True), (heaps.MOST_BYTES + 1, False), (2**32 - 1, False)):
-        block = bytes(before) + head + b"".join(parts) + struct.pack("<IQI", length, 2048, 1)
-        with nullcontext() if fits else pytest.raises(ValueError, match="larger than a shard's"):
-            heaps._check_lengths(block)
+@pytest.mark.parametrize("length", [0, 3, 5, 2**32 - 1])
+def test_a_text_is_as_long_as_its_attribute_says(tmp_path: Path, length: int) -> None:
+    """HDF5 would take so much memory before it looks."""
+    path = tmp_path / "texts"
+    path.write_bytes(b"GCOL\1\0\0\0" + struct.pack("<QHHIQ4s4x8xQ", 4096, 1, 1, 0, 4, b"disc", 4056).ljust(4088, b"\0"))
+    with path.open("rb") as file:
+        texts = attributes._Texts(attributes._Bytes(file.fileno()))
+        message = b"\3\0" + struct.pack("<HHHB", 5, 20, 4, 1) + b"name\0" + attributes.TEXT + attributes.SCALAR
+        assert attributes._decode(message + struct.pack("<IQI", 4, 0, 1), texts) == ("name", "disc")
+        with nullcontext() if not length else pytest.raises(ValueError, match="another kind"):
+            assert attributes._decode(message + struct.pack("<IQI", length, 0, 1), texts) == ("name", "")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +219,7 @@ def test_a_collection_ends(objects: list[tuple[int, int]], fits: bool) -> None:
         data += struct.pack("<HHIQ", number, 1, 0, length) + bytes(-(-length // 8) * 8 if length < 100 else 0)
     data += struct.pack("<8xQ", 4096 - len(data)) if fits else b""
     with nullcontext() if fits else pytest.raises(ValueError, match="do not fit"):
-        heaps._check_collection(data.ljust(4096, b"\0"))
+        dict(attributes._texts_of(data.ljust(4096, b"\0")))
 
 
 def test_pointers_in_the_table_are_not_followed(tmp_path: Path) -> None:
