@@ -414,8 +414,10 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
     assert load_config(out / "config.json") == tiny()
 
 
-def test_other_pixels_under_the_same_names_are_refused(copied: Path, whole: Path, tmp_path: Path) -> None:
-    """A run goes on with the shards that it was begun with; those that lacked composites may have been mended."""
+def test_other_pixels_under_the_same_names_are_refused(
+    copied: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run goes on with the shards that it was begun with; those that lacked composites may have been mended: told."""
     out = Path(shutil.copytree(whole, tmp_path / "run"))
     index = (copied / "dataset.json").read_text()
     first = open_dataset(copied).shards[0]
@@ -425,9 +427,14 @@ def test_other_pixels_under_the_same_names_are_refused(copied: Path, whole: Path
     (copied / "dataset.json").write_text(index)
     saved = torch.load(out / "last.pt", weights_only=True)
     (trained,) = saved["datasets"]
-    lacking = dict(trained, shards=trained["shards"] | {first.file: ["1" * 64, first.composites - 1]})
-    torch.save(saved | {"datasets": [lacking]}, out / "last.pt")
-    assert command(str(copied), "--out", str(out), "--resume", "--device=cpu").code == 0
+    lacking = {
+        "sha256": "1" * 64,
+        "composites": trained["composites"] - 1,
+        "shards": trained["shards"] | {first.file: ["1" * 64, first.composites - 1]},
+    }
+    torch.save(saved | {"datasets": [trained | lacking]}, out / "last.pt")
+    done = command(str(copied), "--out", str(out), "--resume", "--device=cpu")
+    assert (done.code, "a dataset was mended since the last step" in caplog.text) == (0, True), done.err
 
 
 def test_a_run_that_was_not_finite_goes_on_otherwise(finished: Path, tmp_path: Path) -> None:
