@@ -20,10 +20,10 @@ from matting_compose.composer.building.make_plan import make_plan
 from matting_compose.composer.building.plan import Plan
 from matting_compose.composer.building.plan_file import load_plan
 from matting_compose.composer.building.resume import committed_sidecars, keep_plan, plan_build
-from matting_compose.composer.dataset.attributes import lookup3
 from matting_compose.composer.dataset.checksums import CHECKSUMS, read_checksums
 from matting_compose.composer.dataset.dataset import open_dataset
 from matting_compose.composer.dataset.documents import load_index, load_sidecar
+from matting_compose.composer.dataset.objects import lookup3
 from matting_compose.composer.dataset.reader import ShardReader
 from matting_compose.composer.recipe import load_recipe
 from target import Target, file_of, home

@@ -14,6 +14,7 @@ import h5py
 from ..base.files import open_regular
 from .attributes import Attribute, read_attributes
 from .codecs import Codec
+from .links import read_links
 
 
 def open_file(path: Path) -> h5py.File:
@@ -28,19 +29,30 @@ def open_file(path: Path) -> h5py.File:
     return h5py.File(path, "r")
 
 
+def require_plain_links(file: h5py.File) -> None:
+    """Go through the names of what is in a file, and in its groups, before HDF5 follows one.
+
+    Raises
+    ------
+    ValueError
+        One is a link to elsewhere, or HDF5 might not come to an end.
+    """
+    parts = read_links(file.id.get_vfd_handle())
+    if "groups" in parts:
+        read_links(file.id.get_vfd_handle(), parts["groups"])
+
+
 def open_group(file: h5py.File, number: int) -> h5py.h5g.GroupID:
     """Open the group of a foreground's look.
 
     Raises
     ------
     KeyError, ValueError
-        There is none, or it is a link to elsewhere.
+        There is none, or it has a link to elsewhere.
     """
-    name = f"{number:05d}".encode()
-    _require_hard_link(file.id, b"groups")
-    groups = h5py.h5g.open(file.id, b"groups")
-    _require_hard_link(groups, name)
-    return h5py.h5g.open(groups, name)
+    group = h5py.h5g.open(file.id, f"groups/{number:05d}".encode())
+    read_links(file.id.get_vfd_handle(), h5py.h5o.get_info(group).addr)
+    return group
 
 
 def attributes_of(file: h5py.File, part: h5py.h5g.GroupID | h5py.h5d.DatasetID | None = None) -> dict[str, Attribute]:
@@ -75,7 +87,6 @@ def open_array(group: h5py.h5g.GroupID, name: str, codec: Codec, tile: int, *, s
     KeyError, ValueError
         There is none, or it is laid out otherwise than the codec would.
     """
-    _require_hard_link(group, name.encode())
     found = h5py.h5d.open(group, name.encode())  # h5py's own look-up, and its properties, take five times as long
     properties = found.get_create_plist()
     if properties.get_layout() != h5py.h5d.CHUNKED or properties.get_external_count():
@@ -101,14 +112,8 @@ def open_table(file: h5py.File, name: str) -> h5py.Dataset:
     KeyError, ValueError
         There is none, or it is not stored in one piece of this file.
     """
-    _require_hard_link(file.id, name.encode())
     table = h5py.Dataset(h5py.h5d.open(file.id, name.encode()))
     properties = table.id.get_create_plist()
     if properties.get_layout() != h5py.h5d.CONTIGUOUS or properties.get_external_count() or properties.get_nfilters():
         raise ValueError(f"{name} is not stored in one piece of this file")
     return table
-
-
-def _require_hard_link(group: h5py.h5g.GroupID | h5py.h5f.FileID, name: bytes) -> None:
-    if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
-        raise ValueError(f"{name.decode()} is a link to elsewhere")

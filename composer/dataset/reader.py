@@ -24,7 +24,7 @@ from ..base.arrays import UInt8Array
 from ..base.errors import DatasetError
 from ..base.files import file_sha256
 from .array_reader import ArrayReader, Memory
-from .layout import attributes_of, open_array, open_file, open_group, open_table
+from .layout import attributes_of, open_array, open_file, open_group, open_table, require_plain_links
 from .rows import (
     FIRST_TILE,
     FORMAT,
@@ -92,6 +92,7 @@ class ShardReader:
             raise DatasetError(f"{path.name}: not a readable HDF5 file ({error})") from None
         size = path.stat().st_size
         try:
+            require_plain_links(self._file)
             self.header = _read_header(self._file, path.name)
             self._codecs = self.header.codecs()
             self.table = read_table(open_table(self._file, "samples"), size)

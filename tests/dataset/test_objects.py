@@ -1,4 +1,4 @@
-"""A shard's attributes, read without HDF5, which does not end reading some that are damaged, or falls."""
+"""A shard's attributes and links, read without HDF5, which does not end reading some that are damaged, or falls."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from matting_compose.composer.base.errors import DatasetError
-from matting_compose.composer.dataset import attributes
-from matting_compose.composer.dataset.attributes import lookup3
+from matting_compose.composer.dataset import attributes, objects
 from matting_compose.composer.dataset.layout import attributes_of
+from matting_compose.composer.dataset.links import read_links
+from matting_compose.composer.dataset.objects import Store, lookup3
 from matting_compose.composer.dataset.reader import ShardReader
 from matting_compose.composer.dataset.rows import FORMAT, Header, Row
 from matting_compose.composer.dataset.writer import LIBVER, ShardWriter
@@ -72,9 +73,17 @@ def flip_every_bit(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("groups", "name"), [(1, "disc"), (70, "disc"), (9, "d" * 900), (2, "ö" * 3000)])
-def test_attributes_are_what_hdf5_reads(tmp_path: Path, groups: int, name: str) -> None:
-    """Of a few and of many groups, whose texts lie between the pictures; texts larger than most collections."""
+@pytest.mark.parametrize("libver", [LIBVER, None])
+def test_attributes_are_what_hdf5_reads(tmp_path: Path, groups: int, name: str, libver: tuple[str, str] | None) -> None:
+    """Of a few and of many groups, whose texts lie between the pictures; texts larger than most collections; many.
+
+    What other programs put into a shard by default has an older form.
+    """
     write_shard(tmp_path / "a.h5", groups, name)
+    with h5py.File(tmp_path / "a.h5", "r+", libver=libver) as file:
+        file.attrs.update(composites=7, complete=True, split="ä", packing="")
+        for number in range(40):
+            file["groups/00000/alpha"].attrs[f"more-{number}" * 9] = number
     with h5py.File(tmp_path / "a.h5") as file:
         parts = [None, *(part for group in file["groups"].values() for part in (group, *group.values()))]
         for part in parts:
@@ -83,44 +92,94 @@ def test_attributes_are_what_hdf5_reads(tmp_path: Path, groups: int, name: str) 
     assert len(parts) == 1 + 5 * groups
 
 
-def forge_every_byte(path: Path) -> None:
-    """Read a shard as often as heap, index and leaf of its attributes have bytes, with one of them changed.
+def forge_every_byte(path: Path, store: Store, block: bytes) -> None:
+    """Read a shard as often as heap, index and leaf of a store have bytes, with one of them changed.
 
-    Their checksums are made to fit, as somebody would who means harm.
+    Their checksums are made to fit, as somebody would who means harm. `block` begins what lies in the heap.
     """
     data, refused = path.read_bytes(), 0
-    leaf = 6 + 17 * 11 + 4
-    parts = [(b"FRHP", 146, 142), (b"BTHD", 38, 34), (b"BTLF", leaf, leaf - 4), (b"FHDB", 1024, 18)]
+    tree = data.index(b"BTHD\0" + bytes([store.kind]))
+    leaf = 6 + store.record.size * int.from_bytes(data[tree + 24 : tree + 26], "little")
+    start = 13 + store.bits // 8
+    heap = int.from_bytes(data[data.index(block) - start - 4 :][5:13], "little")
+    parts = [(heap, 146, 142), (tree, 38, 34), (data.index(b"BTLF\0" + bytes([store.kind])), leaf + 4, leaf)]
+    parts += [(data.index(block) - start - 4, store.block, start)]
     with path.open("r+b", buffering=0) as file:
-        for name, size, place in parts:
-            start = data.index(name)
-            whole = data[start : start + size]
-            for at, change in product(range(len(whole.rstrip(b"\0"))), (0x01, 0x80, 0xFF)):  # zeros are free
+        for begin, size, place in parts:
+            whole = data[begin : begin + size]
+            for at, change in product(range(len(whole.rstrip(b"\0"))), (0x01, 0xFF)):  # zeros are free
                 forged = bytearray(whole)
                 forged[at] ^= change
                 forged[place : place + 4] = bytes(4)
                 covered = forged[:place] if place + 4 == size else forged
                 forged[place : place + 4] = lookup3(bytes(covered)).to_bytes(4, "little")
-                os.pwrite(file.fileno(), forged, start)
+                os.pwrite(file.fileno(), forged, begin)
                 try:
                     read_texts(path)
                 except DatasetError:
                     refused += 1
-            os.pwrite(file.fileno(), whole, start)
+            os.pwrite(file.fileno(), whole, begin)
     read_texts(path)
     assert refused > 0
 
 
-@pytest.mark.parametrize("change", [flip_every_bit, forge_every_byte])
-def test_whatever_is_changed_is_read_to_an_end(tmp_path: Path, change: Callable[[Path], None]) -> None:
-    """A shard with other attributes, or an error: no process that falls, and none that does not end."""
-    write_shard(tmp_path / "a.h5")
+def forge_attributes(path: Path) -> None:
+    """Forge those of the file."""
+    forge_every_byte(path, objects.ATTRIBUTES, b"\3\0\7\0\x14\0\4\0\0format")
+
+
+def forge_links(path: Path) -> None:
+    """Forge those to the groups."""
+    forge_every_byte(path, objects.LINKS, b"\1\0\x0500000")
+
+
+@pytest.mark.parametrize(("change", "groups"), [(flip_every_bit, 1), (forge_attributes, 1), (forge_links, 9)])
+def test_whatever_is_changed_is_read_to_an_end(tmp_path: Path, change: Callable[[Path], None], groups: int) -> None:
+    """A shard with other attributes or groups, or an error: no process that falls, and none that does not end."""
+    write_shard(tmp_path / "a.h5", groups)
     child = multiprocessing.get_context("spawn").Process(target=change, args=(tmp_path / "a.h5",))
     child.start()
     child.join(LONGEST)
     child.kill()
     child.join()
     assert child.exitcode == 0
+
+
+@pytest.mark.parametrize("groups", [1, 9, 60, 2000])
+def test_links_are_what_hdf5_follows(tmp_path: Path, groups: int) -> None:
+    """Of a few, which lie in the header, and of many, in a heap of several blocks and a tree of two or three levels."""
+    with h5py.File(tmp_path / "a.h5", "w", libver=LIBVER) as file:
+        for number in range(groups):
+            file.create_group(f"groups/{number:05d}")
+        wanted = {name: h5py.h5o.get_info(group.id).addr for name, group in file["groups"].items()}
+        there = h5py.h5o.get_info(file["groups"].id).addr
+    with (tmp_path / "a.h5").open("rb") as raw:
+        assert read_links(raw.fileno())["groups"] == there
+        assert read_links(raw.fileno(), there) == wanted
+
+
+def with_a_soft_link(group: h5py.Group) -> None:
+    """Add a name that stands for another."""
+    group["more"] = h5py.SoftLink("/samples")
+
+
+def with_an_external_link(group: h5py.Group) -> None:
+    """Add a name that stands for what is in another file."""
+    group["more"] = h5py.ExternalLink("b.h5", "/samples")
+
+
+@pytest.mark.parametrize("groups", [1, 9])
+@pytest.mark.parametrize("of", ["/", "groups", "groups/00000"])
+@pytest.mark.parametrize("change", [with_a_soft_link, with_an_external_link])
+def test_links_to_elsewhere_are_refused(
+    tmp_path: Path, groups: int, of: str, change: Callable[[h5py.Group], None]
+) -> None:
+    """Wherever they are, and whether the names are few or many."""
+    write_shard(tmp_path / "a.h5", groups)
+    with h5py.File(tmp_path / "a.h5", "r+", libver=LIBVER) as file:
+        change(file[of])
+    with pytest.raises(DatasetError, match="link to elsewhere"):
+        read_texts(tmp_path / "a.h5")
 
 
 def too_large(path: Path) -> None:
@@ -156,28 +215,13 @@ def of_larger_letters(path: Path) -> None:
         h5py.h5a.create(file["groups/00000"].id, b"foreground", kind, space)
 
 
-def in_two_leaves(path: Path) -> None:
-    """Add so many attributes that their index has two leaves."""
-    with h5py.File(path, "r+", libver=LIBVER) as file:
-        for number in range(40):
-            file["groups/00000"].attrs[f"more-{number}"] = number
-
-
-def in_two_blocks(path: Path) -> None:
-    """Add attributes that are too large for one block of their heap."""
-    with h5py.File(path, "r+", libver=LIBVER) as file:
-        for number in range(9):
-            file["groups/00000"].attrs["m" * 200 + str(number)] = number
-
-
 def with_a_preface(path: Path) -> None:
     """Let HDF5 begin later in the file, so that all of its addresses are of other places."""
     path.write_bytes(bytes(512) + path.read_bytes())
 
 
 @pytest.mark.parametrize("change", [
-    too_large, too_many, of_another_form, of_another_kind, of_larger_letters, in_two_leaves, in_two_blocks,
-    with_a_preface,
+    too_large, too_many, of_another_form, of_another_kind, of_larger_letters, with_a_preface,
 ])  # fmt: skip
 def test_attributes_of_another_form_are_refused(tmp_path: Path, change: Callable[[Path], None]) -> None:
     """What cannot be followed by the few rules of a shard."""
@@ -193,8 +237,8 @@ def test_a_text_is_as_long_as_its_attribute_says(tmp_path: Path, length: int) ->
     path = tmp_path / "texts"
     path.write_bytes(b"GCOL\1\0\0\0" + struct.pack("<QHHIQ4s4x8xQ", 4096, 1, 1, 0, 4, b"disc", 4056).ljust(4088, b"\0"))
     with path.open("rb") as file:
-        texts = attributes._Texts(attributes._Bytes(file.fileno()))
-        message = b"\3\0" + struct.pack("<HHHB", 5, 20, 4, 1) + b"name\0" + attributes.TEXT + attributes.SCALAR
+        texts = attributes._Texts(objects.FileBytes(file.fileno(), check=True))
+        message = b"\3\0" + struct.pack("<HHHB", 5, 20, 4, 1) + b"name\0" + attributes.TEXT + attributes.FORMS[0][1]
         assert attributes._decode(message + struct.pack("<IQI", 4, 0, 1), texts) == ("name", "disc")
         with nullcontext() if not length else pytest.raises(ValueError, match="another kind"):
             assert attributes._decode(message + struct.pack("<IQI", length, 0, 1), texts) == ("name", "")
