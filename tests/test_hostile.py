@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -249,13 +250,44 @@ def test_checkpoints_run_no_code(tmp_path: Path) -> None:
     assert not (tmp_path / "owned").exists()
 
 
-def test_checkpoints_are_no_zip_bombs(tmp_path: Path) -> None:
-    """A record that is compressed is not unpacked: ten megabytes could be ten gigabytes."""
+def compress(path: Path) -> None:
+    """Add ten megabytes that take ten kilobytes."""
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/more", bytes(10_000_000))
+
+
+def enlarge(path: Path) -> None:
+    """Let the archive's last record declare two gigabytes."""
+    data = bytearray(path.read_bytes())
+    declared = data.rindex(b"PK\1\2") + 24
+    data[declared : declared + 4] = (2**31).to_bytes(4, "little")
+    path.write_bytes(data)
+
+
+def double(path: Path) -> None:
+    """Add a record of a name that is there: one of the two would be checked, and perhaps the other read."""
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr(archive.namelist()[0], b"")
+
+
+def stretch(path: Path) -> None:
+    """Add a tensor of a million numbers that are one."""
+    import torch
+
+    torch.save({**torch.load(path, weights_only=True), "more": torch.zeros(1).expand(1_000_000)}, path)
+
+
+@pytest.mark.parametrize(("forge", "told"), [
+    (compress, "its records are compressed"), (enlarge, "its records are larger than the file"),
+    (double, "a record is there twice"), (stretch, "its tensors are larger than the file"),
+])  # fmt: skip
+def test_checkpoints_are_no_zip_bombs(tmp_path: Path, forge: Callable[[Path], None], told: str) -> None:
+    """Nothing takes more memory than the file has bytes: ten megabytes could be ten gigabytes."""
     from matting_compose.trainer.networks.checkpoint import load_checkpoint
 
     path = tmp_path / "last.pt"
     path.write_bytes(targets.good_checkpoint())
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/more", bytes(10_000_000))
-    with pytest.raises(TrainingError, match="compressed"):
+    load_checkpoint(path)
+    forge(path)
+    with pytest.raises(TrainingError, match=told):
         load_checkpoint(path)

@@ -29,7 +29,7 @@ from matting_compose.composer import open_dataset  # noqa: E402
 from matting_compose.composer.base.progress import Progress  # noqa: E402
 from matting_compose.trainer.data.stream import open_stream  # noqa: E402
 from matting_compose.trainer.networks.losses import Loss  # noqa: E402
-from matting_compose.trainer.training import batches, learner, loop, validate  # noqa: E402
+from matting_compose.trainer.training import batches, learner, loop, run_folder, validate  # noqa: E402
 from matting_compose.trainer.training.config import load_config  # noqa: E402
 from matting_compose.trainer.training.learner import Learner  # noqa: E402
 from runs import MODULE, TINY, arguments, command, same, state, steps_of, tiny, together, train_in_process  # noqa: E402
@@ -412,6 +412,27 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
     assert "the training goes on without" in caplog.text
     assert same(state(out / "last.pt"), state(whole / "last.pt"))
     assert load_config(out / "config.json") == tiny()
+
+
+def test_a_damaged_checkpoint_takes_no_whole_ones_place(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one before is kept until another one is written: a run that goes on, and cannot save, can be gone on with."""
+    out = tmp_path / "run"
+    train_in_process(finished, out, tiny("save_every=3"))
+    assert [state(out / name)["step"] for name in ("previous.pt", "last.pt")] == [6, 7]
+    (out / "last.pt").write_bytes((out / "last.pt").read_bytes()[:-900])
+
+    def refuse(path: Path, _: dict[str, Any]) -> None:
+        raise loop.TrainingError(f"{path}: cannot be written")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_folder, "save_checkpoint", refuse)
+        with pytest.raises(loop.TrainingError, match="cannot be written"):
+            train_in_process(finished, out, tiny("save_every=3"), resume=True)
+    assert state(out / "previous.pt")["step"] == 6
+    assert train_in_process(finished, out, tiny("save_every=3"), resume=True).step == 7
+    assert [state(out / name)["step"] for name in ("previous.pt", "last.pt")] == [6, 7]
 
 
 def test_other_pixels_under_the_same_names_are_refused(

@@ -172,6 +172,7 @@ class _Training:
         self._best: tuple[int, float] | None = None
         self._worse = 0
         self._loss: float | None = None
+        self._source = LAST  # the checkpoint that a run goes on from
         self._retuned: list[str] = []  # what a run that went on has changed
         self._failure = ""  # why this process cannot go on
         self._warnings: list[str] = []
@@ -186,7 +187,7 @@ class _Training:
         self._learner.load(state, self._out / LAST)
         if self._runtime.leads:
             logger.info("resuming after step %s of %s", f"{state['step']:,}", f"{self._config.steps:,}")
-        self._step, self._validated = state["step"], state["judged"]
+        self._step, self._validated, self._source = state["step"], state["judged"], state["file"]
         if state["best"] is not None and state.get("decided_by", self._decided_by) == self._decided_by:
             self._best, self._worse = (state["best"][0], state["best"][1]), state.get("worse", 0)
         elif state["best"] is not None:
@@ -205,6 +206,8 @@ class _Training:
         if self._runtime.leads:
             if self._step == 0:  # what cannot be written is found out now
                 save_first(self._out, self._state(), self._learner.optimiser_bytes * 9 // 8)
+            elif self._source != LAST:  # a damaged one would take the place of the one that is whole
+                (self._out / LAST).unlink(missing_ok=True)
             write_notes(self._out, self._config, self._mix)
         with ExitStack() as stack:
             if self._runtime.leads:

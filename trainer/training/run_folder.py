@@ -124,16 +124,16 @@ def rescue_last(out: Path, state: dict[str, Any], runtime: Runtime) -> None:
         lock.release()
 
 
-def _load_last(out: Path) -> Mapping[str, Any]:
-    """Load the last checkpoint; where it is damaged or gone, the previous one, and say so."""
+def _load_last(out: Path) -> tuple[str, Mapping[str, Any]]:
+    """Load the last checkpoint; where it is damaged or gone, the previous one, and say so. Its name comes first."""
     try:
-        return load_checkpoint(out / LAST)
+        return LAST, load_checkpoint(out / LAST)
     except TrainingError as error:
         if not (out / PREVIOUS).exists():
             raise
         state = load_checkpoint(out / PREVIOUS)
         logger.warning("%s; going on from %s, of step %s", error, PREVIOUS, f"{state['step']:,}")
-        return state
+        return PREVIOUS, state
 
 
 def begun_config(out: Path, overrides: Sequence[str] = ()) -> Config:
@@ -146,7 +146,7 @@ def begun_config(out: Path, overrides: Sequence[str] = ()) -> Config:
     RecipeError
         An override cannot be used.
     """
-    return amend_config(dict(_load_last(out)["config"]), overrides, str(out / LAST))
+    return amend_config(dict(_load_last(out)[1]["config"]), overrides, str(out / LAST))
 
 
 def write_notes(out: Path, config: Config, mix: Mix) -> None:
@@ -175,17 +175,20 @@ def describe_datasets(mix: Mix) -> list[dict[str, Any]]:
 def previous_state(out: Path, mix: Mix, config: Config, runtime: Runtime) -> Mapping[str, Any]:
     """Load the state of a run to go on with, and check that it is these datasets' and this configuration's.
 
+    Its ``file`` is the name of the checkpoint that it comes from.
+
     Raises
     ------
     TrainingError
         It is not, or cannot be read.
     """
     last = out / LAST
-    state = dict(_load_last(out))
+    name, found = _load_last(out)
+    state = {**found, "file": name}
     _check_datasets(state["datasets"], mix, last)
     before = parse_config(state["config"], str(last))  # one of an older version may say the same otherwise
-    found = differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
-    changed = [text for key, text in found.items() if key not in RETUNABLE + SPLITTING]
+    other = differences(before.model_dump(mode="json"), config.model_dump(mode="json"))
+    changed = [text for key, text in other.items() if key not in RETUNABLE + SPLITTING]
     if not changed and state["crops"] != crops_per_step(config, runtime):
         changed = [
             f"crops a step were {state['crops']}, are {crops_per_step(config, runtime)}: stream.batch is a process's;"
@@ -196,7 +199,7 @@ def previous_state(out: Path, mix: Mix, config: Config, runtime: Runtime) -> Map
             f"{out}: belongs to another configuration: {'; '.join(changed)}. Leave --config and --set out to go on"
             " as it was begun, or take another --out"
         )
-    state["retuned"] = [*state.get("retuned", []), *(f"from step {state['step']}: {text}" for text in found.values())]
+    state["retuned"] = [*state.get("retuned", []), *(f"from step {state['step']}: {text}" for text in other.values())]
     return state
 
 
