@@ -28,7 +28,7 @@ from matting_compose.composer.dataset.reader import ShardReader
 from matting_compose.composer.recipe import load_recipe
 from target import Target, file_of, home
 
-RECIPE = ("variants=3", "foregrounds.count=2", "backgrounds.count=3", "shards.tile=16", "shards.background=full")
+RECIPE = ("variants=1", "foregrounds.count=80", "backgrounds.count=3", "shards.tile=16", "shards.background=full")
 SIDES = ("foregrounds.sides=[40,48]", "backgrounds.sides=[40,48]")
 
 
