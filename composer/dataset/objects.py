@@ -155,9 +155,9 @@ def _heap_blocks(file: FileBytes, store: Store, address: int) -> Iterator[tuple[
     if not rows:
         yield 0, file.read(root, store.block, b"FHDB\0" + address.to_bytes(8, "little"), 13 + store.bits // 8)
         return
-    sizes = [min(store.block << max(row - 1, 0), LARGEST * 2) for row in range(rows) for _ in range(4)]
-    if max(sizes) > LARGEST:
+    if store.block << max(rows - 2, 0) > LARGEST:
         raise ValueError("a group or an array with more than a shard's")
+    sizes = [store.block << max(row - 1, 0) for row in range(rows) for _ in range(4)]
     start = 13 + store.bits // 8
     table = file.read(root, start + 8 * len(sizes) + 4, b"FHIB\0", start + 8 * len(sizes))
     place = 0
