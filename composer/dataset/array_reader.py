@@ -116,6 +116,20 @@ class ArrayReader:
                     self._codec.decode_part(data, self.tile, (top, left), band[:, to : to + right - left])
         return out
 
+    def read_where(self, index: int | None, where: UInt8Array) -> UInt8Array:
+        """Decode all tiles of a picture, those in which a mask (H, W) is 0 only to prove that they are whole.
+
+        Their pixels in what is returned are of no meaning.
+        """
+        out = np.empty((*self.size, *self._last), np.uint8)
+        down, across = self._spans((0, 0, *self.size))
+        for i, _, height, top in down:
+            for (_, _, width, left), data in zip(across, self._read_tiles(index, i, across), strict=True):
+                inside = slice(top, top + height), slice(left, left + width)
+                part = out[inside] if cv2.hasNonZero(where[inside]) else out[inside][:0]
+                self._codec.decode_part(data, self.tile, (0, 0), part)
+        return out
+
     def read_pixel(self, index: int | None, y: int, x: int) -> int:
         """Return one pixel of a mask."""
         (row, y), (column, x) = divmod(y, self.tile[0]), divmod(x, self.tile[1])

@@ -73,7 +73,10 @@ class Codec(Protocol):
         """Decode one tile to (h, w) or (h, w, 3) uint8; raise ValueError or ZstdError where it is damaged."""
 
     def decode_part(self, data: Bytes, tile: tuple[int, int], corner: tuple[int, int], out: UInt8Array) -> None:
-        """Decode into `out` the part of a tile that begins at `corner`, (y, x) px, and is as large as `out`."""
+        """Decode into `out` the part of a tile that begins at `corner`, (y, x) px, and is as large as `out`.
+
+        Into an `out` without pixels a tile is decoded only as far as it takes to see whether it is damaged.
+        """
 
 
 @lru_cache(maxsize=8)
@@ -227,7 +230,9 @@ class Delta:
 
     def decode_part(self, data: Bytes, tile: tuple[int, int], corner: tuple[int, int], out: UInt8Array) -> None:
         """See `Codec`."""
-        undo_differences(_decompress(data, 3 * tile[0] * tile[1]), tile, corner, out)
+        stored = _decompress(data, 3 * tile[0] * tile[1])
+        if out.size:
+            undo_differences(stored, tile, corner, out)
 
 
 @dataclass(frozen=True)

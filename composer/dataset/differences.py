@@ -77,8 +77,8 @@ def undo_differences(stored: bytes, tile: tuple[int, int], corner: tuple[int, in
 
 def _sum_by_integrals(stored: bytes, tile: tuple[int, int], corner: tuple[int, int], out: UInt8Array) -> None:
     (top, left), (height, width, _) = corner, out.shape
-    planes = np.frombuffer(stored, np.uint8).reshape(3, *tile)[:, : top + height]
-    inside = slice(1 + top, None), slice(1 + left, 1 + left + width)
+    planes = np.frombuffer(stored, np.uint8).reshape(3, *tile)[:, : top + height, : left + width]
+    inside = slice(1 + top, None), slice(1 + left, None)
     green, red, blue = (cv2.integral(plane)[inside].astype(np.uint8) for plane in planes)
     red += green
     blue += green

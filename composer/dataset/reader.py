@@ -191,8 +191,10 @@ class ShardReader:
                 opaque = (alpha == 255).view(np.uint8)
                 group["foreground"].paste(window, opaque, image)
 
-    def read_stored(self, row: Row, name: str) -> UInt8Array:
+    def read_stored(self, row: Row, name: str, where: UInt8Array | None = None) -> UInt8Array:
         """Read one of a composite's arrays alone, as it is stored: shared opaque pixels are zeros in an image.
+
+        With a mask (H, W) uint8 the tiles in which it is 0 are only proved to be whole: their pixels are of no meaning.
 
         Raises
         ------
@@ -202,7 +204,10 @@ class ShardReader:
         with self._explain_damage(f"composite {row.key}"):
             array = self._group_of(row)[name]
             own = name not in ("alpha", "foreground") and (row.composed or name == "trimap")
-            return array.read(row.position if own else None, (0, 0, row.height, row.width))
+            index = row.position if own else None
+            if where is not None:
+                return array.read_where(index, where)
+            return array.read(index, (0, 0, row.height, row.width))
 
     def read_mask(self, row: Row, name: Literal["trimap", "alpha"]) -> UInt8Array:
         """Read a composite's trimap or alpha alone, (H, W) uint8. Raise DatasetError where it is damaged."""

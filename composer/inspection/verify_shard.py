@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from cv2.typing import MatLike
 
 from ..base.arrays import UInt8Array
 from ..base.files import file_sha256
@@ -232,15 +231,18 @@ def _composite_problems(reader: ShardReader, settings: Settings) -> Iterator[tup
         try:
             if row.group != group:
                 alpha = reader.read_stored(row, "alpha")
-                foreground = reader.read_stored(row, "foreground") if row.composed else None
-            image, trimap = (reader.read_stored(row, name) for name in ("image", "trimap"))
-            background = reader.read_stored(row, "background") if "background" in reader.arrays(row.group) else None
+                colours = reader.read_stored(row, "foreground" if row.composed else "image")
+                group, judge = row.group, Judge(alpha, colours if row.composed else None, settings)
+            trimap = reader.read_stored(row, "trimap")
+            where = judge.compared(trimap)
+            image, background = (
+                reader.read_stored(row, name, where) if row.composed and name in reader.arrays(row.group) else None
+                for name in ("image", "background")
+            )
         except Exception as error:  # whatever a damaged tile makes a decoder raise is a finding
             yield row, "damaged-composite", str(error)
             continue
-        if row.group != group:
-            group, judge = row.group, Judge(alpha, foreground, settings)
-        if found := judge.find_fault(image, trimap, background):
+        if found := judge.find_fault(image, trimap, background, where):
             yield row, "wrong-pixels", found
 
 
@@ -257,14 +259,18 @@ class Judge:
     """
 
     def __init__(self, alpha: UInt8Array, foreground: UInt8Array | None, settings: Settings) -> None:
-        packing = load_packing(settings.shards.packing)
-        self._foreground = None if packing.lossy else foreground
-        self._blend = (
-            None if self._foreground is None else METHODS[settings.fit.method].blender(self._foreground, alpha)
-        )
-        self._everywhere = settings.shards.background == "full"
-        self._opaque = cv2.inRange(alpha, 255, 255)
-        self._shares_opaque = packing.shares_opaque
+        packing, stored = load_packing(settings.shards.packing), settings.shards.background
+        comparable = foreground is not None and not packing.lossy
+        self._foreground = foreground
+        self._blend = None
+        if foreground is not None and comparable and stored != "none":
+            self._blend = METHODS[settings.fit.method].blender(foreground, alpha)
+        self._opaque = np.asarray(cv2.inRange(alpha, 255, 255), np.uint8)
+        self._own = np.full_like(alpha, 255 if comparable else 0)  # where an image holds pixels that can be compared
+        if packing.shares_opaque:
+            self._own[self._opaque != 0] = 0
+        self._always = self._own if stored == "full" else self._own & self._opaque
+        self._in_unknown = stored == "unknown"
         self._forbidden = [
             (BACKGROUND, cv2.inRange(alpha, settings.trimap.clear + 1, 255), "clear"),
             (FOREGROUND, cv2.inRange(alpha, 0, settings.trimap.opaque - 1), "opaque"),
@@ -272,39 +278,52 @@ class Judge:
         if settings.trimap.strategy == "supplied":
             self._forbidden = []  # it is used as it is
 
-    def find_fault(self, image: UInt8Array, trimap: UInt8Array, background: UInt8Array | None) -> str:
+    def compared(self, trimap: UInt8Array) -> UInt8Array:
+        """Return where a composite's image is compared: a mask (H, W) uint8, 0 elsewhere.
+
+        That is where the background is stored, and where alpha is 255, but not where the packing shares opaque pixels:
+        nothing is stored there. A lossy packing is excused.
+        """
+        if not self._in_unknown:
+            return self._always
+        return self._always | self._own & _equal(trimap, UNKNOWN)
+
+    def find_fault(
+        self, image: UInt8Array | None, trimap: UInt8Array, background: UInt8Array | None, where: UInt8Array
+    ) -> str:
         """Say what does not agree within one composite, as it is stored; empty where all does.
 
         By the recipe's thresholds the trimap is 0 only where alpha is clear and 255 only where it is opaque, unless it
-        was supplied. The image is the foreground where alpha is 255, and the blend, by the recipe's method, where the
-        background is stored; a lossy packing is excused. Shared opaque pixels are put into `image`.
+        was supplied. `where` it is `compared`, the image is the blend, by the recipe's method, or where no background
+        is stored the foreground. None stands for an image without a foreground, and for a background that is not
+        stored.
         """
-        where = {value: cv2.inRange(trimap, value, value) for value in (BACKGROUND, UNKNOWN, FOREGROUND)}
-        if sum(map(cv2.countNonZero, where.values())) != trimap.size:
+        found = {value: _equal(trimap, value) for value in (BACKGROUND, UNKNOWN, FOREGROUND)}
+        if sum(map(cv2.countNonZero, found.values())) != trimap.size:
             levels = np.unique(trimap).tolist()
             return f"its trimap holds {levels}, not only {BACKGROUND}, {UNKNOWN} and {FOREGROUND}"
-        if not cv2.hasNonZero(where[UNKNOWN]):
+        if not cv2.hasNonZero(found[UNKNOWN]):
             return "its trimap has no unknown region"
         for value, forbidden, word in self._forbidden:
-            if count := cv2.countNonZero(cv2.bitwise_and(forbidden, where[value])):
+            if count := cv2.countNonZero(cv2.bitwise_and(forbidden, found[value])):
                 return f"its trimap is {value} at {count:,} px where alpha is not {word}"
-        if self._foreground is None or self._blend is None:
+        if image is None or self._foreground is None or not cv2.hasNonZero(where):
             return ""
-        if self._shares_opaque:
-            cv2.copyTo(self._foreground, self._opaque, image)
-        if background is None:
-            count = _count_differing(image, self._foreground, self._opaque)
+        if background is None or self._blend is None:
+            count = _count_differing(image, self._foreground, where & self._opaque)
         else:
-            compared = None if self._everywhere else cv2.bitwise_or(where[UNKNOWN], self._opaque)
-            count = _count_differing(image, self._blend(background), compared)
+            count = _count_differing(image, self._blend(background), where)
         return f"its image is not the blend of its parts at {count:,} px" if count else ""
 
 
-def _count_differing(one: UInt8Array, other: UInt8Array, where: MatLike | None) -> int:
-    """Count the pixels of two pictures that differ in any channel, where a mask is not 0; None for everywhere."""
+def _equal(mask: UInt8Array, value: int) -> UInt8Array:
+    """Return where a mask has a value: 1, elsewhere 0. In half of the time of OpenCV's `inRange`."""
+    return np.equal(mask, value).view(np.uint8)
+
+
+def _count_differing(one: UInt8Array, other: UInt8Array, where: UInt8Array) -> int:
+    """Count the pixels of two pictures that differ in any channel, where a mask is not 0."""
     if not cv2.norm(one, other, cv2.NORM_INF, where):
         return 0
     differs = cv2.bitwise_not(cv2.inRange(cv2.absdiff(one, other), (0, 0, 0), (0, 0, 0)))
-    if where is not None:
-        differs = cv2.bitwise_and(differs, where)
-    return cv2.countNonZero(differs)
+    return cv2.countNonZero(cv2.bitwise_and(differs, where))

@@ -20,6 +20,7 @@ from PIL import Image
 from conftest import Pictures, call, run, shard_bytes
 from matting_compose.composer import Dataset, open_dataset
 from matting_compose.composer.base.errors import DatasetError
+from matting_compose.composer.dataset.reader import ShardReader
 
 PACKINGS = ["delta", "solid", "plain", "webp", "jpeg"]
 
@@ -81,6 +82,20 @@ def test_windows_are_parts_of_the_whole(built: Path) -> None:
         assert part.row == whole.row
     with pytest.raises(ValueError, match="is not inside"):
         dataset.window(0, 0, 0, 10_000, 1)
+
+
+@pytest.mark.parametrize("packing", ["delta", "solid", "plain", "webp"])
+def test_tiles_in_which_a_mask_is_zero_need_no_pixels(pictures: Pictures, tmp_path: Path, packing: str) -> None:
+    """Where it is not, the pixels are those that are read without it."""
+    sets = ("--set", f"shards.packing={packing}", "--set", "shards.tile=32")
+    assert call(*pictures.arguments(tmp_path / "d", *sets, "-j", "1", "--variants", "1")).code == 0
+    for path in (tmp_path / "d" / "shards").glob("*.h5"):
+        with ShardReader(path) as reader:
+            for row in reader.rows:
+                where = np.zeros((row.height, row.width), np.uint8)
+                where[row.height // 2 :, row.width // 3 : row.width // 2] = 255
+                some, every = reader.read_stored(row, "image", where), reader.read_stored(row, "image")
+                np.testing.assert_array_equal(some[where > 0], every[where > 0])
 
 
 @pytest.mark.parametrize("built", ["delta", "solid", "plain"], indirect=True)

@@ -25,7 +25,7 @@ from matting_compose.composer.inspection.verify_shard import Judge
 
 def find_fault(parts: Parts, recipe: dict[str, Any]) -> str:
     judge = Judge(parts.alpha, parts.foreground, Settings.model_validate(recipe))
-    return judge.find_fault(parts.image.copy(), parts.trimap, parts.background)
+    return judge.find_fault(parts.image, parts.trimap, parts.background, judge.compared(parts.trimap))
 
 
 def causes(verdict: VerifyResult) -> set[tuple[str, str]]:
@@ -110,6 +110,26 @@ def test_a_damaged_tile_names_its_composite(copied: Path) -> None:
     assert f"damaged-composite: composite {row['key'].decode()}" in done.out
     assert "Run the same build again" in done.out
     assert {item.name for item in (copied / "damaged").iterdir()} == {"shard-00000.h5", "shard-00000.json"}
+
+
+@pytest.mark.parametrize("packing", ["delta", "solid", "webp", "jpeg"])
+def test_tiles_that_nothing_is_compared_with_are_proved(pictures: Pictures, tmp_path: Path, packing: str) -> None:
+    """Without a background nothing tells what an image should be; one of its tiles is damaged, and it is named."""
+    out = tmp_path / "d"
+    sets = ("--set", f"shards.packing={packing}", "--set", "shards.tile=64")
+    assert call(*pictures.arguments(out, *sets, "-j", "1", "--variants", "2")).code == 0
+    damaged = []
+    for path in (out / "shards").glob("*.h5"):
+        data = bytearray(path.read_bytes())
+        with ShardReader(path) as reader:
+            for number, row in enumerate(reader.rows):
+                tiles = reader.arrays(row.group)["image"].tiles[row.position].reshape(-1, 2).tolist()
+                offset, size = tiles[-number % len(tiles)]
+                data[offset : offset + size] = bytes(size)
+                damaged.append(row.key)
+        path.write_bytes(data)
+    found = [problem.composite for problem in verify(out, jobs=1).problems if problem.cause == "damaged-composite"]
+    assert sorted(found) == sorted(damaged)  # type: ignore[type-var]
 
 
 def test_a_build_mends_what_was_moved_aside(tmp_path: Path) -> None:
