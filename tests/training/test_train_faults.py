@@ -421,7 +421,8 @@ def test_a_damaged_checkpoint_takes_no_whole_ones_place(
     out = tmp_path / "run"
     train_in_process(finished, out, tiny("save_every=3"))
     assert [state(out / name)["step"] for name in ("previous.pt", "last.pt")] == [6, 7]
-    (out / "last.pt").write_bytes((out / "last.pt").read_bytes()[:-900])
+    damaged = (out / "last.pt").read_bytes()[:-900]
+    (out / "last.pt").write_bytes(damaged)
 
     def refuse(path: Path, _: dict[str, Any]) -> None:
         raise loop.TrainingError(f"{path}: cannot be written")
@@ -431,6 +432,7 @@ def test_a_damaged_checkpoint_takes_no_whole_ones_place(
         with pytest.raises(loop.TrainingError, match="cannot be written"):
             train_in_process(finished, out, tiny("save_every=3"), resume=True)
     assert state(out / "previous.pt")["step"] == 6
+    assert (out / "damaged.pt").read_bytes() == damaged
     assert train_in_process(finished, out, tiny("save_every=3"), resume=True).step == 7
     assert [state(out / name)["step"] for name in ("previous.pt", "last.pt")] == [6, 7]
 

@@ -35,6 +35,7 @@ from .run_folder import (
     rescue_last,
     save_first,
     save_last,
+    set_last_aside,
     write_notes,
 )  # fmt: skip
 from .run_log import Meter, RunLog
@@ -206,8 +207,8 @@ class _Training:
         if self._runtime.leads:
             if self._step == 0:  # what cannot be written is found out now
                 save_first(self._out, self._state(), self._learner.optimiser_bytes * 9 // 8)
-            elif self._source != LAST:  # a damaged one would take the place of the one that is whole
-                (self._out / LAST).unlink(missing_ok=True)
+            elif self._source != LAST:
+                set_last_aside(self._out)
             write_notes(self._out, self._config, self._mix)
         with ExitStack() as stack:
             if self._runtime.leads:

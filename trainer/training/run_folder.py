@@ -36,10 +36,12 @@ __all__ = [
     "rescue_last",
     "save_first",
     "save_last",
+    "set_last_aside",
     "write_notes",
 ]
 
-LAST, PREVIOUS, BEST, CONFIG, DATASETS = "last.pt", "previous.pt", "best.pt", "config.json", "datasets.json"
+LAST, PREVIOUS, DAMAGED, BEST = "last.pt", "previous.pt", "damaged.pt", "best.pt"
+CONFIG, DATASETS = "config.json", "datasets.json"
 
 
 RESCUE = 5.0  # seconds that a process gives the leading one to save
@@ -134,6 +136,12 @@ def _load_last(out: Path) -> tuple[str, Mapping[str, Any]]:
         state = load_checkpoint(out / PREVIOUS)
         logger.warning("%s; going on from %s, of step %s", error, PREVIOUS, f"{state['step']:,}")
         return PREVIOUS, state
+
+
+def set_last_aside(out: Path) -> None:
+    """Keep a last checkpoint that cannot be read as `damaged.pt`: a save would let it replace the previous one."""
+    with suppress(FileNotFoundError):
+        (out / LAST).replace(out / DAMAGED)
 
 
 def begun_config(out: Path, overrides: Sequence[str] = ()) -> Config:
