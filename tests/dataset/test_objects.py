@@ -72,6 +72,17 @@ def flip_every_bit(path: Path) -> None:
     assert refused > 0
 
 
+@pytest.mark.parametrize(("part", "byte"), [(b"FRHP", 30), (b"BTLF", 19), (b"quality\0", 24)])
+def test_a_changed_byte_is_found_by_its_checksum(tmp_path: Path, part: bytes, byte: int) -> None:
+    """HDF5 compares those of what it reads, and does not read this: where the attributes lie, and they themselves."""
+    write_shard(tmp_path / "a.h5")
+    data = bytearray((tmp_path / "a.h5").read_bytes())
+    data[data.index(part) + byte] ^= 1
+    (tmp_path / "a.h5").write_bytes(data)
+    with pytest.raises(DatasetError, match="does not match its checksum"):
+        read_texts(tmp_path / "a.h5")
+
+
 @pytest.mark.parametrize(("groups", "name"), [(1, "disc"), (70, "disc"), (9, "d" * 900), (2, "ö" * 3000)])
 @pytest.mark.parametrize("libver", [LIBVER, None])
 def test_attributes_are_what_hdf5_reads(tmp_path: Path, groups: int, name: str, libver: tuple[str, str] | None) -> None:
