@@ -14,10 +14,6 @@ from .objects import ATTRIBUTE, ATTRIBUTE_INFO, ATTRIBUTES, FileBytes, messages,
 
 Attribute = str | int | bool
 
-# A message's version and its "data space", a single value: as `writer` has them, and as other programs do by default.
-FORMS: Final = ((3, b"\2\0\0\0"), (1, b"\1\0\0\0\0\0\0\0"))
-
-
 # Kinds of values: a text in UTF-8, of any length; whole numbers, unsigned and signed, whose size follows.
 TEXT: Final = b"\x19\1\1\0\x10\0\0\0\x10\0\0\0\1\0\0\0\0\0\x08\0"
 UNSIGNED, SIGNED = b"\x10\0\0\0", b"\x10\x08\0\0"
@@ -79,14 +75,13 @@ def _texts_of(collection: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _decode(message: bytes, texts: _Texts) -> tuple[str, Attribute]:
     """Return the name and the value that an attribute's message holds."""
-    version, flags, *sizes = struct.unpack_from("<BBHHH", message)
-    parts, at, step = [], 8 if version == 1 else 9, 8 if version == 1 else 1
+    version, *sizes = struct.unpack_from("<BxHHH", message)
+    at, step = (8, 8) if version == 1 else (9, 1)  # 1, which other programs write by default, has all of it padded
+    parts = []
     for size in sizes:
         parts.append(message[at : at + size])
         at += -(-size // step) * step
-    name, kind, space = parts
-    if (version, space) not in FORMS or flags:
-        raise ValueError("an attribute of another form than a shard's")
+    name, kind, _ = parts  # and the shape, of a single value: the length of what follows says it, too
     return name.rstrip(b"\0").decode(), _decode_value(kind, message[at:], texts)
 
 

@@ -108,7 +108,7 @@ def to_int(data: bytes) -> int:
 def root_address(file: FileBytes) -> int:
     """Return where the root's header lies. Raise ValueError for a file of another form than a shard's."""
     start = file.read(0, 44)
-    if not start.startswith(SUPERBLOCKS) or start[12:28] != bytes(8) + NOWHERE:
+    if not start.startswith(SUPERBLOCKS):
         raise ValueError("HDF5 of another form than a shard's")
     return to_int(start[36:44])
 
@@ -121,11 +121,9 @@ def messages(file: FileBytes, address: int) -> Iterator[tuple[int, bytes]]:
     for start, count in parts:
         block, at = file.read(start, count), 0
         while at + prefix <= count:
-            kind, size, shared = struct.unpack_from("<BHB", block, at)
+            kind, size = struct.unpack_from("<BH", block, at)
             at += prefix + size
             body = block[at - size : at]
-            if shared & 2 or len(body) < size:
-                raise ValueError("a group or an array of which parts lie elsewhere")
             if kind == CONTINUATION:
                 parts.append((to_int(body[:8]) + 4, to_int(body[8:16]) - 8))  # without signature and checksum
             yield kind, body
@@ -140,7 +138,7 @@ def stored_messages(file: FileBytes, store: Store, info: bytes, skip: int) -> It
     for flags, where, length in _records(file, store, to_int(tree)):
         place = to_int(where)
         start, block = next((found for found in reversed(blocks) if found[0] <= place), (0, b""))
-        if flags or place - start + length > len(block):
+        if flags:
             raise ValueError("a group or an array of which parts lie elsewhere")
         yield block[place - start :][:length]
 
@@ -150,7 +148,7 @@ def _heap_blocks(file: FileBytes, store: Store, address: int) -> Iterator[tuple[
     top = file.read(address, 146, b"FRHP\0" + struct.pack("<HHBI", _identity(store), 0, 2, 4096), 142)
     root, rows = struct.unpack_from("<QH", top, 132)
     shape = struct.pack("<HQQHH", 4, store.block, LARGEST, store.bits, 1)
-    if top[14:30] != bytes(8) + NOWHERE or top[78:110] != bytes(32) or top[110:132] != shape:
+    if top[22:30] != NOWHERE or top[110:132] != shape:
         raise ValueError("a group or an array with more than a shard's")
     if not rows:
         yield 0, file.read(root, store.block, b"FHDB\0" + address.to_bytes(8, "little"), 13 + store.bits // 8)
@@ -175,7 +173,7 @@ def _identity(store: Store) -> int:
 def _records(file: FileBytes, store: Store, address: int) -> Iterator[tuple[int, bytes, int]]:
     """Yield what a tree's nodes say of each message: flags, place, length."""
     head = file.read(address, 38, b"BTHD\0" + struct.pack("<BIH", store.kind, NODE, store.record.size), 34)
-    depth, percents, root, count, total = struct.unpack_from("<HHQHQ", head, 12)
+    depth, root, count, total = struct.unpack_from("<H2xQHQ", head, 12)
     leaf = (NODE - 10) // store.record.size
     most, pointers, below = [leaf], [0], leaf
     for level in range(1, min(depth, 4) + 1):
@@ -194,7 +192,7 @@ def _records(file: FileBytes, store: Store, address: int) -> Iterator[tuple[int,
             yield from walk(to_int(data[at : at + 8]), to_int(data[at + 8 :][: _width(leaf)]), level - 1)
 
     found = list(walk(root, count, depth)) if depth < len(most) and total else []
-    if percents != 100 + (40 << 8) or len(found) != total:
+    if len(found) != total:
         raise ValueError("a group or an array that is laid out otherwise than a shard's")
     yield from found
 

@@ -118,7 +118,7 @@ def forge_every_byte(path: Path, store: Store, block: bytes) -> None:
     with path.open("r+b", buffering=0) as file:
         for begin, size, place in parts:
             whole = data[begin : begin + size]
-            for at, change in product(range(len(whole.rstrip(b"\0"))), (0x01, 0xFF)):  # zeros are free
+            for at, change in product(range(len(whole.rstrip(b"\0"))), (0x01, 0x10, 0xFF)):  # zeros are free
                 forged = bytearray(whole)
                 forged[at] ^= change
                 forged[place : place + 4] = bytes(4)
@@ -167,6 +167,34 @@ def test_links_are_what_hdf5_follows(tmp_path: Path, groups: int) -> None:
     with (tmp_path / "a.h5").open("rb") as raw:
         assert read_links(raw.fileno())["groups"] == there
         assert read_links(raw.fileno(), there) == wanted
+
+
+@pytest.mark.parametrize(
+    ("part", "byte", "value", "said"),
+    [
+        (b"FRHP", 141, 0xFF, "more than a shard's"),  # 65,000 rows of blocks, each twice as large as the one before
+        (b"FRHP", 22, 0, "more than a shard's"),  # messages outside its blocks
+        (b"FRHP", 115, 0x40, "more than a shard's"),  # blocks of a gibibyte
+        (b"BTHD", 24, 0xFF, "more than a shard's"),  # more records than a node takes
+        (b"BTHD", 12, 9, "laid out otherwise"),  # a depth of nine
+        (b"BTHD", 26, 1, "laid out otherwise"),  # other messages than are counted
+        (b"BTLF", 10, 0x10, "parts lie elsewhere"),  # of the other kinds of places
+        (b"\x89HDF", 8, 0, "another form"),  # a superblock that begins otherwise
+        (b"OHDR", 7, 0x11, "another form"),  # a table of symbols, as programs of 2008 write
+    ],
+)
+def test_forged_links_are_refused_before_they_are_followed(
+    tmp_path: Path, part: bytes, byte: int, value: int, said: str
+) -> None:
+    """What HDF5 would fall over, or not end reading, or take gigabytes for, by the field that is forged."""
+    with h5py.File(tmp_path / "a.h5", "w", libver=LIBVER) as file:
+        for number in range(9):
+            file.create_group(f"{number:05d}")
+    data = bytearray((tmp_path / "a.h5").read_bytes())
+    data[data.index(part) + byte] = value
+    (tmp_path / "a.h5").write_bytes(data)
+    with (tmp_path / "a.h5").open("rb") as raw, pytest.raises(ValueError, match=said):
+        read_links(raw.fileno())
 
 
 def with_a_soft_link(group: h5py.Group) -> None:
@@ -249,7 +277,7 @@ def test_a_text_is_as_long_as_its_attribute_says(tmp_path: Path, length: int) ->
     path.write_bytes(b"GCOL\1\0\0\0" + struct.pack("<QHHIQ4s4x8xQ", 4096, 1, 1, 0, 4, b"disc", 4056).ljust(4088, b"\0"))
     with path.open("rb") as file:
         texts = attributes._Texts(objects.FileBytes(file.fileno(), check=True))
-        message = b"\3\0" + struct.pack("<HHHB", 5, 20, 4, 1) + b"name\0" + attributes.TEXT + attributes.FORMS[0][1]
+        message = b"\3\0" + struct.pack("<HHHB", 5, 20, 4, 1) + b"name\0" + attributes.TEXT + b"\2\0\0\0"
         assert attributes._decode(message + struct.pack("<IQI", 4, 0, 1), texts) == ("name", "disc")
         with nullcontext() if not length else pytest.raises(ValueError, match="another kind"):
             assert attributes._decode(message + struct.pack("<IQI", length, 0, 1), texts) == ("name", "")
