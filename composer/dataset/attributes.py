@@ -58,7 +58,9 @@ class _Texts:
         if address not in self._collections:
             size = to_int(self._file.read(address, 16, b"GCOL\1")[8:])
             self._collections[address] = dict(_texts_of(self._file.read(address, size)))
-        return self._collections[address][number]
+        text = self._collections[address][number]
+        self._file.take(len(text))
+        return text
 
 
 def _texts_of(collection: bytes) -> Iterator[tuple[int, bytes]]:

@@ -34,6 +34,8 @@ def read_links(descriptor: int, address: int | None = None) -> dict[str, int]:
             stored = stored_messages(file, LINKS, body, 2 + 8 * (body[1] & 1)) if kind == LINK_INFO else ()
             for message in (body,) if kind == LINK else stored:
                 name, target = _decode(message)
+                if name in links:
+                    raise ValueError("two links of one name")
                 links[name] = target
     except struct.error as error:
         raise ValueError(f"links that are cut off: {error}") from None
@@ -42,6 +44,6 @@ def read_links(descriptor: int, address: int | None = None) -> dict[str, int]:
 
 def _decode(message: bytes) -> tuple[str, int]:
     length = message[2] if len(message) > 2 else 0
-    if message[:2] != b"\1\0" or len(message) != 3 + length + 8 or not length:
+    if message[:2] != b"\1\0" or len(message) != 3 + length + 8 or b"\0" in message[3:-8] or not length:
         raise ValueError("a link to elsewhere, or of another form than a shard's")
     return message[3:-8].decode("ascii"), to_int(message[-8:])

@@ -87,9 +87,9 @@ class FileBytes:
         ValueError
             They do not, the file has fewer, too many were read, or the checksum is another's.
         """
-        if not 0 <= count <= min(self._left, self._size - start):
-            raise ValueError("a group or an array that leads out of the file, or is larger than a shard's")
-        self._left -= count
+        self.take(count)
+        if count > self._size - start:
+            raise ValueError("a group or an array that leads out of the file")
         data = os.pread(self._descriptor, count, start)
         if not data.startswith(signature):
             raise ValueError("a group or an array that is laid out otherwise than a shard's")
@@ -98,6 +98,12 @@ class FileBytes:
             if to_int(data[checksum : checksum + 4]) != lookup3(covered):
                 raise ValueError("a group or an array that does not match its checksum")
         return data
+
+    def take(self, count: int) -> None:
+        """Count bytes that are made of what was read: parts may overlap. Raise ValueError where they are too many."""
+        self._left -= count
+        if count < 0 or self._left < 0:
+            raise ValueError("a group or an array that is larger than a shard's")
 
 
 def to_int(data: bytes) -> int:
@@ -108,7 +114,9 @@ def to_int(data: bytes) -> int:
 def root_address(file: FileBytes) -> int:
     """Return where the root's header lies. Raise ValueError for a file of another form than a shard's."""
     start = file.read(0, 44)
-    if not start.startswith(SUPERBLOCKS):
+    if (
+        not start.startswith(SUPERBLOCKS) or start[20:28] != NOWHERE
+    ):  # an extension may hold other headers than the file
         raise ValueError("HDF5 of another form than a shard's")
     return to_int(start[36:44])
 
@@ -140,6 +148,7 @@ def stored_messages(file: FileBytes, store: Store, info: bytes, skip: int) -> It
         start, block = next((found for found in reversed(blocks) if found[0] <= place), (0, b""))
         if flags:
             raise ValueError("a group or an array of which parts lie elsewhere")
+        file.take(length)
         yield block[place - start :][:length]
 
 

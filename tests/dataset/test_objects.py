@@ -180,6 +180,9 @@ def test_links_are_what_hdf5_follows(tmp_path: Path, groups: int) -> None:
         (b"BTHD", 26, 1, "laid out otherwise"),  # other messages than are counted
         (b"BTLF", 10, 0x10, "parts lie elsewhere"),  # of the other kinds of places
         (b"\x89HDF", 8, 0, "another form"),  # a superblock that begins otherwise
+        (b"\x89HDF", 20, 0, "another form"),  # an extension of it, which may hold an image of other headers
+        (b"00001", 4, ord("0"), "two links of one name"),  # HDF5 would follow the first, and we the last
+        (b"00001", 4, 0, "link to elsewhere"),  # a name that ends earlier for HDF5
         (b"OHDR", 7, 0x11, "another form"),  # a table of symbols, as programs of 2008 write
     ],
 )
@@ -281,6 +284,27 @@ def test_a_text_is_as_long_as_its_attribute_says(tmp_path: Path, length: int) ->
         assert attributes._decode(message + struct.pack("<IQI", 4, 0, 1), texts) == ("name", "disc")
         with nullcontext() if not length else pytest.raises(ValueError, match="another kind"):
             assert attributes._decode(message + struct.pack("<IQI", length, 0, 1), texts) == ("name", "")
+
+
+def test_texts_take_no_more_than_they_are_counted_for(tmp_path: Path) -> None:
+    """Many attributes of one large text: each is a text of its own once it is read."""
+    write_shard(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+", libver=LIBVER) as file:
+        file["groups/00000"].attrs["more"] = "m" * 2**18
+        for number in range(8):
+            file["groups/00000"].attrs[f"more-{number}"] = "n"
+    data = bytearray((tmp_path / "a.h5").read_bytes())
+    texts = {match[1]: match.start(2) for match in re.finditer(rb"(more[-0-7]*)\0.{24}(.{16})", data, re.DOTALL)}
+    for number in range(8):
+        at = texts[f"more-{number}".encode()]
+        data[at : at + 16] = data[texts[b"more"] :][:16]
+    part = data.rindex(b"FHDB", 0, at)
+    data[part + 18 : part + 22] = lookup3(
+        bytes(data[part : part + 18] + bytes(4) + data[part + 22 : part + 1024])
+    ).to_bytes(4, "little")
+    (tmp_path / "a.h5").write_bytes(data)
+    with pytest.raises(DatasetError, match="larger than a shard's"):
+        read_texts(tmp_path / "a.h5")
 
 
 @pytest.mark.parametrize(

@@ -437,6 +437,16 @@ def test_a_damaged_checkpoint_takes_no_whole_ones_place(
     assert [state(out / name)["step"] for name in ("previous.pt", "last.pt")] == [6, 7]
 
 
+def test_a_damaged_checkpoint_is_kept_where_the_one_before_is_the_first(finished: Path, tmp_path: Path) -> None:
+    """A run that ended before it saved twice begins anew, and what it had may be of use to somebody."""
+    out = tmp_path / "run"
+    train_in_process(finished, out, tiny("save_every=100"))
+    assert state(out / "previous.pt")["step"] == 0
+    (out / "last.pt").write_bytes(b"damaged")
+    assert train_in_process(finished, out, tiny("save_every=100"), resume=True).step == 7
+    assert (out / "damaged.pt").read_bytes() == b"damaged"
+
+
 def test_other_pixels_under_the_same_names_are_refused(
     copied: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -205,10 +205,10 @@ class _Training:
     def run(self, on_progress: OnProgress) -> TrainResult:
         """Train to the end, or until asked to stop."""
         if self._runtime.leads:
+            if self._source != LAST:
+                set_last_aside(self._out)
             if self._step == 0:  # what cannot be written is found out now
                 save_first(self._out, self._state(), self._learner.optimiser_bytes * 9 // 8)
-            elif self._source != LAST:
-                set_last_aside(self._out)
             write_notes(self._out, self._config, self._mix)
         with ExitStack() as stack:
             if self._runtime.leads:
