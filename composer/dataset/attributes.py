@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from .objects import ATTRIBUTE, ATTRIBUTE_INFO, ATTRIBUTES, FileBytes, messages, root_address, stored_messages, to_int
+from .objects import ATTRIBUTE, ATTRIBUTE_INFO, ATTRIBUTES, FileBytes, messages, stored_messages, to_int
 
 Attribute = str | int | bool
 
@@ -35,15 +35,12 @@ def read_attributes(descriptor: int, address: int | None = None) -> dict[str, At
 
     Raises
     ------
-    ValueError
+    ValueError, LookupError, struct.error
         They are damaged, or laid out otherwise than in a shard.
     """
     file = FileBytes(descriptor, check=True)
     texts = _Texts(file)
-    try:
-        return dict(_decode(message, texts) for message in _attributes_at(file, address))
-    except struct.error as error:
-        raise ValueError(f"attributes that are cut off: {error}") from None
+    return dict(_decode(message, texts) for message in _attributes_at(file, address))
 
 
 class _Texts:
@@ -102,8 +99,8 @@ def _decode_value(kind: bytes, value: bytes, texts: _Texts) -> Attribute:
 
 def _attributes_at(file: FileBytes, address: int | None) -> Iterator[bytes]:
     """Yield the messages of all attributes of the object whose header is at an address, the root's if it is None."""
-    for kind, body in messages(file, root_address(file) if address is None else address):
+    for kind, body in messages(file, address):
         if kind == ATTRIBUTE:
             yield body
         elif kind == ATTRIBUTE_INFO:
-            yield from stored_messages(file, ATTRIBUTES, body, 2 + 2 * (body[1] & 1))
+            yield from stored_messages(file, ATTRIBUTES, body)

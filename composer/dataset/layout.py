@@ -34,7 +34,7 @@ def require_plain_links(file: h5py.File) -> None:
 
     Raises
     ------
-    ValueError
+    ValueError, LookupError, struct.error
         One is a link to elsewhere, or HDF5 might not come to an end.
     """
     parts = read_links(file.id.get_vfd_handle())
@@ -47,7 +47,7 @@ def open_group(file: h5py.File, number: int) -> h5py.h5g.GroupID:
 
     Raises
     ------
-    KeyError, ValueError
+    ValueError, LookupError, struct.error
         There is none, or it has a link to elsewhere.
     """
     group = h5py.h5g.open(file.id, f"groups/{number:05d}".encode())
@@ -60,7 +60,7 @@ def attributes_of(file: h5py.File, part: h5py.h5g.GroupID | h5py.h5d.DatasetID |
 
     Raises
     ------
-    ValueError, LookupError
+    ValueError, LookupError, struct.error
         They are damaged, or laid out otherwise than in a shard.
     """
     return read_attributes(file.id.get_vfd_handle(), None if part is None else h5py.h5o.get_info(part).addr)

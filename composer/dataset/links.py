@@ -6,9 +6,7 @@ The form of their messages is IV.A.2.g of the HDF5 File Format Specification, ve
 
 from __future__ import annotations
 
-import struct
-
-from .objects import LINK, LINK_INFO, LINKS, SYMBOLS, FileBytes, messages, root_address, stored_messages, to_int
+from .objects import LINK, LINK_INFO, LINKS, SYMBOLS, FileBytes, messages, stored_messages, to_int
 
 
 def read_links(descriptor: int, address: int | None = None) -> dict[str, int]:
@@ -23,22 +21,19 @@ def read_links(descriptor: int, address: int | None = None) -> dict[str, int]:
 
     Raises
     ------
-    ValueError
+    ValueError, LookupError, struct.error
         HDF5 might not come to an end, or they are laid out otherwise than in a shard.
     """
     file, links = FileBytes(descriptor, check=False), {}
-    try:
-        for kind, body in messages(file, root_address(file) if address is None else address):
-            if kind == SYMBOLS:
-                raise ValueError("a group of another form than a shard's")
-            stored = stored_messages(file, LINKS, body, 2 + 8 * (body[1] & 1)) if kind == LINK_INFO else ()
-            for message in (body,) if kind == LINK else stored:
-                name, target = _decode(message)
-                if name in links:
-                    raise ValueError("two links of one name")
-                links[name] = target
-    except struct.error as error:
-        raise ValueError(f"links that are cut off: {error}") from None
+    for kind, body in messages(file, address):
+        if kind == SYMBOLS:
+            raise ValueError("a group of another form than a shard's")
+        stored = stored_messages(file, LINKS, body) if kind == LINK_INFO else ()
+        for message in (body,) if kind == LINK else stored:
+            name, target = _decode(message)
+            if name in links:
+                raise ValueError("two links of one name")
+            links[name] = target
     return links
 
 

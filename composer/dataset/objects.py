@@ -50,18 +50,21 @@ class Store:
         Of a place.
     block : int
         Bytes of the heap's smallest block.
+    order : int
+        Bytes of a number in the order of creation, which may stand before the addresses of heap and tree.
     """
 
     kind: int
     record: struct.Struct
     bits: int
     block: int
+    order: int
 
 
-LINKS: Final = Store(5, struct.Struct("<4xB4sH"), 32, 512)
+LINKS: Final = Store(5, struct.Struct("<4xB4sH"), 32, 512, 8)
 
 
-ATTRIBUTES: Final = Store(8, struct.Struct("<B5sH9x"), 40, 1024)
+ATTRIBUTES: Final = Store(8, struct.Struct("<B5sH9x"), 40, 1024, 2)
 
 
 class FileBytes:
@@ -111,7 +114,7 @@ def to_int(data: bytes) -> int:
     return int.from_bytes(data, "little")
 
 
-def root_address(file: FileBytes) -> int:
+def _root_address(file: FileBytes) -> int:
     """Return where the root's header lies. Raise ValueError for a file of another form than a shard's."""
     start = file.read(0, 44)
     if (
@@ -121,8 +124,10 @@ def root_address(file: FileBytes) -> int:
     return to_int(start[36:44])
 
 
-def messages(file: FileBytes, address: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the messages of a header, which HDF5 has found whole: what each is, and its bytes."""
+def messages(file: FileBytes, address: int | None) -> Iterator[tuple[int, bytes]]:
+    """Yield the messages of a header, which HDF5 has found whole: what each is, and its bytes. The root's for None."""
+    if address is None:
+        address = _root_address(file)
     flags = file.read(address, 6, b"OHDR\2")[5]
     start, width = address + 6 + (16 if flags & 32 else 0) + (4 if flags & 16 else 0), 1 << (flags & 3)
     parts, prefix = [(start + width, to_int(file.read(start, width)))], 6 if flags & 4 else 4
@@ -137,9 +142,9 @@ def messages(file: FileBytes, address: int) -> Iterator[tuple[int, bytes]]:
             yield kind, body
 
 
-def stored_messages(file: FileBytes, store: Store, info: bytes, skip: int) -> Iterator[bytes]:
-    """Yield the messages of a store, whose addresses follow in what a header's message says after `skip` bytes."""
-    heap, tree = struct.unpack_from("<8s8s", info, skip)
+def stored_messages(file: FileBytes, store: Store, info: bytes) -> Iterator[bytes]:
+    """Yield the messages of a store, of which a header's message says where it is."""
+    heap, tree = struct.unpack_from("<8s8s", info, 2 + store.order * (info[1] & 1))
     if heap == NOWHERE:
         return
     blocks = list(_heap_blocks(file, store, to_int(heap)))
@@ -154,7 +159,7 @@ def stored_messages(file: FileBytes, store: Store, info: bytes, skip: int) -> It
 
 def _heap_blocks(file: FileBytes, store: Store, address: int) -> Iterator[tuple[int, bytes]]:
     """Yield the blocks of a heap, each with the place that its first byte has in the heap."""
-    top = file.read(address, 146, b"FRHP\0" + struct.pack("<HHBI", _identity(store), 0, 2, 4096), 142)
+    top = file.read(address, 146, b"FRHP\0" + struct.pack("<HHBI", 3 + store.bits // 8, 0, 2, 4096), 142)
     root, rows = struct.unpack_from("<QH", top, 132)
     shape = struct.pack("<HQQHH", 4, store.block, LARGEST, store.bits, 1)
     if top[22:30] != NOWHERE or top[110:132] != shape:
@@ -172,11 +177,6 @@ def _heap_blocks(file: FileBytes, store: Store, address: int) -> Iterator[tuple[
         if child != to_int(NOWHERE):
             yield place, file.read(child, size, b"FHDB\0" + address.to_bytes(8, "little"), start)
         place += size
-
-
-def _identity(store: Store) -> int:
-    """Return how many bytes say where a message lies: a zero, its place, its length."""
-    return 1 + store.bits // 8 + 2
 
 
 def _records(file: FileBytes, store: Store, address: int) -> Iterator[tuple[int, bytes, int]]:

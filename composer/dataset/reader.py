@@ -7,6 +7,7 @@ in the file: h5py's one lock is held for a copy only, and no filter can fail in 
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -50,6 +51,7 @@ DAMAGE = (
     AttributeError,
     RuntimeError,
     ArithmeticError,
+    struct.error,
     ZstdError,
     cv2.error,
 )

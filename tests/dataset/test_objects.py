@@ -307,6 +307,25 @@ def test_texts_take_no_more_than_they_are_counted_for(tmp_path: Path) -> None:
         read_texts(tmp_path / "a.h5")
 
 
+def test_messages_take_no_more_than_they_are_counted_for(tmp_path: Path) -> None:
+    """Many records of one large message of a heap: each is a message of its own once it is read."""
+    with h5py.File(tmp_path / "a.h5", "w", libver=LIBVER) as file:
+        file.attrs["m" * 3900] = 1
+        for number in range(400):
+            file.attrs[f"more-{number}"] = number
+    data = bytearray((tmp_path / "a.h5").read_bytes())
+    with (tmp_path / "a.h5").open("r+b", buffering=0) as file:
+        raw = objects.FileBytes(file.fileno(), check=False)
+        [info] = [body for kind, body in objects.messages(raw, None) if kind == objects.ATTRIBUTE_INFO]
+        records = objects._records(raw, objects.ATTRIBUTES, int.from_bytes(info[10:18], "little"))
+        _, place, length = max(records, key=lambda record: record[2])
+        for leaf in re.finditer(rb"BTLF\0\x08", bytes(data)):
+            for at in range(leaf.end(), leaf.end() + 29 * 17, 17):
+                os.pwrite(file.fileno(), b"\0" + place + length.to_bytes(2, "little"), at)
+        with pytest.raises(ValueError, match="larger than a shard's"):
+            list(objects.stored_messages(objects.FileBytes(file.fileno(), check=False), objects.ATTRIBUTES, info))
+
+
 @pytest.mark.parametrize(
     ("objects", "fits"),
     [
